@@ -1,0 +1,289 @@
+//! Lines of UTF-8 text on a byte stream: the frames of every TCP protocol here.
+//!
+//! TCP keeps no message boundaries: one read may bring half a line or forty. A line ends with `\n` (one `\r` before
+//! it is dropped, for telnet and Windows) and holds at most a stated number of bytes.
+
+use std::io;
+
+use bytes::{Buf, BufMut, BytesMut};
+use tokio_util::codec::{Decoder, Encoder};
+
+/// The longest line unless a program says otherwise, in bytes, without its line end.
+pub const DEFAULT_MAX_LINE_BYTES: usize = 64 * 1024;
+
+/// A line that cannot be taken as a message. The stream itself goes on: the next line is read as usual.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The line is longer than the limit; the rest of it is skipped, unseen and unstored.
+    #[error("the line is longer than {max_bytes} bytes")]
+    TooLong {
+        /// The limit in force, in bytes.
+        max_bytes: usize,
+    },
+    /// The line is not UTF-8 text.
+    #[error("the line is not UTF-8: invalid at byte {at}")]
+    InvalidUtf8 {
+        /// Offset of the first wrong byte within the line.
+        at: usize,
+    },
+    /// The stream ended in the middle of a line, and [`AtEof::Reject`] is in force.
+    #[error("the stream ended in the middle of a line, after {bytes} bytes of it")]
+    Unterminated {
+        /// How much of the line had come.
+        bytes: usize,
+    },
+}
+
+/// What an unterminated line means when the stream ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtEof {
+    /// It is a line like the others: `printf Hola | nc host port` works.
+    Accept,
+    /// It is half a message: the peer died or was cut off.
+    Reject,
+}
+
+/// Splits a byte stream into lines, and joins lines into one.
+///
+/// Memory is bounded by the limit: of an over-long line no more than the limit is ever kept. A line is scanned once
+/// however small the segments it comes in.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use protocol::line::{AtEof, LineCodec};
+/// use tokio_util::codec::Decoder;
+///
+/// let mut codec = LineCodec::new(64, AtEof::Reject);
+/// let mut received = BytesMut::from("uno\ndos\nmed");
+/// assert_eq!(codec.decode(&mut received)?, Some(Ok("uno".to_owned())));
+/// assert_eq!(codec.decode(&mut received)?, Some(Ok("dos".to_owned())));
+/// assert_eq!(codec.decode(&mut received)?, None);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct LineCodec {
+    max_bytes: usize,
+    at_eof: AtEof,
+    /// How much of the buffer is known to hold no line end.
+    scanned: usize,
+    /// Inside an over-long line that was already rejected.
+    skipping: bool,
+}
+
+impl LineCodec {
+    /// A codec for lines of at most `max_bytes` bytes, line end not counted.
+    #[must_use]
+    pub fn new(max_bytes: usize, at_eof: AtEof) -> Self {
+        Self { max_bytes, at_eof, scanned: 0, skipping: false }
+    }
+
+    /// Whether the stream stands inside a line: `buffer` is what was read and not yet decoded.
+    #[must_use]
+    pub fn is_mid_line(&self, buffer: &[u8]) -> bool {
+        self.skipping || !buffer.is_empty()
+    }
+
+    fn check(&self, line: &[u8]) -> Result<String, Rejection> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.len() > self.max_bytes {
+            return Err(Rejection::TooLong { max_bytes: self.max_bytes });
+        }
+        match std::str::from_utf8(line) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(error) => Err(Rejection::InvalidUtf8 { at: error.valid_up_to() }),
+        }
+    }
+
+    /// Keeps a line without an end within bounds; says so once for each such line.
+    fn bound_open_line(&mut self, buffer: &mut BytesMut) -> Option<Rejection> {
+        // One more than the limit may still be the `\r` of a line of just that length.
+        let too_long = buffer.len() > self.max_bytes.saturating_add(1);
+        if !self.skipping && !too_long {
+            self.scanned = buffer.len();
+            return None;
+        }
+        buffer.clear();
+        self.scanned = 0;
+        let first = !std::mem::replace(&mut self.skipping, true);
+        first.then_some(Rejection::TooLong { max_bytes: self.max_bytes })
+    }
+}
+
+impl Decoder for LineCodec {
+    type Item = Result<String, Rejection>;
+    type Error = io::Error;
+
+    fn decode(&mut self, buffer: &mut BytesMut) -> io::Result<Option<Self::Item>> {
+        while let Some(found) = memchr::memchr(b'\n', &buffer[self.scanned..]) {
+            let end = self.scanned + found;
+            let skipped = std::mem::take(&mut self.skipping);
+            let line = (!skipped).then(|| self.check(&buffer[..end]));
+            buffer.advance(end + 1);
+            self.scanned = 0;
+            if line.is_some() {
+                return Ok(line);
+            }
+        }
+        Ok(self.bound_open_line(buffer).map(Err))
+    }
+
+    fn decode_eof(&mut self, buffer: &mut BytesMut) -> io::Result<Option<Self::Item>> {
+        if let Some(item) = self.decode(buffer)? {
+            return Ok(Some(item));
+        }
+        self.skipping = false;
+        self.scanned = 0;
+        if buffer.is_empty() {
+            return Ok(None);
+        }
+        let line = match self.at_eof {
+            AtEof::Accept => self.check(buffer),
+            AtEof::Reject => Err(Rejection::Unterminated { bytes: buffer.len() }),
+        };
+        buffer.clear();
+        Ok(Some(line))
+    }
+}
+
+impl Encoder<&str> for LineCodec {
+    type Error = io::Error;
+
+    /// Appends `line` and its end.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] if `line` holds a line end (it would travel as two) or is longer than the limit.
+    fn encode(&mut self, line: &str, buffer: &mut BytesMut) -> io::Result<()> {
+        let refuse = |reason: String| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        if memchr::memchr(b'\n', line.as_bytes()).is_some() {
+            return refuse("a line cannot hold a line end".to_owned());
+        }
+        if line.len() > self.max_bytes {
+            return refuse(format!(
+                "the line has {} bytes; at most {} are allowed",
+                line.len(),
+                self.max_bytes
+            ));
+        }
+        buffer.reserve(line.len() + 1);
+        buffer.put_slice(line.as_bytes());
+        buffer.put_u8(b'\n');
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Everything that `codec` reads from `bytes` when they come in segments of the given sizes, repeated.
+    fn read(mut codec: LineCodec, bytes: &[u8], segments: &[usize]) -> Vec<Result<String, Rejection>> {
+        let mut buffer = BytesMut::new();
+        let mut lines = Vec::new();
+        let mut rest = bytes;
+        for size in segments.iter().cycle() {
+            let (segment, after) = rest.split_at((*size).min(rest.len()));
+            buffer.extend_from_slice(segment);
+            rest = after;
+            while let Some(line) = codec.decode(&mut buffer).unwrap() {
+                lines.push(line);
+            }
+            assert!(buffer.len() <= codec.max_bytes + 1, "kept {} bytes", buffer.len());
+            if rest.is_empty() {
+                break;
+            }
+        }
+        while let Some(line) = codec.decode_eof(&mut buffer).unwrap() {
+            lines.push(line);
+        }
+        lines
+    }
+
+    fn codec(max: usize) -> LineCodec {
+        LineCodec::new(max, AtEof::Accept)
+    }
+
+    fn too_long(max_bytes: usize) -> Result<String, Rejection> {
+        Err(Rejection::TooLong { max_bytes })
+    }
+
+    #[test]
+    fn splits_lines_and_drops_one_carriage_return() {
+        let lines = read(codec(9), b"a\n\r\nb\r\r\n\nc", &[100]);
+        assert_eq!(lines, ["a", "", "b\r", "", "c"].map(|line| Ok(line.to_owned())));
+    }
+
+    #[test]
+    fn the_limit_is_the_longest_line_that_passes() {
+        for end in ["\n", "\r\n", "", "\r"] {
+            assert_eq!(
+                read(codec(4), format!("1234{end}").as_bytes(), &[1]),
+                [Ok("1234".to_owned())],
+                "{end:?}"
+            );
+            assert_eq!(read(codec(4), format!("12345{end}").as_bytes(), &[1]), [too_long(4)], "{end:?}");
+        }
+    }
+
+    #[test]
+    fn an_over_long_line_is_told_once_and_the_next_line_is_read() {
+        for segment in [1, 3, 1000] {
+            let mut bytes = vec![b'x'; 500];
+            bytes.extend_from_slice(b"\nok\n");
+            assert_eq!(read(codec(8), &bytes, &[segment]), [too_long(8), Ok("ok".to_owned())]);
+        }
+    }
+
+    #[test]
+    fn invalid_utf8_names_the_place_and_the_next_line_is_read() {
+        let lines = read(codec(99), b"ab\xff\nok\n", &[2]);
+        assert_eq!(lines, [Err(Rejection::InvalidUtf8 { at: 2 }), Ok("ok".to_owned())]);
+    }
+
+    #[test]
+    fn the_end_of_the_stream_inside_a_line_is_told_where_it_matters() {
+        let strict = || LineCodec::new(99, AtEof::Reject);
+        assert_eq!(
+            read(strict(), b"a\nhalf", &[3]),
+            [Ok("a".into()), Err(Rejection::Unterminated { bytes: 4 })]
+        );
+        assert_eq!(read(strict(), b"a\n", &[3]), [Ok("a".into())]);
+    }
+
+    #[test]
+    fn a_line_with_a_line_end_is_not_sent() {
+        let mut buffer = BytesMut::new();
+        let error = codec(99).encode("a\nb", &mut buffer).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(codec(2).encode("abc", &mut buffer).is_err());
+        assert!(buffer.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded_in_any_segmentation(
+            lines in prop::collection::vec("[^\n\r]{0,20}", 0..20),
+            segments in prop::collection::vec(1usize..9, 1..5),
+        ) {
+            let mut sender = codec(80);
+            let mut bytes = BytesMut::new();
+            for line in &lines {
+                sender.encode(line.as_str(), &mut bytes).unwrap();
+            }
+            let expected: Vec<_> = lines.into_iter().map(Ok).collect();
+            prop_assert_eq!(read(codec(80), &bytes, &segments), expected);
+        }
+
+        #[test]
+        fn segmentation_never_changes_what_is_read(
+            bytes in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), Just(b'a'), any::<u8>()], 0..200),
+            segments in prop::collection::vec(1usize..30, 1..5),
+            max in 0usize..20,
+            reject in any::<bool>(),
+        ) {
+            let at_eof = if reject { AtEof::Reject } else { AtEof::Accept };
+            let whole = read(LineCodec::new(max, at_eof), &bytes, &[bytes.len().max(1)]);
+            prop_assert_eq!(read(LineCodec::new(max, at_eof), &bytes, &segments), whole);
+        }
+    }
+}
