@@ -1,0 +1,311 @@
+//! One record, one line: fields separated by a space, text as a JSON string, an optional checksum at the end.
+//!
+//! A message can neither forge nor split a record, nor act on the terminal of who reads the file: line ends, control
+//! characters, terminal escapes and the characters that reorder text travel as JSON `\u` escapes.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize as _;
+use serde_json::ser::{CompactFormatter, Formatter, Serializer};
+
+const CHECKSUM_KEY: &[u8] = b" crc32c=";
+/// ` crc32c=` and eight hexadecimal digits.
+const CHECKSUM_BYTES: usize = CHECKSUM_KEY.len() + 8;
+
+/// Whether each record of a file ends in a checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checksum {
+    /// No: any text editor's line is a record.
+    None,
+    /// CRC-32C (Castagnoli, RFC 3720 B.4) of everything in front of ` crc32c=`.
+    Crc32c,
+}
+
+/// `time` as files here write it: RFC 3339, UTC, milliseconds.
+#[must_use]
+pub fn timestamp(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// Records on their way into a journal: written together, all or none of them.
+#[derive(Debug)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    checksum: Checksum,
+}
+
+impl Batch {
+    /// No records yet, for a file opened with the same `checksum`.
+    #[must_use]
+    pub fn new(checksum: Checksum) -> Self {
+        Self { bytes: Vec::new(), checksum }
+    }
+
+    /// Adds one record, whose fields `write` puts in.
+    pub fn push(&mut self, write: impl FnOnce(&mut Record<'_>)) {
+        let start = self.bytes.len();
+        write(&mut Record { bytes: &mut self.bytes, start });
+        if self.checksum == Checksum::Crc32c {
+            let sum = crc32c::crc32c(&self.bytes[start..]);
+            self.bytes.extend_from_slice(CHECKSUM_KEY);
+            write!(self.bytes, "{sum:08x}").expect("writing to a Vec cannot fail");
+        }
+        self.bytes.push(b'\n');
+    }
+
+    /// The records as they stand in the file.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether there is no record in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Forgets the records and keeps at most `keep` bytes of memory for the next ones.
+    pub fn clear(&mut self, keep: usize) {
+        self.bytes.clear();
+        self.bytes.shrink_to(keep);
+    }
+}
+
+/// The record that is being written.
+#[derive(Debug)]
+pub struct Record<'a> {
+    bytes: &'a mut Vec<u8>,
+    start: usize,
+}
+
+impl Record<'_> {
+    /// A field that is one word: a time, an address, a number. Anything else than printable ASCII without spaces is
+    /// written as [`text`](Self::text), so no value can break the line.
+    pub fn word(&mut self, value: impl fmt::Display) -> &mut Self {
+        self.separate();
+        let start = self.bytes.len();
+        write!(self.bytes, "{value}").expect("writing to a Vec cannot fail");
+        let word = &self.bytes[start..];
+        if word.is_empty() || word[0] == b'"' || !word.iter().all(u8::is_ascii_graphic) {
+            let text = String::from_utf8_lossy(word).into_owned();
+            self.bytes.truncate(start);
+            write_quoted(self.bytes, &text);
+        }
+        self
+    }
+
+    /// A field of free text, as a JSON string.
+    pub fn text(&mut self, text: &str) -> &mut Self {
+        self.separate();
+        write_quoted(self.bytes, text);
+        self
+    }
+
+    fn separate(&mut self) {
+        if self.bytes.len() > self.start {
+            self.bytes.push(b' ');
+        }
+    }
+}
+
+/// Text as records and logs show it: a JSON string that no terminal acts on.
+///
+/// ```
+/// assert_eq!(journal::Quoted("rojo: \u{1b}[31m\n").to_string(), r#""rojo: \u001b[31m\n""#);
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Quoted<'a>(pub &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_plain(self.0) {
+            f.write_char('"')?;
+            f.write_str(self.0)?;
+            return f.write_char('"');
+        }
+        let mut bytes = Vec::with_capacity(self.0.len() + 16);
+        write_quoted(&mut bytes, self.0);
+        f.write_str(&String::from_utf8_lossy(&bytes))
+    }
+}
+
+/// Text as a terminal shows it: as it is, but for the characters that a terminal would act on.
+///
+/// ```
+/// assert_eq!(journal::Shown("dice \"sí\" \u{1b}[31m").to_string(), r#"dice "sí" \u001b[31m"#);
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a>(pub &'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in self.0.split_inclusive(TerminalSafe::must_escape) {
+            let last = part.chars().next_back().filter(|c| TerminalSafe::must_escape(*c));
+            f.write_str(&part[..part.len() - last.map_or(0, char::len_utf8)])?;
+            if let Some(c) = last {
+                write!(f, "\\u{:04x}", u32::from(c))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `text` needs nothing but quotes around it.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~' if byte != b'"' && byte != b'\\'))
+}
+
+fn write_quoted(out: &mut Vec<u8>, text: &str) {
+    if is_plain(text) {
+        out.reserve(text.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return;
+    }
+    let mut serializer = Serializer::with_formatter(out, TerminalSafe);
+    text.serialize(&mut serializer).expect("a string always serializes, and writing to a Vec cannot fail");
+}
+
+/// JSON as `serde_json` writes it, with more characters escaped than JSON asks for.
+struct TerminalSafe;
+
+impl TerminalSafe {
+    fn must_escape(c: char) -> bool {
+        c.is_control() // C0, DEL and C1, which some terminals obey
+            || matches!(c, '\u{2028}' | '\u{2029}') // line ends to some editors
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') // reorder text
+            || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}') // invisible
+    }
+}
+
+impl Formatter for TerminalSafe {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(Self::must_escape) {
+            let (before, from) = rest.split_at(at);
+            CompactFormatter.write_string_fragment(writer, before)?;
+            let mut characters = from.chars();
+            let escaped = characters.next().map_or(0, u32::from);
+            write!(writer, "\\u{escaped:04x}")?;
+            rest = characters.as_str();
+        }
+        CompactFormatter.write_string_fragment(writer, rest)
+    }
+}
+
+/// The fields of a record, texts unquoted; `None` if it is not a record.
+///
+/// ```
+/// assert_eq!(journal::record::fields(r#"10:00 "a b""#), Some(vec!["10:00".to_owned(), "a b".to_owned()]));
+/// assert_eq!(journal::record::fields(r#"10:00 "a b"#), None);
+/// ```
+#[must_use]
+pub fn fields(line: &str) -> Option<Vec<String>> {
+    let mut fields = Vec::new();
+    let mut rest = line;
+    loop {
+        let end;
+        if rest.starts_with('"') {
+            let mut strings = serde_json::Deserializer::from_str(rest).into_iter::<String>();
+            fields.push(strings.next()?.ok()?);
+            end = strings.byte_offset();
+        } else {
+            end = rest.find(' ').unwrap_or(rest.len());
+            fields.push(rest[..end].to_owned());
+        }
+        match rest[end..].strip_prefix(' ') {
+            Some(next) => rest = next,
+            None => return rest[end..].is_empty().then_some(fields),
+        }
+    }
+}
+
+/// The record in `line` (without its line end) if its checksum is right.
+pub(crate) fn verified(line: &[u8], checksum: Checksum) -> Option<&[u8]> {
+    if checksum == Checksum::None {
+        return Some(line);
+    }
+    let (record, trailer) = line.split_at_checked(line.len().checked_sub(CHECKSUM_BYTES)?)?;
+    let digits = trailer.strip_prefix(CHECKSUM_KEY)?;
+    let written = format!("{:08x}", crc32c::crc32c(record));
+    (digits == written.as_bytes()).then_some(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record(checksum: Checksum, text: &str) -> String {
+        let mut batch = Batch::new(checksum);
+        batch.push(|record| {
+            record.word("2026-11-21T09:30:00.123Z").word("172.18.0.3:40522").text(text);
+        });
+        String::from_utf8(batch.as_bytes().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn golden_records() {
+        let plain = record(Checksum::None, "Hola, ¿qué tal?");
+        assert_eq!(plain, "2026-11-21T09:30:00.123Z 172.18.0.3:40522 \"Hola, ¿qué tal?\"\n");
+        let sealed = record(Checksum::Crc32c, "Hola");
+        assert_eq!(sealed, "2026-11-21T09:30:00.123Z 172.18.0.3:40522 \"Hola\" crc32c=124e1380\n");
+    }
+
+    #[test]
+    fn the_checksum_is_the_published_one() {
+        // RFC 3720 B.4: 32 bytes of zeroes.
+        assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);
+    }
+
+    #[test]
+    fn nothing_reaches_a_terminal_or_forges_a_record() {
+        let nasty = "a\nb\r\u{1b}[31m\u{9b}31m\u{7f}\u{0}\u{202e}\u{2028}\u{feff}\"\\é";
+        let expected = r#""a\nb\r\u001b[31m\u009b31m\u007f\u0000\u202e\u2028\ufeff\"\\é""#;
+        assert_eq!(Quoted(nasty).to_string(), expected);
+        let line = record(Checksum::None, nasty);
+        assert_eq!(line.matches('\n').count(), 1);
+        assert_eq!(fields(line.trim_end()).unwrap()[2], nasty);
+    }
+
+    #[test]
+    fn a_word_that_is_none_is_quoted() {
+        for (word, written) in
+            [("a b", "\"a b\""), ("", "\"\""), ("\"x", "\"\\\"x\""), ("a\nb", "\"a\\nb\""), ("ñ", "\"ñ\"")]
+        {
+            let mut batch = Batch::new(Checksum::None);
+            batch.push(|record| {
+                record.word(word).word(7);
+            });
+            assert_eq!(batch.as_bytes(), format!("{written} 7\n").as_bytes());
+        }
+    }
+
+    #[test]
+    fn other_lines_are_not_records() {
+        for line in ["\"open", "\"a\"b", "x \"a\" \"", "x \"\\q\""] {
+            assert_eq!(fields(line), None, "{line:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn fields_come_back(texts in prop::collection::vec(any::<String>(), 1..5), sealed in any::<bool>()) {
+            let checksum = if sealed { Checksum::Crc32c } else { Checksum::None };
+            let mut batch = Batch::new(checksum);
+            batch.push(|record| {
+                for (i, text) in texts.iter().enumerate() {
+                    if i % 2 == 0 { record.word(text) } else { record.text(text) };
+                }
+            });
+            let line = batch.as_bytes().strip_suffix(b"\n").unwrap();
+            prop_assert!(!line.contains(&b'\n'));
+            let payload = verified(line, checksum).unwrap();
+            prop_assert_eq!(fields(std::str::from_utf8(payload).unwrap()), Some(texts));
+        }
+    }
+}
