@@ -1,0 +1,165 @@
+//! Arguments: flags over environment over default; wrong ones are told in one line.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, Parser, ValueEnum};
+
+/// The exit code for wrong arguments or configuration.
+pub const USAGE: u8 = 2;
+
+/// Flags that every program has.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Running")]
+pub struct Common {
+    /// Least severe events to log
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+    /// How events look on stderr
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// After SIGTERM or SIGINT: how long to finish what is in flight before exiting anyway
+    #[arg(long, value_name = "DURATION", default_value = "8s", value_parser = duration)]
+    pub shutdown_deadline: Duration,
+}
+
+/// Severity of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// The look of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line an event, for people.
+    Text,
+    /// One JSON object an event, for programs.
+    Json,
+}
+
+/// Parses a duration such as `5s`, `200ms` or `1m 30s`; zero is refused.
+///
+/// # Errors
+/// What is wrong with `text`, for a person.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; allowed: durations like 5s, 200ms, 1m"))?;
+    if duration.is_zero() { Err("must be more than 0, for example 200ms".to_owned()) } else { Ok(duration) }
+}
+
+/// Parses `arguments`, the program's name first. Each flag `--some-name` also reads `PREFIX_SOME_NAME`.
+///
+/// # Errors
+/// The exit code, after the reason (or the help that was asked for) has been printed.
+pub fn parse<A: Parser>(prefix: &str, arguments: impl IntoIterator<Item = OsString>) -> Result<A, ExitCode> {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let command = with_environment(A::command(), prefix);
+    let parsed = command.clone().try_get_matches_from(&arguments);
+    parsed.and_then(|matches| A::from_arg_matches(&matches)).map_err(|error| {
+        if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+            // Nobody is left to tell if stdout is closed.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        let _ = writeln!(std::io::stderr(), "{}", one_line(&error, &command, &arguments));
+        ExitCode::from(USAGE)
+    })
+}
+
+fn with_environment(command: Command, prefix: &str) -> Command {
+    let flags: Vec<_> = command
+        .get_arguments()
+        .filter_map(|flag| Some((flag.get_id().clone(), flag.get_long()?.to_owned())))
+        .collect();
+    flags.into_iter().fold(command, |command, (id, long)| {
+        let variable = format!("{prefix}_{}", long.to_uppercase().replace('-', "_"));
+        command.mut_arg(id, |flag| flag.env(variable))
+    })
+}
+
+/// The first paragraph of clap's report, with the environment variable if that is where the value came from.
+fn one_line(error: &clap::Error, command: &Command, arguments: &[OsString]) -> String {
+    let report = error.render().to_string();
+    let first = report
+        .lines()
+        .take_while(|line| !line.trim().is_empty())
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join(" ");
+    let origin = environment_origin(error, command, arguments).map(|name| format!(" (from {name})"));
+    format!("{first}{}; try --help", origin.unwrap_or_default())
+}
+
+fn environment_origin(error: &clap::Error, command: &Command, arguments: &[OsString]) -> Option<String> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return None };
+    let flag = command.get_arguments().find(|flag| {
+        flag.get_long().is_some_and(|long| argument.split_whitespace().next() == Some(&format!("--{long}")))
+    })?;
+    let given = format!("--{}", flag.get_long()?);
+    let on_command_line = arguments.iter().any(|word| {
+        word.to_str().is_some_and(|word| word == given || word.starts_with(&format!("{given}=")))
+    });
+    let variable = flag.get_env()?;
+    (!on_command_line && std::env::var_os(variable).is_some())
+        .then(|| variable.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Example {
+        #[command(flatten)]
+        common: Common,
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+        some_number: u16,
+    }
+
+    fn report(words: &[&str]) -> String {
+        let arguments: Vec<_> =
+            std::iter::once("example").chain(words.iter().copied()).map(OsString::from).collect();
+        let command = with_environment(Example::command(), "EXAMPLE_OF_TEST");
+        let error = command.clone().try_get_matches_from(&arguments).unwrap_err();
+        one_line(&error, &command, &arguments)
+    }
+
+    #[test]
+    fn every_flag_has_its_variable() {
+        let command = with_environment(Example::command(), "EXAMPLE");
+        let variables: Vec<_> =
+            command.get_arguments().filter_map(|flag| flag.get_env()?.to_str().map(str::to_owned)).collect();
+        let expected =
+            ["EXAMPLE_LOG_LEVEL", "EXAMPLE_LOG_FORMAT", "EXAMPLE_SHUTDOWN_DEADLINE", "EXAMPLE_SOME_NUMBER"];
+        assert_eq!(variables, expected);
+    }
+
+    #[test]
+    fn a_wrong_value_is_one_line_with_key_value_and_what_is_allowed() {
+        let number = report(&["--some-number", "12"]);
+        assert_eq!(
+            number,
+            "error: invalid value '12' for '--some-number <SOME_NUMBER>': 12 is not in 1..=9; try --help"
+        );
+        let format = report(&["--log-format=xml"]);
+        assert!(
+            format.contains("'xml' for '--log-format <FORMAT>' [possible values: text, json]"),
+            "{format}"
+        );
+        let deadline = report(&["--shutdown-deadline", "soon"]);
+        assert!(deadline.contains("'soon'") && deadline.contains("5s, 200ms"), "{deadline}");
+        assert!(report(&["--shutdown-deadline", "0s"]).contains("must be more than 0"));
+        assert_eq!(report(&["--nothing"]), "error: unexpected argument '--nothing' found; try --help");
+    }
+}
