@@ -1,0 +1,198 @@
+//! Sends messages and takes their replies, both at the same time.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::{bail, ensure};
+use bytes::BytesMut;
+use protocol::greeting::{MAX_MESSAGE_BYTES, MAX_REPLY_BYTES, Reply};
+use protocol::line::{AtEof, LineCodec};
+use service::Shutdown;
+use service::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::watch;
+use tokio_util::codec::{Decoder as _, Encoder as _};
+
+use crate::Replies;
+use crate::input::Input;
+
+/// Messages that may be on their way without a reply.
+const WINDOW: u64 = 256;
+
+/// What became of the messages.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Put on the connection.
+    pub sent: u64,
+    /// Acknowledged by the server.
+    pub acknowledged: u64,
+    /// Answered with an error, or not sent because they cannot travel.
+    pub refused: u64,
+    /// What broke the exchange off.
+    pub broken: Option<anyhow::Error>,
+}
+
+impl Tally {
+    /// Fails unless every message was acknowledged.
+    ///
+    /// # Errors
+    /// What happened to the others.
+    pub fn verdict(self) -> anyhow::Result<()> {
+        let Self { sent, acknowledged, refused, broken } = self;
+        if let Some(broken) = broken {
+            return Err(broken.context(format!("{acknowledged} of {sent} messages sent were acknowledged")));
+        }
+        ensure!(refused == 0, "{acknowledged} messages were acknowledged, {refused} were refused");
+        ensure!(sent == acknowledged, "{acknowledged} of {sent} messages sent were acknowledged");
+        Ok(())
+    }
+}
+
+/// Sends all of `input` and gives each reply to `replies`. A requested shutdown ends the input, not the waiting for
+/// replies to what was sent.
+pub async fn run(
+    stream: TcpStream,
+    input: Input,
+    replies: &Replies,
+    reply_timeout: Duration,
+    shutdown: &Shutdown,
+) -> Tally {
+    let (reader, writer) = stream.into_split();
+    let progress = watch::Sender::new(Progress::default());
+    let receiving = Receiver { reader, replies, reply_timeout, progress: &progress }.run();
+    let sending = async {
+        let sent = send(writer, input, &progress, shutdown).await;
+        progress.send_modify(|progress| progress.all_sent = true);
+        sent
+    };
+    tokio::pin!(receiving, sending);
+    // When the server has ended, what is still being typed has nowhere to go.
+    let (sent, received) = tokio::select! {
+        received = &mut receiving => (None, received),
+        sent = &mut sending => (Some(sent), receiving.await),
+    };
+    let sent_error = sent.and_then(Result::err).map(|error| anyhow::Error::new(error).context("cannot send"));
+    let Progress { sent, acknowledged, refused, unsendable, .. } = *progress.borrow();
+    Tally { sent, acknowledged, refused: refused + unsendable, broken: received.err().or(sent_error) }
+}
+
+/// How far the exchange has come.
+#[derive(Debug, Default)]
+struct Progress {
+    sent: u64,
+    acknowledged: u64,
+    refused: u64,
+    unsendable: u64,
+    all_sent: bool,
+}
+
+impl Progress {
+    /// Messages without a reply. (A server may also send an error that answers no message.)
+    fn waiting(&self) -> u64 {
+        self.sent.saturating_sub(self.acknowledged + self.refused)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.all_sent && self.waiting() == 0
+    }
+}
+
+async fn send(
+    mut writer: impl AsyncWrite + Unpin,
+    mut input: Input,
+    progress: &watch::Sender<Progress>,
+    shutdown: &Shutdown,
+) -> io::Result<()> {
+    let mut codec = LineCodec::new(MAX_MESSAGE_BYTES, AtEof::Accept);
+    let mut bytes = BytesMut::new();
+    let mut watched = progress.subscribe();
+    loop {
+        let messages = tokio::select! {
+            () = shutdown.requested() => Vec::new(),
+            messages = input.next() => messages?,
+        };
+        if messages.is_empty() {
+            return writer.shutdown().await;
+        }
+        let (mut sent, mut unsendable) = (0, 0);
+        for message in messages {
+            match message {
+                Ok(message) => {
+                    codec.encode(message.as_str(), &mut bytes)?;
+                    sent += 1;
+                }
+                Err(rejection) => {
+                    tracing::error!(%rejection, "not sent");
+                    unsendable += 1;
+                }
+            }
+        }
+        // It cannot fail: the caller holds the other side.
+        let _ = watched.wait_for(|progress| progress.waiting() < WINDOW).await;
+        progress.send_modify(|progress| {
+            progress.sent += sent;
+            progress.unsendable += unsendable;
+        });
+        writer.write_all(&bytes).await?;
+        bytes.clear();
+    }
+}
+
+struct Receiver<'a, R> {
+    reader: R,
+    replies: &'a Replies,
+    reply_timeout: Duration,
+    progress: &'a watch::Sender<Progress>,
+}
+
+impl<R: AsyncRead + Unpin> Receiver<'_, R> {
+    /// Until all is answered.
+    async fn run(mut self) -> anyhow::Result<()> {
+        let mut codec = LineCodec::new(MAX_REPLY_BYTES, AtEof::Reject);
+        let mut received = BytesMut::new();
+        while let Some(read) = self.read_some(&mut received).await? {
+            let decode = if read == 0 { LineCodec::decode_eof } else { LineCodec::decode };
+            let mut lines = Vec::new();
+            while let Some(line) = decode(&mut codec, &mut received)? {
+                lines.push(line?);
+            }
+            if !lines.is_empty() {
+                self.take(&lines).await?;
+            }
+            ensure!(read > 0 || self.progress.borrow().is_complete(), "the server closed the connection");
+        }
+        Ok(())
+    }
+
+    /// Reads for as long as the server may take, which is for ever while it owes no reply; `None` once all is answered.
+    async fn read_some(&mut self, received: &mut BytesMut) -> anyhow::Result<Option<usize>> {
+        let (mut complete, mut owing) = (self.progress.subscribe(), self.progress.subscribe());
+        let owed_too_long = async {
+            // It cannot fail: `self` holds the other side.
+            let _ = owing.wait_for(|progress| progress.waiting() > 0).await;
+            tokio::time::sleep(self.reply_timeout).await;
+        };
+        tokio::select! {
+            biased;
+            _ = complete.wait_for(Progress::is_complete) => Ok(None),
+            read = self.reader.read_buf(received) => Ok(Some(read?)),
+            () = owed_too_long => bail!("no reply for {:?}", self.reply_timeout),
+        }
+    }
+
+    async fn take(&mut self, lines: &[String]) -> anyhow::Result<()> {
+        let (mut acknowledged, mut refused) = (0, 0);
+        for line in lines {
+            match Reply::parse(line)? {
+                Reply::Received(_) => acknowledged += 1,
+                Reply::Refused { .. } => refused += 1,
+            }
+        }
+        self.replies.record(lines).await?;
+        self.progress.send_modify(|progress| {
+            progress.acknowledged += acknowledged;
+            progress.refused += refused;
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! What there is to send: messages from the command line, or lines from standard input.
+
+use std::collections::VecDeque;
+use std::io;
+
+use bytes::BytesMut;
+use protocol::greeting::{DEFAULT_GREETING, MAX_MESSAGE_BYTES};
+use protocol::line::{AtEof, LineCodec, Rejection};
+use tokio::io::{AsyncReadExt as _, Stdin};
+use tokio_util::codec::Decoder as _;
+
+/// Lines that are handed over at a time.
+const PORTION: usize = 64;
+
+/// The messages, in the order in which they are to be sent.
+pub enum Input {
+    /// Given at once.
+    Given(VecDeque<String>),
+    /// Read line by line; a person may be typing them.
+    Lines { stdin: Stdin, codec: LineCodec, received: BytesMut, ended: bool },
+}
+
+impl Input {
+    /// What the command line asks for.
+    pub fn from_arguments(messages: &[String]) -> Self {
+        if messages == ["-"] {
+            let codec = LineCodec::new(MAX_MESSAGE_BYTES, AtEof::Accept);
+            return Self::Lines { stdin: tokio::io::stdin(), codec, received: BytesMut::new(), ended: false };
+        }
+        let greeting = messages.is_empty().then(|| DEFAULT_GREETING.to_owned());
+        Self::Given(messages.iter().cloned().chain(greeting).collect())
+    }
+
+    /// The next messages, or why a line cannot be one; empty at the end.
+    ///
+    /// # Errors
+    /// If standard input cannot be read.
+    pub async fn next(&mut self) -> io::Result<Vec<Result<String, Rejection>>> {
+        match self {
+            Self::Given(messages) => Ok(messages.drain(..messages.len().min(PORTION)).map(Ok).collect()),
+            Self::Lines { stdin, codec, received, ended } => loop {
+                let decode = if *ended { LineCodec::decode_eof } else { LineCodec::decode };
+                let mut lines = Vec::new();
+                while lines.len() < PORTION
+                    && let Some(line) = decode(codec, received)?
+                {
+                    lines.push(line);
+                }
+                if *ended || !lines.is_empty() {
+                    return Ok(lines);
+                }
+                *ended = stdin.read_buf(received).await? == 0;
+            },
+        }
+    }
+}
+
+/// Checks that a message from the command line can travel as one line.
+///
+/// # Errors
+/// Why it cannot, for a person.
+pub fn one_line(message: &str) -> Result<String, String> {
+    if message.contains('\n') {
+        return Err("a message is one line: send several as several messages".to_owned());
+    }
+    let bytes = message.len();
+    if bytes > MAX_MESSAGE_BYTES {
+        return Err(format!("it has {bytes} bytes; at most {MAX_MESSAGE_BYTES} can be sent"));
+    }
+    Ok(message.to_owned())
+}

@@ -1,0 +1,135 @@
+//! Actividad 1, the client: sends messages to the server, prints each reply and records it in `respuestas.txt`.
+//!
+//! Messages are sent without waiting for each other's replies, up to a window; replies come in the same order.
+//! A message is never sent twice: the server could not tell a repetition from a new message. So when the connection
+//! breaks, the client says how many messages were not acknowledged, and ends.
+
+mod exchange;
+mod input;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use backon::{ExponentialBuilder, Retryable as _};
+use chrono::Utc;
+use journal::{Batch, Checksum, Journal, JournalFile, Shown, timestamp};
+use service::net::TcpStream;
+use service::{Common, Shutdown, cli};
+use tokio::io::AsyncWriteExt as _;
+
+pub use exchange::Tally;
+use input::Input;
+
+/// The file of the assignment.
+pub const REPLIES_FILE: &str = "respuestas.txt";
+
+/// Sends messages to the server, prints each reply and records it in respuestas.txt.
+///
+/// Without a message it sends a greeting. Exit code 0: every message was acknowledged; 1: not so; 2: wrong arguments.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "client",
+    version,
+    after_help = "Examples:\n  client\n  client \"Hola\" \"¿Qué tal?\"\n  seq 1000 | client -\n\
+                  Each flag can also be set in the environment: --server as CLIENT_SERVER."
+)]
+pub struct Arguments {
+    /// What to send, a message each; a lone `-` reads messages from standard input, line by line
+    #[arg(value_name = "MESSAGE", value_parser = input::one_line)]
+    pub messages: Vec<String>,
+    /// The server's host and port
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5000", value_parser = host_and_port)]
+    pub server: String,
+    /// Folder of respuestas.txt, created if missing
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub data_dir: PathBuf,
+    /// How long to wait for a server that is not up yet
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = cli::duration)]
+    pub wait: Duration,
+    /// How long to wait for the reply to a message that was sent
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = cli::duration)]
+    pub reply_timeout: Duration,
+    /// Flags that every program has
+    #[command(flatten)]
+    pub common: Common,
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    let valid =
+        text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if valid { Ok(text.to_owned()) } else { Err("allowed: HOST:PORT, for example localhost:5000".to_owned()) }
+}
+
+/// Sends the messages and records the replies.
+///
+/// # Errors
+/// Unless every message was acknowledged.
+pub async fn run(arguments: Arguments, shutdown: Shutdown) -> anyhow::Result<()> {
+    let input = Input::from_arguments(&arguments.messages);
+    let (file, recovery) = JournalFile::open(&arguments.data_dir.join(REPLIES_FILE))?;
+    if recovery.torn_bytes > 0 {
+        tracing::warn!(cut_bytes = recovery.torn_bytes, "respuestas.txt ended in half a record: cut it off");
+    }
+    let stream = tokio::select! {
+        connected = connect(&arguments.server, arguments.wait) => connected?,
+        () = shutdown.requested() => anyhow::bail!("stopped before a connection to {} was made", arguments.server),
+    };
+    let replies = Replies { server: stream.peer_addr()?, journal: Journal::start(file) };
+    let tally = exchange::run(stream, input, &replies, arguments.reply_timeout, &shutdown).await;
+    replies.journal.close().await;
+    tally.verdict()
+}
+
+/// Connects, again and again until `wait` has passed: a server that is being started is not an error.
+async fn connect(server: &str, wait: Duration) -> anyhow::Result<TcpStream> {
+    let started = tokio::time::Instant::now();
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(2))
+        .with_jitter()
+        .without_max_times();
+    let attempt = || async {
+        let left = wait.saturating_sub(started.elapsed());
+        tokio::time::timeout(left, TcpStream::connect(server))
+            .await
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+    };
+    let connected = attempt
+        .retry(backoff)
+        .when(|_| started.elapsed() < wait)
+        .notify(|error, pause| tracing::debug!(server, %error, ?pause, "no connection yet"))
+        .await;
+    let stream = connected.with_context(|| {
+        format!(
+            "cannot connect to {server} within {wait:?}: check that the server runs there, or set --server"
+        )
+    })?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Where replies go: to `respuestas.txt`, and then to standard output.
+struct Replies {
+    server: SocketAddr,
+    journal: Journal,
+}
+
+impl Replies {
+    async fn record(&self, replies: &[String]) -> anyhow::Result<()> {
+        let now = timestamp(Utc::now());
+        let mut batch = Batch::new(Checksum::None);
+        let mut shown = String::new();
+        for reply in replies {
+            batch.push(|record| {
+                record.word(&now).word(self.server).text(reply);
+            });
+            shown.push_str(&format!("{}\n", Shown(reply)));
+        }
+        self.journal.append(&batch).await.context("cannot record the replies")?;
+        let mut stdout = tokio::io::stdout();
+        stdout.write_all(shown.as_bytes()).await.context("cannot print the replies")?;
+        stdout.flush().await.context("cannot print the replies")
+    }
+}
