@@ -1,0 +1,315 @@
+//! The load: the same loop for every target, so that only the target differs.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use bytes::{Buf, BytesMut};
+use clap::ValueEnum;
+use hdrhistogram::Histogram;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use service::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::LocalSet;
+
+const READ_BYTES: usize = 64 * 1024;
+/// Longest latency that is told apart, in nanoseconds.
+const MAX_LATENCY: u64 = 60_000_000_000;
+/// Without a reply for this long the target has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is spoken to the target. Each request and each reply is counted by its line ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// Actividad 1's server: a line, acknowledged once it is on disk
+    Server,
+    /// Redis: RPUSH onto one list
+    RedisRpush,
+    /// Redis: PING
+    RedisPing,
+}
+
+impl Protocol {
+    fn request(self, size: usize) -> Vec<u8> {
+        let payload = "x".repeat(size);
+        match self {
+            Self::Server => format!("{payload}\n"),
+            Self::RedisRpush => format!("*3\r\n$5\r\nRPUSH\r\n$5\r\nbench\r\n${size}\r\n{payload}\r\n"),
+            Self::RedisPing => "*1\r\n$4\r\nPING\r\n".to_owned(),
+        }
+        .into_bytes()
+    }
+
+    /// What a reply that says "done" begins with.
+    fn done(self) -> &'static [u8] {
+        match self {
+            Self::Server => b"OK ",
+            Self::RedisRpush => b":",
+            Self::RedisPing => b"+PONG",
+        }
+    }
+}
+
+/// How much load, and where.
+#[derive(Debug, Clone, Serialize)]
+pub struct Load {
+    pub address: SocketAddr,
+    pub protocol: Protocol,
+    pub connections: usize,
+    pub pipeline: usize,
+    pub messages: u64,
+    pub size: usize,
+    /// Messages a second in an open loop; `None` for a closed loop.
+    pub rate: Option<f64>,
+}
+
+/// What came of it. Latencies in microseconds; in an open loop from the moment each message was due.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub load: Load,
+    pub seconds: f64,
+    pub per_second: f64,
+    pub mean_us: f64,
+    pub p50_us: f64,
+    pub p90_us: f64,
+    pub p99_us: f64,
+    pub p999_us: f64,
+    pub max_us: f64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Load { connections, pipeline, messages, size, rate, .. } = &self.load;
+        let mode =
+            rate.map_or(format!("{pipeline} in flight on each"), |rate| format!("{rate} a second due"));
+        writeln!(f, "{messages} messages of {size} bytes, {connections} connections, {mode}")?;
+        writeln!(f, "{:.0} a second, {:.2} s in all", self.per_second, self.seconds)?;
+        write!(
+            f,
+            "latency in µs: mean {:.0}, p50 {:.0}, p90 {:.0}, p99 {:.0}, p99.9 {:.0}, max {:.0}",
+            self.mean_us, self.p50_us, self.p90_us, self.p99_us, self.p999_us, self.max_us
+        )
+    }
+}
+
+/// Runs `load` to its end.
+///
+/// # Errors
+/// If the target cannot be reached, fails, or refuses a message.
+pub async fn run(load: &Load, show_progress: bool) -> anyhow::Result<Report> {
+    ensure!(
+        load.connections > 0 && load.pipeline > 0 && load.messages > 0,
+        "connections, pipeline and messages must be more than 0"
+    );
+    ensure!(load.rate.is_none_or(|rate| rate > 0.0), "the rate must be more than 0");
+    let mut streams = Vec::new();
+    for _ in 0..load.connections {
+        let stream = TcpStream::connect(load.address).await;
+        let stream = stream.with_context(|| format!("cannot connect to {}", load.address))?;
+        stream.set_nodelay(true)?;
+        streams.push(stream);
+    }
+    let shared = Rc::new(Shared {
+        started: Instant::now(),
+        unsent: Cell::new(load.messages),
+        sent: Cell::new(0),
+        answered: Cell::new(0),
+        latencies: RefCell::new(Histogram::new_with_bounds(1, MAX_LATENCY, 3)?),
+    });
+    let tasks = LocalSet::new();
+    let bar = (show_progress && std::io::stderr().is_terminal()).then(|| progress_bar(load.messages));
+    let workers: Vec<_> = streams
+        .into_iter()
+        .map(|stream| tasks.spawn_local(Connection::new(stream, load, shared.clone()).run(load.rate)))
+        .collect();
+    let finished = tasks.run_until(async {
+        for worker in workers {
+            worker.await??;
+        }
+        anyhow::Ok(())
+    });
+    tokio::select! {
+        finished = finished => finished?,
+        () = show(bar.as_ref(), &shared) => {}
+    }
+    let seconds = shared.started.elapsed().as_secs_f64();
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    Ok(report(load, seconds, &shared.latencies.borrow()))
+}
+
+fn report(load: &Load, seconds: f64, latencies: &Histogram<u64>) -> Report {
+    let quantile = |q| latencies.value_at_quantile(q) as f64 / 1000.0;
+    Report {
+        load: load.clone(),
+        seconds,
+        per_second: load.messages as f64 / seconds,
+        mean_us: latencies.mean() / 1000.0,
+        p50_us: quantile(0.5),
+        p90_us: quantile(0.9),
+        p99_us: quantile(0.99),
+        p999_us: quantile(0.999),
+        max_us: latencies.max() as f64 / 1000.0,
+    }
+}
+
+fn progress_bar(messages: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta}");
+    ProgressBar::new(messages).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+async fn show(bar: Option<&ProgressBar>, shared: &Shared) {
+    let Some(bar) = bar else { return std::future::pending().await };
+    loop {
+        bar.set_position(shared.answered.get());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What all connections share; they run on one thread.
+struct Shared {
+    started: Instant,
+    unsent: Cell<u64>,
+    sent: Cell<u64>,
+    answered: Cell<u64>,
+    latencies: RefCell<Histogram<u64>>,
+}
+
+impl Shared {
+    /// Takes up to `wanted` of the messages that are still to be sent.
+    fn take(&self, wanted: u64) -> u64 {
+        let taken = self.unsent.get().min(wanted);
+        self.unsent.set(self.unsent.get() - taken);
+        self.sent.set(self.sent.get() + taken);
+        taken
+    }
+
+    fn record(&self, since: Instant, count: u64) {
+        let nanoseconds =
+            u64::try_from(since.elapsed().as_nanos()).unwrap_or(MAX_LATENCY).clamp(1, MAX_LATENCY);
+        self.latencies.borrow_mut().saturating_record_n(nanoseconds, count);
+        self.answered.set(self.answered.get() + count);
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    shared: Rc<Shared>,
+    done: &'static [u8],
+    /// One request as many times as the pipeline is deep.
+    requests: Vec<u8>,
+    request_bytes: usize,
+    pipeline: u64,
+    received: BytesMut,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, load: &Load, shared: Rc<Shared>) -> Self {
+        let request = load.protocol.request(load.size);
+        Self {
+            stream,
+            shared,
+            done: load.protocol.done(),
+            request_bytes: request.len(),
+            requests: request.repeat(load.pipeline),
+            pipeline: load.pipeline as u64,
+            received: BytesMut::with_capacity(READ_BYTES),
+        }
+    }
+
+    async fn run(mut self, rate: Option<f64>) -> anyhow::Result<()> {
+        match rate {
+            None => self.closed_loop().await,
+            Some(rate) => self.open_loop(rate).await,
+        }
+    }
+
+    /// Sends as many as the pipeline is deep, waits for all their replies, sends again: as `redis-benchmark` does.
+    async fn closed_loop(&mut self) -> anyhow::Result<()> {
+        loop {
+            let count = self.shared.take(self.pipeline);
+            if count == 0 {
+                return Ok(());
+            }
+            let started = Instant::now();
+            let bytes = usize::try_from(count)? * self.request_bytes;
+            self.stream.write_all(&self.requests[..bytes]).await?;
+            let mut open = count;
+            while open > 0 {
+                ensure!(
+                    self.stream.read_buf(&mut self.received).await? > 0,
+                    "the target closed the connection"
+                );
+                let answered = self.take_replies()?;
+                ensure!(answered <= open, "more replies than requests");
+                open -= answered;
+            }
+            self.shared.record(started, count);
+        }
+    }
+
+    /// Sends each message when it is due, whatever has come back.
+    async fn open_loop(&mut self, rate: f64) -> anyhow::Result<()> {
+        let mut open = VecDeque::new();
+        let mut next = self.next_due(rate);
+        while next.is_some() || !open.is_empty() {
+            let due = async {
+                match next {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {
+                    // A timer may wake late: all that is due by now is sent.
+                    let mut bytes = Vec::new();
+                    while let Some(due) = next.filter(|due| *due <= Instant::now()) {
+                        bytes.extend_from_slice(&self.requests[..self.request_bytes]);
+                        open.push_back(due);
+                        next = self.next_due(rate);
+                    }
+                    self.stream.write_all(&bytes).await?;
+                }
+                read = self.stream.read_buf(&mut self.received) => {
+                    ensure!(read? > 0, "the target closed the connection");
+                    for _ in 0..self.take_replies()? {
+                        let due = open.pop_front().context("more replies than requests")?;
+                        self.shared.record(due, 1);
+                    }
+                }
+                () = tokio::time::sleep(PATIENCE) => anyhow::bail!("no reply for {PATIENCE:?}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// When the next message of the whole load is due; this connection then sends it.
+    fn next_due(&self, rate: f64) -> Option<Instant> {
+        let number = self.shared.sent.get();
+        (self.shared.take(1) == 1)
+            .then(|| self.shared.started + Duration::from_secs_f64(number as f64 / rate))
+    }
+
+    /// Counts the whole replies that have come; each must say "done".
+    fn take_replies(&mut self) -> anyhow::Result<u64> {
+        let mut replies = 0;
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', &self.received) {
+            let reply = &self.received[start..end];
+            ensure!(reply.starts_with(self.done), "refused: {}", String::from_utf8_lossy(reply));
+            replies += 1;
+            start = end + 1;
+        }
+        self.received.advance(start);
+        self.received.reserve(READ_BYTES / 4);
+        Ok(replies)
+    }
+}

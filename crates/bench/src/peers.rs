@@ -1,0 +1,89 @@
+//! The programs that are measured, started on free ports with their data in temporary folders.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use service::net::TcpStream;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// A program that is running; it ends when this is dropped, and its data with it.
+#[derive(Debug)]
+pub struct Peer {
+    pub address: SocketAddr,
+    process: Child,
+    _data: TempDir,
+}
+
+impl Peer {
+    /// Actividad 1's server, as `cargo build` left it beside this program.
+    pub async fn server(dir: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        let program = sibling("server")?;
+        Self::start(dir, &program, |command, address, data| {
+            command.arg("--listen").arg(address.to_string()).arg("--data-dir").arg(data).args(arguments);
+        })
+        .await
+    }
+
+    /// Redis with a synced append-only file. Rewriting it is off: it would fork in the middle of a measurement.
+    pub async fn redis(dir: &Path) -> anyhow::Result<Self> {
+        Self::start(dir, Path::new("redis-server"), |command, address, data| {
+            command.arg("--bind").arg(address.ip().to_string()).arg("--port").arg(address.port().to_string());
+            command.args(["--appendonly", "yes", "--appendfsync", "always", "--save", ""]);
+            command.args(["--auto-aof-rewrite-percentage", "0", "--dir"]).arg(data);
+        })
+        .await
+    }
+
+    async fn start(
+        dir: &Path,
+        program: &Path,
+        configure: impl FnOnce(&mut Command, SocketAddr, &Path),
+    ) -> anyhow::Result<Self> {
+        let data = tempfile::Builder::new().prefix("bench-").tempdir_in(dir)?;
+        let address = free_address()?;
+        let mut command = Command::new(program);
+        configure(&mut command, address, &std::path::absolute(data.path())?);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let process = command.spawn().with_context(|| {
+            format!(
+                "cannot start {}: is it installed (Debian: redis-server, redis-tools)?",
+                program.display()
+            )
+        })?;
+        let mut peer = Self { address, process, _data: data };
+        let started = Instant::now();
+        while TcpStream::connect(address).await.is_err() {
+            if let Some(status) = peer.process.try_wait()? {
+                bail!("{} ended at once: {status}", program.display());
+            }
+            anyhow::ensure!(started.elapsed() < READY_WITHIN, "{} does not listen", program.display());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(peer)
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let id = self.process.id().context("the program has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kilobytes * 1024)
+    }
+}
+
+fn sibling(name: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
+    anyhow::ensure!(path.exists(), "{} is missing: run `cargo build --release` first", path.display());
+    Ok(path)
+}
+
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
