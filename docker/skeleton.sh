@@ -1,0 +1,22 @@
+#!/bin/sh
+# Copies a workspace without its code: the manifests, and empty sources for their targets.
+#
+# Building that first gives an image layer with all dependencies, which a change of the code does not build again.
+# Usage: skeleton.sh FROM TO
+set -eu
+from=$1
+to=$2
+cd "$from"
+mkdir -p "$to"
+cp Cargo.toml Cargo.lock "$to/"
+for manifest in crates/*/Cargo.toml; do
+  crate=${manifest%/Cargo.toml}
+  mkdir -p "$to/$crate/src"
+  cp "$manifest" "$to/$crate/"
+  [ ! -e "$crate/src/lib.rs" ] || : >"$to/$crate/src/lib.rs"
+  for program in "$crate"/src/main.rs "$crate"/src/bin/*.rs; do
+    [ -e "$program" ] || continue
+    mkdir -p "$to/${program%/*}"
+    echo 'fn main() {}' >"$to/$program"
+  done
+done
