@@ -4,7 +4,7 @@
 //!
 //! | module | wire | used by |
 //! | --- | --- | --- |
-//! | [`line`] | lines of UTF-8 text with a maximum, over TCP | everything that speaks TCP |
+//! | [`mod@line`] | lines of UTF-8 text with a maximum, over TCP | everything that speaks TCP |
 //! | [`greeting`] | the messages and replies of Actividad 1, one a line | `server`, `client` |
 
 pub mod greeting;
