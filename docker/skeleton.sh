@@ -13,7 +13,10 @@ for manifest in crates/*/Cargo.toml; do
   crate=${manifest%/Cargo.toml}
   mkdir -p "$to/$crate/src"
   cp "$manifest" "$to/$crate/"
-  [ ! -e "$crate/src/lib.rs" ] || : >"$to/$crate/src/lib.rs"
+  # A crate whose sources are left out of the build context gets a library, so that the workspace is whole.
+  if [ -e "$crate/src/lib.rs" ] || [ ! -e "$crate/src/main.rs" ]; then
+    : >"$to/$crate/src/lib.rs"
+  fi
   for program in "$crate"/src/main.rs "$crate"/src/bin/*.rs; do
     [ -e "$program" ] || continue
     mkdir -p "$to/${program%/*}"

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The container tests: the real `docker compose build` and `up` of each activity, and its files on the host.
+#
+# Works in temporary copies of the repository, owned by an ordinary user's number. Needs root (for that), Docker with
+# Compose v2 and docker-compose 1.29, nc, and port 5000. Ends with `N passed, N failed`.
+set -uo pipefail
+
+tests=$(cd "$(dirname "$0")" && pwd)
+repository=$(cd "$tests/../.." && pwd)
+# shellcheck source=docker/tests/lib.sh
+. "$tests/lib.sh"
+# shellcheck source=docker/tests/actividad1.sh
+. "$tests/actividad1.sh"
+
+[ "$(id -u)" -eq 0 ] || { echo "run.sh: needs root, to give the copies to another user" >&2; exit 2; }
+work=$(mktemp -d)
+# Containers may enter it as an ordinary user.
+chmod 755 "$work"
+clean_up() {
+  for compose in "$work"/*/*/docker-compose.yml; do
+    [ -e "$compose" ] && docker compose --file "$compose" down --remove-orphans >/dev/null 2>&1
+  done
+  rm -rf "$work"
+}
+trap clean_up EXIT
+
+actividad1
+summary
