@@ -109,16 +109,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             tokio::select! {
                 biased;
                 () = self.context.shutdown.requested() => return Ok(()),
-                read = read(&mut self.stream, &mut self.received, self.read_bytes) => {
-                    let read = read?;
-                    at_end = read == 0;
-                    self.adapt(read);
-                }
+                // Before reading: a stream that always has something to read must not outrun its deadline.
                 () = &mut idle => {
                     if Instant::now() >= deadline {
                         return Err(Ended::Idle(idle_timeout));
                     }
                     idle.as_mut().reset(deadline);
+                }
+                read = read(&mut self.stream, &mut self.received, self.read_bytes) => {
+                    let read = read?;
+                    at_end = read == 0;
+                    self.adapt(read);
                 }
             }
         }

@@ -147,6 +147,19 @@ fn slow_and_silent_connections_end_after_the_idle_timeout_and_active_ones_do_not
 }
 
 #[test]
+fn an_endless_line_ends_after_the_idle_timeout_however_fast_it_comes() {
+    let (_folder, server) = start(&["--idle-timeout", "300ms"]);
+    let mut client = server.connect();
+    let mut sender = client.stream.try_clone().unwrap();
+    let block = vec![b'x'; 1 << 20];
+    // Sends until the server has closed the connection.
+    let sending = std::thread::spawn(move || while sender.write_all(&block).is_ok() {});
+    assert!(client.reply().starts_with("ERROR message-too-long"));
+    assert!(client.reply().starts_with("ERROR idle-timeout"));
+    sending.join().unwrap();
+}
+
+#[test]
 fn a_client_that_takes_no_replies_is_given_up_and_slows_nobody() {
     let (_folder, server) = start(&["--idle-timeout", "300ms"]);
     let mut deaf = TcpStream::connect(server.address).unwrap();
