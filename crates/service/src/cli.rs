@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Command, Parser, ValueEnum};
+use clap::{Arg, Command, Parser, ValueEnum};
 
 /// The exit code for wrong arguments or configuration.
 pub const USAGE: u8 = 2;
@@ -56,7 +56,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if duration.is_zero() { Err("must be more than 0, for example 200ms".to_owned()) } else { Ok(duration) }
 }
 
-/// Parses `arguments`, the program's name first. Each flag `--some-name` also reads `PREFIX_SOME_NAME`.
+/// Parses `arguments`, the program's name first. Each flag `--some-name`, also of a subcommand, reads
+/// `PREFIX_SOME_NAME` where it is not given.
 ///
 /// # Errors
 /// The exit code, after the reason (or the help that was asked for) has been printed.
@@ -80,10 +81,20 @@ fn with_environment(command: Command, prefix: &str) -> Command {
         .get_arguments()
         .filter_map(|flag| Some((flag.get_id().clone(), flag.get_long()?.to_owned())))
         .collect();
-    flags.into_iter().fold(command, |command, (id, long)| {
+    let subcommands: Vec<_> =
+        command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let command = flags.into_iter().fold(command, |command, (id, long)| {
         let variable = format!("{prefix}_{}", long.to_uppercase().replace('-', "_"));
         command.mut_arg(id, |flag| flag.env(variable))
+    });
+    subcommands.into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |subcommand| with_environment(subcommand, prefix))
     })
+}
+
+/// The flags of a command and of its subcommands.
+fn flags(command: &Command) -> Vec<&Arg> {
+    command.get_arguments().chain(command.get_subcommands().flat_map(flags)).collect()
 }
 
 /// The first paragraph of clap's report, with the environment variable if that is where the value came from.
@@ -101,7 +112,7 @@ fn one_line(error: &clap::Error, command: &Command, arguments: &[OsString]) -> S
 
 fn environment_origin(error: &clap::Error, command: &Command, arguments: &[OsString]) -> Option<String> {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return None };
-    let flag = command.get_arguments().find(|flag| {
+    let flag = flags(command).into_iter().find(|flag| {
         flag.get_long().is_some_and(|long| argument.split_whitespace().next() == Some(&format!("--{long}")))
     })?;
     let given = format!("--{}", flag.get_long()?);
@@ -125,6 +136,16 @@ mod tests {
         common: Common,
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
         some_number: u16,
+        #[command(subcommand)]
+        action: Option<Action>,
+    }
+
+    #[derive(Debug, clap::Subcommand)]
+    enum Action {
+        Act {
+            #[arg(long)]
+            how_often: Option<u8>,
+        },
     }
 
     fn report(words: &[&str]) -> String {
@@ -139,9 +160,14 @@ mod tests {
     fn every_flag_has_its_variable() {
         let command = with_environment(Example::command(), "EXAMPLE");
         let variables: Vec<_> =
-            command.get_arguments().filter_map(|flag| flag.get_env()?.to_str().map(str::to_owned)).collect();
-        let expected =
-            ["EXAMPLE_LOG_LEVEL", "EXAMPLE_LOG_FORMAT", "EXAMPLE_SHUTDOWN_DEADLINE", "EXAMPLE_SOME_NUMBER"];
+            flags(&command).iter().filter_map(|flag| flag.get_env()?.to_str().map(str::to_owned)).collect();
+        let expected = [
+            "EXAMPLE_LOG_LEVEL",
+            "EXAMPLE_LOG_FORMAT",
+            "EXAMPLE_SHUTDOWN_DEADLINE",
+            "EXAMPLE_SOME_NUMBER",
+            "EXAMPLE_HOW_OFTEN",
+        ];
         assert_eq!(variables, expected);
     }
 
