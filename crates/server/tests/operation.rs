@@ -4,10 +4,11 @@
 
 mod support;
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Output, Stdio};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use support::{Client, PROGRAM, Server};
 
 fn run(arguments: &[&str]) -> Output {
@@ -131,6 +132,36 @@ fn the_deadline_ends_what_does_not_end_by_itself() {
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ended().code(), Some(1));
     server.logged("the shutdown deadline of 200ms has passed: exiting without finishing");
+}
+
+#[test]
+fn a_terminal_that_is_held_holds_up_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.args(["--listen", "127.0.0.1:0", "--shutdown-deadline", "1h", "--data-dir"]).arg(folder.path());
+    let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+    // Its events are read up to the address, and then no more.
+    let mut events = BufReader::new(process.stderr.take().unwrap());
+    let mut event = String::new();
+    while !event.contains("listening") {
+        event.clear();
+        assert!(events.read_line(&mut event).unwrap() > 0, "the server ended before it listened");
+    }
+    let mut client = Client::connect(event.trim().rsplit('=').next().unwrap().parse().unwrap());
+    // More events than a pipe and the buffer for them hold.
+    let messages = 30_000;
+    let mut sender = client.stream.try_clone().unwrap();
+    let sending = std::thread::spawn(move || sender.write_all("hola\n".repeat(messages).as_bytes()).unwrap());
+    (0..messages).for_each(|_| client.expect_received("hola"));
+    sending.join().unwrap();
+    kill(Pid::from_raw(process.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    let mut status = None;
+    support::wait_for("the server to end", || {
+        status = process.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(0));
+    assert_eq!(support::Log::read(folder.path()).in_order.len(), messages);
 }
 
 /// A client by others; `None` if it is not installed, which is an error where CI runs.

@@ -4,6 +4,8 @@
 //! buffer, and beyond it are dropped and counted.
 
 use std::io::IsTerminal;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
@@ -13,6 +15,8 @@ use crate::cli::{Common, LogFormat, LogLevel};
 
 /// Events that may wait for stderr.
 const BUFFERED_EVENTS: usize = 16 * 1024;
+/// How long the last line may take to leave.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 const TIME_FORMAT: &str = "%Y-%m-%dT%H:%M:%S%.3fZ";
 
 /// Writes out the waiting events when dropped.
@@ -26,9 +30,16 @@ impl Drop for Flush {
     fn drop(&mut self) {
         self.worker.take();
         let dropped = self.dropped.dropped_lines();
-        if dropped > 0 {
-            eprintln!("{dropped} log lines were dropped because stderr did not keep up");
+        if dropped == 0 {
+            return;
         }
+        // From a thread that the end of the process does not wait for: stderr may still be held.
+        let (told, last_words) = mpsc::channel();
+        std::thread::spawn(move || {
+            eprintln!("{dropped} log lines were dropped because stderr did not keep up");
+            told.send(())
+        });
+        let _ = last_words.recv_timeout(LAST_WORDS);
     }
 }
 
