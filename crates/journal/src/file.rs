@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::record::Checksum;
 use crate::scan::{Recovery, scan};
@@ -137,12 +137,6 @@ impl JournalFile {
         Self { storage, path: path.to_owned(), stopped: false }
     }
 
-    /// The name of the file, for messages.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
     fn open_with(
         path: &Path,
         recover: impl FnOnce(&mut File) -> io::Result<Recovery>,
@@ -217,24 +211,28 @@ impl JournalFile {
     }
 }
 
+/// Opens `path` for appending; the names of the file and of the folders that are made for it are on disk afterwards.
 fn open_or_create(path: &Path) -> Result<File, OpenError> {
     let told =
         |action, path: &Path, cause| OpenError::System { action, path: path.display().to_string(), cause };
-    let mut options = OpenOptions::new();
+    let folder = folder_of(path);
+    let missing: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    std::fs::create_dir_all(folder).map_err(|cause| told("create", folder, cause))?;
     // Append mode: should somebody empty the file meanwhile, no hole is left.
-    options.read(true).append(true);
-    match options.open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        result => return result.map_err(|cause| told("open", path, cause)),
+    let file = OpenOptions::new().read(true).append(true).create(true).open(path);
+    let file = file.map_err(|cause| told("open", path, cause))?;
+    // A name is on disk only after a sync of the folder it stands in. Also for a file that is there already: the
+    // process that created it may have died before its sync.
+    for folder in missing.into_iter().map(folder_of).chain([folder]) {
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|cause| told("sync", folder, cause))?;
     }
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let folder = folder.map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-    std::fs::create_dir_all(&folder).map_err(|cause| told("create", &folder, cause))?;
-    let file = options.create(true).open(path).map_err(|cause| told("create", path, cause))?;
-    // The name of a new file is on disk only after a sync of its folder.
-    file.sync_all().map_err(|cause| told("sync", path, cause))?;
-    File::open(&folder).and_then(|folder| folder.sync_all()).map_err(|cause| told("sync", &folder, cause))?;
     Ok(file)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The offset behind the last line end in the first `length` bytes of `file`.
