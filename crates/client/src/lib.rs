@@ -19,7 +19,6 @@ use service::net::TcpStream;
 use service::{Common, Shutdown, cli};
 use tokio::io::AsyncWriteExt as _;
 
-pub use exchange::Tally;
 use input::Input;
 
 /// The file of the assignment.
