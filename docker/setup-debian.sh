@@ -4,6 +4,7 @@
 #
 # Debian 12 has no Compose v2; Debian 13's plugins need only a libc that Debian 12 has, so just those two packages are unpacked
 # from there, without adding Debian 13 to the machine's sources.
+# Usage: setup-debian.sh [PACKAGE...]     (further Debian packages that the caller needs)
 set -euo pipefail
 
 readonly PLUGINS=/usr/local/lib/docker/cli-plugins
@@ -64,7 +65,7 @@ install_compose() {
 }
 
 [ "$(id -u)" -eq 0 ] || die "needs root"
-install_packages debootstrap netcat-openbsd curl ca-certificates
+install_packages debootstrap netcat-openbsd ca-certificates "$@"
 start_engine
 install_compose
 command -v docker-compose >/dev/null 2>&1 || install_packages docker-compose
