@@ -216,7 +216,8 @@ fn open_or_create(path: &Path) -> Result<File, OpenError> {
     let told =
         |action, path: &Path, cause| OpenError::System { action, path: path.display().to_string(), cause };
     let folder = folder_of(path);
-    let missing: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    let missing = folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+    let missing: Vec<_> = missing.collect();
     std::fs::create_dir_all(folder).map_err(|cause| told("create", folder, cause))?;
     // Append mode: should somebody empty the file meanwhile, no hole is left.
     let file = OpenOptions::new().read(true).append(true).create(true).open(path);
