@@ -6,6 +6,16 @@
 //! | --- | --- | --- |
 //! | [`mod@line`] | lines of UTF-8 text with a maximum, over TCP | everything that speaks TCP |
 //! | [`greeting`] | the messages and replies of Actividad 1, one a line | `server`, `client` |
+//! | [`store`] | Actividad 2, client and headnode: one JSON object a line, over TCP | `headnode`, `store-client` |
+//! | [`storage`] | Actividad 2, headnode and datanode: one JSON object a line, over TCP | `headnode`, `datanode` |
+//! | [`heartbeat`] | Actividad 2, heartbeat: one JSON object a datagram, over UDP | `headnode`, `datanode` |
+//!
+//! [`types`] holds what these messages are made of, [`json`] their way to bytes and back.
 
 pub mod greeting;
+pub mod heartbeat;
+pub mod json;
 pub mod line;
+pub mod storage;
+pub mod store;
+pub mod types;

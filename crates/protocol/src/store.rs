@@ -1,0 +1,428 @@
+//! Actividad 2, between a client and the headnode: one JSON object a line, so that a person with `nc` can speak it.
+//!
+//! | from | line | meaning |
+//! | --- | --- | --- |
+//! | client | `{"put":{"id":"01…","message":"Hola"}}` | store it; without `id` the headnode makes one, and a retry is another message |
+//! | client | `{"get":{"id":"01…"}}` | read it back |
+//! | client | `{"list":{"last":10}}` | the last messages stored, newest first; `before` pages on |
+//! | client | `{"status":{}}` | the datanodes and totals |
+//! | headnode | `{"saved":{"id":"01…","places":[{"datanode":"datanode2","seq":17}],"message_crc32c":"bfaac1a4"}}` | on disk there |
+//! | headnode | `{"record":{"id":"01…","time":"…","client":"…","message":"Hola","from":{"datanode":"datanode2","seq":17}}}` | reply to get |
+//! | headnode | `{"messages":{"entries":[…],"before":123}}` | reply to list; ask again with this `before` for older ones |
+//! | headnode | `{"status":{…}}` | reply to status: [`Status`] |
+//! | headnode | `{"error":{"id":"01…","code":"no-operative-datanode","reason":"…"}}` | it was not done; [`ErrorCode`] lists the codes |
+//!
+//! Any request may state the version, `"v":1`. Requests may follow each other without waiting; replies come in their
+//! order. After an error the connection goes on, except for `too-many-connections`, `idle-timeout`, `shutting-down`
+//! and `registry-failed`.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::json::{self, Malformed};
+use crate::types::{Id, MessageCrc, NodeName, Place};
+
+/// Entries in one reply to `list`, at most.
+pub const LIST_PAGE: usize = 500;
+
+/// What a client says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Store a message.
+    Put {
+        /// Its identifier; one is made if there is none.
+        id: Option<Id>,
+        /// What to store, at most [`MAX_MESSAGE_BYTES`](crate::types::MAX_MESSAGE_BYTES).
+        message: String,
+    },
+    /// Read a message back.
+    Get {
+        /// Its identifier.
+        id: Id,
+    },
+    /// The last messages stored.
+    List {
+        /// How many, at most [`LIST_PAGE`].
+        last: usize,
+        /// Only those in front of this mark, which an earlier reply gave.
+        before: Option<u64>,
+    },
+    /// The datanodes and totals.
+    Status,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Put {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<Id>,
+    message: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Get {
+    id: Id,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    #[serde(default = "default_last")]
+    last: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<u64>,
+}
+
+fn default_last() -> usize {
+    10
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Empty {}
+
+/// A request as it travels. A struct, because serde reads it several times faster than an enum with a version beside.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Frame {
+    #[serde(default = "json::version")]
+    v: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    put: Option<Put>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    get: Option<Get>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    list: Option<List>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<Empty>,
+}
+
+impl Request {
+    /// Appends the request and a line end to `line`.
+    pub fn encode(self, line: &mut Vec<u8>) {
+        let mut frame = Frame { v: json::VERSION, put: None, get: None, list: None, status: None };
+        match self {
+            Self::Put { id, message } => frame.put = Some(Put { id, message }),
+            Self::Get { id } => frame.get = Some(Get { id }),
+            Self::List { last, before } => frame.list = Some(List { last, before }),
+            Self::Status => frame.status = Some(Empty {}),
+        }
+        json::encode(&frame, line);
+    }
+
+    /// Reads a request from a line.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn decode(line: &str) -> Result<Self, Malformed> {
+        let frame: Frame = match json::decode(line.as_bytes()) {
+            Ok(frame) => frame,
+            // What a later version says may look like anything.
+            Err(malformed) => return Err(json::check_version(line.as_bytes()).err().unwrap_or(malformed)),
+        };
+        if frame.v != json::VERSION {
+            return Err(Malformed::Version(frame.v));
+        }
+        match frame {
+            Frame { put: Some(Put { id, message }), get: None, list: None, status: None, .. } => {
+                Ok(Self::Put { id, message })
+            }
+            Frame { put: None, get: Some(Get { id }), list: None, status: None, .. } => Ok(Self::Get { id }),
+            Frame { put: None, get: None, list: Some(List { last, before }), status: None, .. } => {
+                Ok(Self::List { last, before })
+            }
+            Frame { put: None, get: None, list: None, status: Some(Empty {}), .. } => Ok(Self::Status),
+            _ => Err(Malformed::Shape("exactly one of put, get, list and status is needed".to_owned())),
+        }
+    }
+}
+
+/// What the headnode says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// To `put`: the message is on disk.
+    Saved {
+        /// Its identifier.
+        id: Id,
+        /// Where it is on disk.
+        places: Vec<Place>,
+        /// Checksum of the message as it was stored.
+        message_crc32c: MessageCrc,
+    },
+    /// To `get`.
+    Record {
+        /// Its identifier.
+        id: Id,
+        /// When it was written there: RFC 3339, UTC.
+        time: String,
+        /// Who sent it.
+        client: SocketAddr,
+        /// What was sent.
+        message: String,
+        /// Where it was read.
+        from: Place,
+    },
+    /// To `list`.
+    Messages {
+        /// Newest first.
+        entries: Vec<Entry>,
+        /// Where older ones begin; none if there are no older ones.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<u64>,
+    },
+    /// To `status`.
+    Status(Status),
+    /// The request was not done.
+    Error {
+        /// The identifier in the request, if it had one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<Id>,
+        /// For programs.
+        code: ErrorCode,
+        /// For people: the cause and the way out.
+        reason: String,
+    },
+}
+
+/// A message that the registry knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When its place was registered: RFC 3339, UTC.
+    pub time: String,
+    /// Its identifier.
+    pub id: Id,
+    /// Who sent it.
+    pub client: SocketAddr,
+    /// Where it is on disk. More than the replicas that were wanted if a retry landed on another datanode.
+    pub places: Vec<Place>,
+    /// Checksum of the message.
+    pub message_crc32c: MessageCrc,
+}
+
+/// The datanodes and totals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// By name.
+    pub datanodes: Vec<NodeStatus>,
+    /// Datanodes that messages can be sent to.
+    pub operative: usize,
+    /// Datanodes that are expected.
+    pub expected: usize,
+    /// Datanodes that must confirm each message.
+    pub replicas: usize,
+    /// Messages in the registry.
+    pub messages: u64,
+    /// The present round of the heartbeat, from 1.
+    pub round: u64,
+}
+
+/// One datanode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: NodeName,
+    /// Whether messages can be sent to it.
+    pub state: NodeState,
+    /// Where it stores.
+    pub address: SocketAddr,
+    /// Records that it held when it last answered.
+    pub records: u64,
+    /// Space that was left for it then, in bytes.
+    pub free_bytes: u64,
+    /// When it last answered: RFC 3339, UTC.
+    pub last_answer: String,
+    /// How long that answer took, in microseconds.
+    pub round_trip_us: u64,
+}
+
+/// Whether messages can be sent to a datanode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// It answers, and its connection stands.
+    Operative,
+    /// It answered, but its connection broke or does not stand yet: nothing is sent to it.
+    Suspect,
+    /// It did not answer.
+    NotOperative,
+}
+
+impl NodeState {
+    /// The word for people and for the assignment's files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Operative => "operativo",
+            Self::Suspect => "sospechoso",
+            Self::NotOperative => "no operativo",
+        }
+    }
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// The line cannot be read as a request.
+    Malformed,
+    /// The line is of a version that is not spoken.
+    UnsupportedVersion,
+    /// The line or its message is too long.
+    MessageTooLong,
+    /// The line is not UTF-8.
+    InvalidUtf8,
+    /// The id was used for another message.
+    IdConflict,
+    /// No datanode is operative.
+    NoOperativeDatanode,
+    /// Fewer datanodes than wanted could store the message.
+    NotEnoughDatanodes,
+    /// No datanode, or the headnode itself, has room for it.
+    DiskFull,
+    /// No message has this id.
+    NotFound,
+    /// The datanodes that hold it are not operative.
+    Unavailable,
+    /// Every copy of it is damaged.
+    Damaged,
+    /// The headnode serves as many connections as it may.
+    TooManyConnections,
+    /// No whole request came in the allowed time.
+    IdleTimeout,
+    /// The headnode is ending.
+    ShuttingDown,
+    /// The headnode cannot write its registry and stops.
+    RegistryFailed,
+}
+
+impl ErrorCode {
+    /// Whether the same request may be done later.
+    #[must_use]
+    pub fn is_temporary(self) -> bool {
+        match self {
+            Self::NoOperativeDatanode
+            | Self::NotEnoughDatanodes
+            | Self::DiskFull
+            | Self::Unavailable
+            | Self::TooManyConnections
+            | Self::IdleTimeout
+            | Self::ShuttingDown
+            | Self::RegistryFailed => true,
+            Self::Malformed
+            | Self::UnsupportedVersion
+            | Self::MessageTooLong
+            | Self::InvalidUtf8
+            | Self::IdConflict
+            | Self::NotFound
+            | Self::Damaged => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "00000000010000000000000002";
+
+    fn id() -> Id {
+        Id::from_parts(1, 2)
+    }
+
+    #[test]
+    fn golden_requests() {
+        let golden = [
+            (
+                Request::Put { id: Some(id()), message: "Hola \"tú\"\n".to_owned() },
+                format!(r#"{{"v":1,"put":{{"id":"{ID}","message":"Hola \"tú\"\n"}}}}"#),
+            ),
+            (Request::Get { id: id() }, format!(r#"{{"v":1,"get":{{"id":"{ID}"}}}}"#)),
+            (
+                Request::List { last: 10, before: Some(3) },
+                r#"{"v":1,"list":{"last":10,"before":3}}"#.to_owned(),
+            ),
+            (Request::Status, r#"{"v":1,"status":{}}"#.to_owned()),
+        ];
+        for (request, line) in golden {
+            assert_eq!(Request::decode(&line), Ok(request.clone()));
+            let mut bytes = Vec::new();
+            request.encode(&mut bytes);
+            assert_eq!(String::from_utf8(bytes).unwrap(), format!("{line}\n"));
+        }
+    }
+
+    #[test]
+    fn a_person_may_leave_things_out() {
+        let put = Request::Put { id: None, message: "Hola".to_owned() };
+        assert_eq!(Request::decode(r#" { "put": {"message": "Hola"} } "#), Ok(put));
+        assert_eq!(Request::decode(r#"{"list":{}}"#), Ok(Request::List { last: 10, before: None }));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let told = |line: &str| Request::decode(line).unwrap_err().to_string();
+        assert!(told("hola").starts_with("not JSON: expected value"), "{}", told("hola"));
+        assert!(told("").starts_with("not JSON: "), "{}", told(""));
+        assert!(
+            told(r#"{"delete":{}}"#).contains("unknown field `delete`, expected one of `v`, `put`"),
+            "{}",
+            told(r#"{"delete":{}}"#)
+        );
+        assert!(told("{}").contains("exactly one of put, get, list and status"));
+        assert!(told(r#"{"get":{"id":"x"}}"#).starts_with("not a message: "));
+        assert_eq!(told(r#"{"v":2,"status":{}}"#), "version 2 is not spoken here; use 1");
+        assert_eq!(told(r#"{"v":2,"delete":{}}"#), "version 2 is not spoken here; use 1");
+    }
+
+    #[test]
+    fn golden_replies() {
+        let place = Place { datanode: "datanode2".parse().unwrap(), seq: 17 };
+        let crc = MessageCrc::of("Hola");
+        let client = "172.21.0.3:40522".parse().unwrap();
+        let time = "2026-11-21T09:30:00.123Z".to_owned();
+        let entry =
+            Entry { time: time.clone(), id: id(), client, places: vec![place.clone()], message_crc32c: crc };
+        let node = NodeStatus {
+            name: "datanode2".parse().unwrap(),
+            state: NodeState::NotOperative,
+            address: "172.20.0.3:5001".parse().unwrap(),
+            records: 17,
+            free_bytes: 1000,
+            last_answer: time.clone(),
+            round_trip_us: 412,
+        };
+        let status =
+            Status { datanodes: vec![node], operative: 0, expected: 3, replicas: 1, messages: 17, round: 7 };
+        let golden = [
+            (
+                Reply::Saved { id: id(), places: vec![place.clone()], message_crc32c: crc },
+                format!(r#"{{"saved":{{"id":"{ID}","places":[{{"datanode":"datanode2","seq":17}}],"message_crc32c":"bfaac1a4"}}}}"#),
+            ),
+            (
+                Reply::Record { id: id(), time, client, message: "Hola".to_owned(), from: place },
+                format!(r#"{{"record":{{"id":"{ID}","time":"2026-11-21T09:30:00.123Z","client":"172.21.0.3:40522","message":"Hola","from":{{"datanode":"datanode2","seq":17}}}}}}"#),
+            ),
+            (
+                Reply::Messages { entries: vec![entry], before: Some(123) },
+                format!(r#"{{"messages":{{"entries":[{{"time":"2026-11-21T09:30:00.123Z","id":"{ID}","client":"172.21.0.3:40522","places":[{{"datanode":"datanode2","seq":17}}],"message_crc32c":"bfaac1a4"}}],"before":123}}}}"#),
+            ),
+            (
+                Reply::Status(status),
+                r#"{"status":{"datanodes":[{"name":"datanode2","state":"not-operative","address":"172.20.0.3:5001","records":17,"free_bytes":1000,"last_answer":"2026-11-21T09:30:00.123Z","round_trip_us":412}],"operative":0,"expected":3,"replicas":1,"messages":17,"round":7}}"#.to_owned(),
+            ),
+            (
+                Reply::Error { id: None, code: ErrorCode::NoOperativeDatanode, reason: "why".to_owned() },
+                r#"{"error":{"code":"no-operative-datanode","reason":"why"}}"#.to_owned(),
+            ),
+        ];
+        for (reply, line) in golden {
+            let mut bytes = Vec::new();
+            json::encode(&reply, &mut bytes);
+            assert_eq!(String::from_utf8(bytes).unwrap(), format!("{line}\n"));
+            assert_eq!(json::decode::<Reply>(line.as_bytes()), Ok(reply));
+        }
+    }
+}

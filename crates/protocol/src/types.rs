@@ -1,0 +1,205 @@
+//! What the messages and files of Actividad 2 are made of: identifiers, names, places, checksums.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+/// The longest message in bytes of UTF-8.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// Identifies a message for ever: a ULID (<https://github.com/ulid/spec>), made by the client before it first sends the
+/// message. A retry carries the same one, so storing twice is told from two messages.
+pub type Id = Ulid;
+
+/// Tells one run of a program from the next: a ULID made when it starts.
+pub type Incarnation = Ulid;
+
+/// A ULID of this moment.
+///
+/// `milliseconds` since 1970 (UTC) and 80 random bits; what is beyond 80 bits is ignored.
+#[must_use]
+pub fn ulid(milliseconds: u64, random: u128) -> Ulid {
+    Ulid::from_parts(milliseconds, random)
+}
+
+/// The name of a datanode: 1 to 63 letters, digits, `-`, `_` and `.`, as host names are.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodeName(Arc<str>);
+
+/// A text that cannot be a [`NodeName`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a name: 1 to 63 letters, digits, '-', '_' or '.' are allowed")]
+pub struct NotAName(String);
+
+impl NodeName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for NodeName {
+    type Err = NotAName;
+
+    fn from_str(text: &str) -> Result<Self, NotAName> {
+        let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if matches!(text.len(), 1..=63) && text.bytes().all(valid) {
+            Ok(Self(text.into()))
+        } else {
+            Err(NotAName(text.chars().take(100).collect()))
+        }
+    }
+}
+
+impl TryFrom<String> for NodeName {
+    type Error = NotAName;
+
+    fn try_from(text: String) -> Result<Self, NotAName> {
+        text.parse()
+    }
+}
+
+impl From<NodeName> for String {
+    fn from(name: NodeName) -> Self {
+        name.0.as_ref().to_owned()
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// CRC-32C (Castagnoli, RFC 3720 B.4) of a message's bytes, written as eight hexadecimal digits.
+///
+/// It is made where the message is stored and checked where it was sent, so it vouches for the whole way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MessageCrc(u32);
+
+/// A text that cannot be a [`MessageCrc`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a checksum: eight hexadecimal digits are expected")]
+pub struct NotACrc;
+
+impl MessageCrc {
+    /// The checksum of `message`.
+    #[must_use]
+    pub fn of(message: &str) -> Self {
+        Self(crc32c::crc32c(message.as_bytes()))
+    }
+}
+
+impl fmt::Display for MessageCrc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+impl FromStr for MessageCrc {
+    type Err = NotACrc;
+
+    fn from_str(text: &str) -> Result<Self, NotACrc> {
+        if text.len() != 8 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(NotACrc);
+        }
+        u32::from_str_radix(text, 16).map(Self).map_err(|_| NotACrc)
+    }
+}
+
+impl TryFrom<String> for MessageCrc {
+    type Error = NotACrc;
+
+    fn try_from(text: String) -> Result<Self, NotACrc> {
+        text.parse()
+    }
+}
+
+impl From<MessageCrc> for String {
+    fn from(crc: MessageCrc) -> Self {
+        crc.to_string()
+    }
+}
+
+/// Where a message lies: a datanode and the record's sequence number there. Written `datanode2:17`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// Which datanode.
+    pub datanode: NodeName,
+    /// The record's number in its `data.txt`, from 1.
+    pub seq: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.datanode, self.seq)
+    }
+}
+
+/// A text that cannot be a [`Place`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a place: NAME:NUMBER is expected, for example datanode2:17")]
+pub struct NotAPlace;
+
+impl FromStr for Place {
+    type Err = NotAPlace;
+
+    fn from_str(text: &str) -> Result<Self, NotAPlace> {
+        let (name, seq) = text.rsplit_once(':').ok_or(NotAPlace)?;
+        let datanode = name.parse().map_err(|_| NotAPlace)?;
+        Ok(Self { datanode, seq: seq.parse().map_err(|_| NotAPlace)? })
+    }
+}
+
+/// A message as a datanode keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its number in `data.txt`, from 1.
+    pub seq: u64,
+    /// When it was written: RFC 3339, UTC.
+    pub time: String,
+    /// Its identifier.
+    pub id: Id,
+    /// Who sent it to the headnode.
+    pub client: SocketAddr,
+    /// What was sent.
+    pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_hosts() {
+        for name in ["a", "datanode1", "node-1.rack_2", &"x".repeat(63)] {
+            assert_eq!(name.parse::<NodeName>().unwrap().as_str(), name);
+        }
+        for name in ["", "a b", "ñ", "a:1", "a,b", "a\n", &"x".repeat(64)] {
+            assert!(name.parse::<NodeName>().is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn places_and_checksums_come_back_from_text() {
+        let place: Place = "datanode2:17".parse().unwrap();
+        assert_eq!((place.datanode.as_str(), place.seq), ("datanode2", 17));
+        assert_eq!(place.to_string(), "datanode2:17");
+        for text in ["datanode2", ":1", "a:", "a:-1", "a b:1"] {
+            assert_eq!(text.parse::<Place>(), Err(NotAPlace), "{text:?}");
+        }
+        let crc = MessageCrc::of("Hola");
+        assert_eq!(crc.to_string().parse(), Ok(crc));
+        for text in ["", "123456789", "+1234567", "ñ234567"] {
+            assert_eq!(text.parse::<MessageCrc>(), Err(NotACrc), "{text:?}");
+        }
+    }
+}
