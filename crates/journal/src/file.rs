@@ -164,6 +164,17 @@ impl JournalFile {
     /// # Errors
     /// [`Failure`]. After [`Failure::Fatal`] every further call gives it too.
     pub fn commit(&mut self, bytes: &[u8]) -> Result<u64, Failure> {
+        let offset = self.write(bytes)?;
+        self.sync()?;
+        Ok(offset)
+    }
+
+    /// Writes `bytes` (whole records) without waiting for the disk: the offset of their first byte. They survive the
+    /// end of the process, but not that of the system. For what can be made up again from elsewhere.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn write(&mut self, bytes: &[u8]) -> Result<u64, Failure> {
         if self.stopped {
             return Err(self.fatal("write to", io::Error::other("an earlier write or sync failed")));
         }
@@ -175,10 +186,17 @@ impl JournalFile {
         if let Err(error) = self.write_all(bytes) {
             return Err(self.take_back(before, error));
         }
+        Ok(before)
+    }
+
+    /// Returns when everything that was written is on disk.
+    ///
+    /// # Errors
+    /// [`Failure::Fatal`].
+    pub fn sync(&mut self) -> Result<(), Failure> {
         // A failed sync is never tried again: the kernel may have dropped the pages it could not write, and a second
         // sync would report success (LWN 752063, "PostgreSQL's fsync() surprise").
-        self.storage.sync().map_err(|error| self.fatal("sync", error))?;
-        Ok(before)
+        self.storage.sync().map_err(|error| self.fatal("sync", error))
     }
 
     fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {

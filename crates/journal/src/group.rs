@@ -116,6 +116,28 @@ impl Journal {
     /// Outside a tokio runtime, or if the system has no thread left.
     #[must_use]
     pub fn start(file: JournalFile) -> Self {
+        let (journal, committer) = Self::new(file);
+        let shared = committer.0.clone();
+        let thread = std::thread::Builder::new().name("journal".to_owned());
+        thread.spawn(move || committer.run()).expect("a program at its start can have one more thread");
+        tokio::spawn(start_rounds(shared.clone()));
+        tokio::spawn(answer_writers(shared));
+        journal
+    }
+
+    /// The same without a thread: every commit holds up the runtime. For simulations, whose time stands still
+    /// meanwhile, so that nothing depends on how fast a thread is.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn start_inline(file: JournalFile) -> Self {
+        let (journal, committer) = Self::new(file);
+        tokio::spawn(commit_inline(committer));
+        journal
+    }
+
+    fn new(file: JournalFile) -> (Self, Committer) {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             file: Mutex::new(Some(file)),
@@ -127,11 +149,7 @@ impl Journal {
             ended: watch::Sender::new(false),
         });
         let committer = Committer(shared.clone());
-        let thread = std::thread::Builder::new().name("journal".to_owned());
-        thread.spawn(move || committer.run()).expect("a program at its start can have one more thread");
-        tokio::spawn(start_rounds(shared.clone()));
-        tokio::spawn(answer_writers(shared.clone()));
-        Self { shared: Arc::new(Handle(shared)) }
+        (Self { shared: Arc::new(Handle(shared)) }, committer)
     }
 
     /// Appends the records of `batch`, all or none of them, and returns when they are on disk: the offset in the file
@@ -253,6 +271,25 @@ async fn start_rounds(shared: Arc<Shared>) {
         last_alone = started.elapsed();
         lock(&shared.queue).spare = emptied;
         answer.tell();
+    }
+}
+
+/// Does all of the committer's work as a task.
+async fn commit_inline(committer: Committer) {
+    let shared = &committer.0;
+    loop {
+        shared.started.notified().await;
+        tokio::task::yield_now().await;
+        let mut queue = lock(&shared.queue);
+        let round = mem::take(&mut queue.round);
+        let closed = queue.closed;
+        drop(queue);
+        if !round.writers.is_empty() {
+            shared.commit(round).0.tell();
+        }
+        if closed {
+            return;
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! | [`scan`] | reads records back; tells a torn tail from damage |
 //! | [`file`](mod@file) | the file: lock, recovery, write, sync, what an error means |
 //! | [`group`] | many writers, one file: group commit |
+//! | [`index`] | where in a file each identifier stands, for millions of them |
 //!
 //! A record looks like this, with the checksum only in files opened with [`Checksum::Crc32c`]:
 //!
@@ -20,10 +21,12 @@
 
 pub mod file;
 pub mod group;
+pub mod index;
 pub mod record;
 pub mod scan;
 
 pub use file::{Failure, JournalFile, OpenError, Storage};
 pub use group::{AppendError, Journal};
+pub use index::Index;
 pub use record::{Batch, Checksum, Quoted, Shown, timestamp};
 pub use scan::{Damage, Recovery};

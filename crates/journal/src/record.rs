@@ -225,7 +225,8 @@ pub fn fields(line: &str) -> Option<Vec<String>> {
 }
 
 /// The record in `line` (without its line end) if its checksum is right.
-pub(crate) fn verified(line: &[u8], checksum: Checksum) -> Option<&[u8]> {
+#[must_use]
+pub fn verified(line: &[u8], checksum: Checksum) -> Option<&[u8]> {
     if checksum == Checksum::None {
         return Some(line);
     }

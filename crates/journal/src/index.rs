@@ -1,0 +1,122 @@
+//! Where in a file each identifier stands, for millions of them in little memory.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+use hashbrown::HashTable;
+
+/// A table grows by doubling, and for a moment needs the old and the new one. Of many small tables only one grows at a
+/// time, so the moment costs nothing.
+const SHARDS: usize = 64;
+
+/// From 128-bit identifiers to offsets.
+///
+/// A slot takes 25 bytes (identifier, offset, and a control byte of the table), and tables are between 7/16 and 7/8
+/// full: 29 to 57 bytes for each identifier. Identifiers come from clients, so the hash is keyed (`SipHash`): nobody
+/// can choose them to collide.
+#[derive(Debug)]
+pub struct Index {
+    shards: Vec<HashTable<Slot>>,
+    keys: RandomState,
+}
+
+/// Three words, so that no padding is added as a `u128` would.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    high: u64,
+    low: u64,
+    offset: u64,
+}
+
+impl Slot {
+    fn new(id: u128, offset: u64) -> Self {
+        Self { high: (id >> 64) as u64, low: id as u64, offset }
+    }
+
+    fn id(&self) -> u128 {
+        u128::from(self.high) << 64 | u128::from(self.low)
+    }
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self { shards: vec![HashTable::new(); SHARDS], keys: RandomState::new() }
+    }
+}
+
+impl Index {
+    /// The offset of `id`.
+    #[must_use]
+    pub fn get(&self, id: u128) -> Option<u64> {
+        let hash = self.keys.hash_one(id);
+        self.shards[shard(hash)].find(hash, |slot| slot.id() == id).map(|slot| slot.offset)
+    }
+
+    /// Sets the offset of `id`, and gives back the one it had.
+    pub fn insert(&mut self, id: u128, offset: u64) -> Option<u64> {
+        let hash = self.keys.hash_one(id);
+        let table = &mut self.shards[shard(hash)];
+        if let Some(slot) = table.find_mut(hash, |slot| slot.id() == id) {
+            return Some(std::mem::replace(&mut slot.offset, offset));
+        }
+        table.insert_unique(hash, Slot::new(id, offset), |slot| self.keys.hash_one(slot.id()));
+        None
+    }
+
+    /// How many identifiers there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(HashTable::len).sum()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Memory in use, in bytes.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> usize {
+        self.shards.iter().map(HashTable::allocation_size).sum()
+    }
+}
+
+/// Bits that the table itself does not look at first.
+fn shard(hash: u64) -> usize {
+    (hash >> 32) as usize % SHARDS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_is_a_map(entries in prop::collection::vec((prop_oneof![0u128..50, any::<u128>()], any::<u64>()), 0..300)) {
+            let mut index = Index::default();
+            let mut model = HashMap::new();
+            for (id, offset) in entries {
+                prop_assert_eq!(index.insert(id, offset), model.insert(id, offset));
+                prop_assert_eq!(index.len(), model.len());
+            }
+            for id in 0..50 {
+                prop_assert_eq!(index.get(id), model.get(&id).copied());
+            }
+            prop_assert!(model.iter().all(|(id, offset)| index.get(*id) == Some(*offset)));
+        }
+    }
+
+    #[test]
+    fn an_identifier_takes_at_most_64_bytes() {
+        let mut index = Index::default();
+        for id in 0..300_000u128 {
+            index.insert(id, 0);
+            let used = index.allocated_bytes();
+            assert!(index.len() < 100_000 || used <= 64 * index.len(), "{used} bytes for {}", index.len());
+        }
+    }
+}
