@@ -5,7 +5,8 @@
 //! | [`cli`] | arguments: flags over environment over default, one-line errors, exit codes |
 //! | [`logging`] | events to stderr, as text or JSON, never waiting for a slow terminal |
 //! | [`shutdown`] | SIGTERM and SIGINT, an ordered end, a deadline |
-//! | [`net`] | sockets: listening, a bounded accept loop, a close that loses no reply |
+//! | [`net`] | the network: TCP, UDP multicast, a bounded accept loop; another one can take its place |
+//! | [`exchange`] | one connection: requests in batches, replies in order, idle and slow peers told apart |
 //!
 //! A program's `main` is [`run`] and nothing else:
 //!
@@ -29,6 +30,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 pub mod cli;
+pub mod exchange;
 pub mod logging;
 pub mod net;
 pub mod shutdown;

@@ -1,4 +1,4 @@
-//! Sockets. Programs take theirs from here, so that this is the one place to put a simulated network in.
+//! The accept loop, bounded, and a close that loses no reply.
 
 use std::future::Future;
 use std::io;
@@ -10,12 +10,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-pub use tokio::net::{TcpListener, TcpStream};
-
+use super::Listener;
 use crate::Shutdown;
 
-/// Connections that wait in the kernel to be accepted.
-const BACKLOG: u32 = 4096;
 /// Files that a program opens besides its connections: journals, logs, the runtime's own.
 const OTHER_FILES: u64 = 64;
 /// Connections over the limit that are being told so; further ones are closed without a word.
@@ -25,33 +22,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a peer gets to take its last reply.
 const LINGER: Duration = Duration::from_millis(500);
 const DISCARD_BYTES: usize = 16 * 1024;
-
-/// An address that cannot be listened on: the cause and the way out.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {cause}: stop what uses it, or choose another --listen")]
-pub struct ListenError {
-    address: SocketAddr,
-    cause: io::Error,
-}
-
-/// Listens on `address`; port 0 takes a free one.
-///
-/// # Errors
-/// [`ListenError`].
-pub fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    let open = || {
-        let socket = if address.is_ipv4() {
-            tokio::net::TcpSocket::new_v4()
-        } else {
-            tokio::net::TcpSocket::new_v6()
-        }?;
-        // A restart must not wait for old connections to time out.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    open().map_err(|cause| ListenError { address, cause })
-}
 
 /// Raises the limit of open files so that `connections` fit.
 ///
@@ -73,14 +43,15 @@ pub fn make_room_for(connections: usize) -> Result<(), String> {
 
 /// Accepts connections until `shutdown`, at most `max_connections` at a time, and runs `handle` for each in a task of
 /// its own; returns when the last one has ended. A connection over the limit is sent `refusal` and closed.
-pub async fn serve<F, Fut>(
-    listener: TcpListener,
+pub async fn serve<L, F, Fut>(
+    mut listener: L,
     max_connections: usize,
     refusal: String,
     shutdown: &Shutdown,
     handle: F,
 ) where
-    F: Fn(TcpStream, SocketAddr) -> Fut,
+    L: Listener,
+    F: Fn(L::Stream, SocketAddr) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let mut doors = Doors::new(max_connections, refusal, shutdown.clone());
@@ -138,19 +109,16 @@ impl Doors {
         }
     }
 
-    fn admit<F, Fut>(&mut self, stream: TcpStream, peer: SocketAddr, handle: &F)
+    fn admit<S, F, Fut>(&mut self, stream: S, peer: SocketAddr, handle: &F)
     where
-        F: Fn(TcpStream, SocketAddr) -> Fut,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: Fn(S, SocketAddr) -> Fut,
         Fut: Future<Output = ()> + Send + 'static,
     {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else { return self.refuse(stream, peer) };
         if self.refused > 0 {
             tracing::info!(refused = self.refused, "connections are accepted again");
             self.refused = 0;
-        }
-        // Replies are small and complete: waiting for more to send only delays them.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
         }
         let held = self.shutdown.hold("connections");
         let served = handle(stream, SocketAddr::new(peer.ip().to_canonical(), peer.port()));
@@ -160,7 +128,10 @@ impl Doors {
         });
     }
 
-    fn refuse(&mut self, mut stream: TcpStream, peer: SocketAddr) {
+    fn refuse<S>(&mut self, mut stream: S, peer: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         // One line for a whole flood of them.
         if self.refused == 0 {
             tracing::warn!(%peer, "too many connections: refusing until one ends");

@@ -1,0 +1,197 @@
+//! The system's UDP, with IPv4 multicast.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::UdpSocket;
+
+use super::Datagrams;
+
+/// Datagrams stay within the network they are sent in.
+const TTL: u32 = 1;
+/// Room for answers that come at once; the system may allow less.
+const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Which of the host's interfaces carry multicast.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Interface {
+    /// All that are up, without loopback; loopback where there is no other.
+    All,
+    /// The one with this address.
+    Address(Ipv4Addr),
+    /// The one with this name.
+    Named(String),
+}
+
+impl FromStr for Interface {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Self::All),
+            "" => Err("allowed: all, an IPv4 address, or a name such as eth0".to_owned()),
+            _ => Ok(text.parse().map_or_else(|_| Self::Named(text.to_owned()), Self::Address)),
+        }
+    }
+}
+
+impl Interface {
+    /// The IPv4 addresses of these interfaces at this moment; none if there are none.
+    fn addresses(&self) -> io::Result<BTreeSet<Ipv4Addr>> {
+        let wanted = match self {
+            Self::Address(address) => return Ok(BTreeSet::from([*address])),
+            Self::Named(name) => Some(name),
+            Self::All => None,
+        };
+        let interfaces = if_addrs::get_if_addrs()?;
+        let found = interfaces.into_iter().filter(|interface| match wanted {
+            Some(name) => interface.name == *name,
+            None => interface.is_oper_up() && !interface.is_loopback(),
+        });
+        let mut addresses: BTreeSet<_> = found
+            .filter_map(|interface| match interface.ip() {
+                IpAddr::V4(address) => Some(address),
+                IpAddr::V6(_) => None,
+            })
+            .collect();
+        if addresses.is_empty() && wanted.is_none() {
+            addresses.insert(Ipv4Addr::LOCALHOST);
+        }
+        Ok(addresses)
+    }
+}
+
+/// A UDP socket for multicast.
+#[derive(Debug)]
+pub struct MulticastSocket {
+    socket: UdpSocket,
+    interface: Interface,
+    /// `None` for a sender.
+    group: Option<Ipv4Addr>,
+    in_use: Mutex<BTreeSet<Ipv4Addr>>,
+}
+
+impl MulticastSocket {
+    /// A socket on a free port, to send to groups.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn sender(interface: Interface) -> io::Result<Self> {
+        let socket = open(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.set_multicast_ttl_v4(TTL)?;
+        Self::new(socket, interface, None)
+    }
+
+    /// A socket that receives what is sent to `group`, together with others on this host.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn member(group: SocketAddrV4, interface: Interface) -> io::Result<Self> {
+        // Not bound to the group's own address: probes to this host alone come to the same port.
+        let socket = open(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, group.port()))?;
+        // Otherwise Linux delivers every group that any program on this host has joined (ip(7), IP_MULTICAST_ALL).
+        socket.set_multicast_all_v4(false)?;
+        Self::new(socket, interface, Some(*group.ip()))
+    }
+
+    fn new(socket: Socket, interface: Interface, group: Option<Ipv4Addr>) -> io::Result<Self> {
+        let socket = UdpSocket::from_std(socket.into())?;
+        let socket = Self { socket, interface, group, in_use: Mutex::default() };
+        socket.take_up()?;
+        Ok(socket)
+    }
+
+    fn take_up(&self) -> io::Result<()> {
+        let addresses = self.interface.addresses()?;
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        if *in_use == addresses {
+            return Ok(());
+        }
+        if let Some(group) = self.group {
+            for address in addresses.difference(&in_use) {
+                match self.socket.join_multicast_v4(group, *address) {
+                    Err(error) if error.kind() != io::ErrorKind::AddrInUse => return Err(error),
+                    _ => tracing::debug!(%group, interface = %address, "joined"),
+                }
+            }
+        }
+        *in_use = addresses;
+        Ok(())
+    }
+}
+
+fn open(address: SocketAddrV4) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    // Only a port that was asked for is shared: two senders on one port would take each other's answers.
+    socket.set_reuse_address(address.port() != 0)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::V4(address).into())?;
+    Ok(socket)
+}
+
+impl Datagrams for MulticastSocket {
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.socket.recv_from(buffer).await
+    }
+
+    async fn send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+        self.socket.send_to(datagram, to).await.map(|_| ())
+    }
+
+    async fn multicast(&self, datagram: &[u8], group: SocketAddrV4) -> io::Result<()> {
+        let addresses = self.in_use.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "no interface to send on"));
+        for address in addresses {
+            let sent = match SockRef::from(&self.socket).set_multicast_if_v4(&address) {
+                Ok(()) => self.send(datagram, group.into()).await,
+                Err(error) => Err(error),
+            };
+            if sent.is_ok() || outcome.is_err() {
+                outcome = sent;
+            }
+        }
+        outcome
+    }
+
+    fn refresh(&self) {
+        if let Err(error) = self.take_up() {
+            tracing::warn!(%error, "cannot take up the present network interfaces");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_are_told_apart() {
+        assert_eq!("all".parse(), Ok(Interface::All));
+        assert_eq!("127.0.0.1".parse(), Ok(Interface::Address(Ipv4Addr::LOCALHOST)));
+        assert_eq!("eth0".parse(), Ok(Interface::Named("eth0".to_owned())));
+        assert!("".parse::<Interface>().is_err());
+    }
+
+    #[tokio::test]
+    async fn every_member_on_this_host_receives() {
+        let interface = Interface::Address(Ipv4Addr::LOCALHOST);
+        let sender = MulticastSocket::sender(interface.clone()).unwrap();
+        // A port that nobody else has: the sender's own stays reserved while the test runs.
+        let port = sender.socket.local_addr().unwrap().port() ^ 1;
+        let group = SocketAddrV4::new(Ipv4Addr::new(239, 255, 77, 1), port);
+        let members = [0, 1].map(|_| MulticastSocket::member(group, interface.clone()).unwrap());
+        sender.multicast(b"hola", group).await.unwrap();
+        for member in members {
+            let mut buffer = [0; 16];
+            let (length, from) = member.receive(&mut buffer).await.unwrap();
+            assert_eq!(&buffer[..length], b"hola");
+            member.send(b"ya", from).await.unwrap();
+            assert_eq!(sender.receive(&mut buffer).await.unwrap().0, 2);
+        }
+    }
+}
