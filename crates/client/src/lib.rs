@@ -39,7 +39,7 @@ pub struct Arguments {
     #[arg(value_name = "MESSAGE", value_parser = input::one_line)]
     pub messages: Vec<String>,
     /// The server's host and port
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5000", value_parser = host_and_port)]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5000", value_parser = cli::host_and_port)]
     pub server: String,
     /// Folder of respuestas.txt, created if missing
     #[arg(long, value_name = "DIR", default_value = ".")]
@@ -53,12 +53,6 @@ pub struct Arguments {
     /// Flags that every program has
     #[command(flatten)]
     pub common: Common,
-}
-
-fn host_and_port(text: &str) -> Result<String, String> {
-    let valid =
-        text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if valid { Ok(text.to_owned()) } else { Err("allowed: HOST:PORT, for example localhost:5000".to_owned()) }
 }
 
 /// Sends the messages and records the replies.

@@ -6,7 +6,8 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`record`] | one record, one line: fields, escaping, optional CRC-32C |
-//! | [`scan`] | reads records back; tells a torn tail from damage |
+//! | [`read`] | reads single records while others are appended |
+//! | [`scan`](mod@scan) | reads records back; tells a torn tail from damage |
 //! | [`file`](mod@file) | the file: lock, recovery, write, sync, what an error means |
 //! | [`group`] | many writers, one file: group commit |
 //! | [`index`] | where in a file each identifier stands, for millions of them |
@@ -22,11 +23,13 @@
 pub mod file;
 pub mod group;
 pub mod index;
+pub mod read;
 pub mod record;
 pub mod scan;
 
 pub use file::{Failure, JournalFile, OpenError, Storage};
 pub use group::{AppendError, Journal};
 pub use index::Index;
+pub use read::{Records, record_at};
 pub use record::{Batch, Checksum, Quoted, Shown, timestamp};
 pub use scan::{Damage, Recovery};

@@ -43,8 +43,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let codec = LineCodec::new(context.limits.max_message_bytes, AtEof::Accept);
+    let limit = context.limits.idle_timeout;
     let mut connection = Connection {
-        exchange: Exchange::new(stream, codec, context.limits.idle_timeout),
+        exchange: Exchange::new(stream, codec, exchange::Limits { idle: limit, send: limit }),
         peer,
         context,
         messages: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::net::SocketAddrV4;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -54,6 +55,27 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; allowed: durations like 5s, 200ms, 1m"))?;
     if duration.is_zero() { Err("must be more than 0, for example 200ms".to_owned()) } else { Ok(duration) }
+}
+
+/// Checks that `text` is a host and a port, such as `localhost:5000`.
+///
+/// # Errors
+/// What is wrong with `text`, for a person.
+pub fn host_and_port(text: &str) -> Result<String, String> {
+    let valid =
+        text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if valid { Ok(text.to_owned()) } else { Err("allowed: HOST:PORT, for example localhost:5000".to_owned()) }
+}
+
+/// Parses a multicast group and its port, such as `239.255.50.10:5003`.
+///
+/// # Errors
+/// What is wrong with `text`, for a person.
+pub fn multicast_group(text: &str) -> Result<SocketAddrV4, String> {
+    let group: Option<SocketAddrV4> = text.parse().ok();
+    group
+        .filter(|group| group.ip().is_multicast() && group.port() != 0)
+        .ok_or_else(|| "allowed: an IPv4 multicast address (224.0.0.0 to 239.255.255.255) and a port, for example 239.255.50.10:5003".to_owned())
 }
 
 /// Parses `arguments`, the program's name first. Each flag `--some-name`, also of a subcommand, reads

@@ -31,6 +31,15 @@ pub enum Ended {
     Broken(#[from] io::Error),
 }
 
+/// How long a peer may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// To complete a request.
+    pub idle: Duration,
+    /// To take its replies.
+    pub send: Duration,
+}
+
 /// A connection on which requests, decoded by `D`, are answered batch by batch.
 #[derive(Debug)]
 pub struct Exchange<S, D> {
@@ -39,7 +48,7 @@ pub struct Exchange<S, D> {
     received: BytesMut,
     read_bytes: usize,
     at_end: bool,
-    idle_timeout: Duration,
+    limits: Limits,
     /// One timer for the whole connection, moved only when it fires: setting one for each read costs a system call.
     idle: Pin<Box<Sleep>>,
 }
@@ -49,22 +58,24 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     D: Decoder<Error = io::Error>,
 {
-    /// A peer that completes no request, or takes no reply, for `idle_timeout` is given up.
+    /// A peer that goes beyond `limits` is given up.
     #[must_use]
-    pub fn new(stream: S, decoder: D, idle_timeout: Duration) -> Self {
+    pub fn new(stream: S, decoder: D, limits: Limits) -> Self {
         Self {
             stream,
             decoder,
             received: BytesMut::new(),
             read_bytes: *READ_BYTES.start(),
             at_end: false,
-            idle_timeout,
-            idle: Box::pin(sleep_until(Instant::now() + idle_timeout)),
+            limits,
+            idle: Box::pin(sleep_until(Instant::now() + limits.idle)),
         }
     }
 
     /// Waits for requests and puts those that have come into `batch`, at most `max`; none at the end of the stream or
     /// when `shutdown` is requested.
+    ///
+    /// May be dropped while it waits: nothing is lost.
     ///
     /// # Errors
     /// [`Ended`].
@@ -75,7 +86,7 @@ where
         shutdown: &Shutdown,
     ) -> Result<(), Ended> {
         batch.clear();
-        let deadline = Instant::now() + self.idle_timeout;
+        let deadline = Instant::now() + self.limits.idle;
         loop {
             self.decode(batch, max)?;
             if !batch.is_empty() || self.at_end {
@@ -87,7 +98,7 @@ where
                 // Before reading: a stream that always has something to read must not outrun its deadline.
                 () = &mut self.idle => {
                     if Instant::now() >= deadline {
-                        return Err(Ended::Idle(self.idle_timeout));
+                        return Err(Ended::Idle(self.limits.idle));
                     }
                     self.idle.as_mut().reset(deadline);
                 }
@@ -119,7 +130,7 @@ where
     /// # Errors
     /// [`Ended`].
     pub async fn send(&mut self, replies: &mut Vec<u8>) -> Result<(), Ended> {
-        let limit = self.idle_timeout;
+        let limit = self.limits.send;
         let sent = timeout(limit, self.stream.write_all(replies)).await;
         sent.map_err(|_| Ended::NotReading(limit))??;
         replies.clear();

@@ -30,12 +30,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 pub mod cli;
+mod environment;
 pub mod exchange;
 pub mod logging;
 pub mod net;
 pub mod shutdown;
 
 pub use cli::Common;
+pub use environment::Environment;
 pub use shutdown::Shutdown;
 
 /// How long background threads get to end once the program has, before the process ends without them.

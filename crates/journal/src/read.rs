@@ -1,0 +1,113 @@
+//! Reads single records of a file that somebody may be appending to.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read};
+use std::os::unix::fs::FileExt as _;
+
+use crate::record::{Checksum, verified};
+
+/// Enough for most records; longer ones take further reads.
+const FIRST_READ_BYTES: usize = 512;
+const READ_AHEAD_BYTES: usize = 64 * 1024;
+
+/// The record that begins at `offset`, without its checksum; `None` if none does, or if it is damaged.
+///
+/// # Errors
+/// The system's.
+pub fn record_at(file: &File, offset: u64, checksum: Checksum) -> io::Result<Option<Vec<u8>>> {
+    Ok(Records::with_buffer(file, offset, checksum, FIRST_READ_BYTES)
+        .next()
+        .transpose()?
+        .and_then(|(_, record)| record))
+}
+
+/// The records from an offset on: for each line its offset and, unless it is damaged, its record.
+#[derive(Debug)]
+pub struct Records<'a> {
+    reader: BufReader<At<'a>>,
+    offset: u64,
+    checksum: Checksum,
+}
+
+impl<'a> Records<'a> {
+    /// From `offset`, where a record begins, to the last line end.
+    #[must_use]
+    pub fn from(file: &'a File, offset: u64, checksum: Checksum) -> Self {
+        Self::with_buffer(file, offset, checksum, READ_AHEAD_BYTES)
+    }
+
+    fn with_buffer(file: &'a File, offset: u64, checksum: Checksum, bytes: usize) -> Self {
+        Self { reader: BufReader::with_capacity(bytes, At { file, offset }), offset, checksum }
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = io::Result<(u64, Option<Vec<u8>>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut line = Vec::new();
+        match self.reader.read_until(b'\n', &mut line) {
+            Err(error) => return Some(Err(error)),
+            Ok(_) if line.last() != Some(&b'\n') => return None,
+            Ok(_) => {}
+        }
+        let offset = self.offset;
+        self.offset += line.len() as u64;
+        line.pop();
+        let record_bytes = verified(&line, self.checksum).map(<[u8]>::len);
+        Some(Ok((
+            offset,
+            record_bytes.map(|bytes| {
+                line.truncate(bytes);
+                line
+            }),
+        )))
+    }
+}
+
+/// Reads at an offset of its own: the file's is not moved.
+#[derive(Debug)]
+struct At<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::record::Batch;
+
+    #[test]
+    fn records_are_read_from_where_they_begin() {
+        let mut batch = Batch::new(Checksum::Crc32c);
+        let mut offsets = Vec::new();
+        for text in ["one", &"two ".repeat(1000), "three"] {
+            offsets.push(batch.as_bytes().len() as u64);
+            batch.push(|record| {
+                record.text(text);
+            });
+        }
+        let mut bytes = batch.as_bytes().to_vec();
+        bytes.extend_from_slice(b"\"torn");
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let at = |offset| record_at(&file, offset, Checksum::Crc32c).unwrap();
+        assert_eq!(at(offsets[1]).unwrap().len(), 4002);
+        assert_eq!(at(offsets[2]).unwrap(), b"\"three\"");
+        assert_eq!(at(offsets[2] + 1), None, "not the beginning of a record");
+        assert_eq!(at(batch.as_bytes().len() as u64), None, "a torn tail");
+        let all: Vec<_> = Records::from(&file, 0, Checksum::Crc32c).map(Result::unwrap).collect();
+        assert_eq!(all.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), offsets);
+        assert!(all.iter().all(|(_, record)| record.is_some()));
+    }
+}
