@@ -1,0 +1,137 @@
+//! Answers the headnode's probes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::statvfs::statvfs;
+use protocol::heartbeat::{Answer, Datagram, MAX_DATAGRAM_BYTES, Probe, Refused};
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use service::net::{Datagrams, Network};
+use tokio::time::{Instant, sleep_until};
+
+use crate::Identity;
+use crate::store::Store;
+
+/// How often new network interfaces are looked for.
+const REFRESH: Duration = Duration::from_secs(1);
+/// Answers that wait for their time; further probes are answered at once.
+const MAX_WAITING: usize = 64;
+/// The longest wait that a probe can ask for.
+const MAX_SPREAD: Duration = Duration::from_secs(10);
+/// For how long nothing is received after the network refused to.
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub struct Answerer<N: Network> {
+    pub datagrams: N::Datagrams,
+    pub network: N,
+    pub identity: Arc<Identity>,
+    pub listen: SocketAddr,
+    pub advertise: Option<SocketAddr>,
+    pub store: Arc<Store>,
+    pub folder: PathBuf,
+    pub rng: StdRng,
+}
+
+/// An answer that waits for its time.
+struct Waiting {
+    due: Instant,
+    probe: Probe,
+    to: SocketAddr,
+}
+
+impl<N: Network> Answerer<N> {
+    /// Answers for ever.
+    pub async fn run(mut self) {
+        // One byte more than allowed, to notice what is too long.
+        let mut buffer = [0; MAX_DATAGRAM_BYTES + 1];
+        let mut waiting: Vec<Waiting> = Vec::new();
+        let mut junk = 0u64;
+        let mut refresh = Instant::now() + REFRESH;
+        loop {
+            let due = waiting.iter().map(|answer| answer.due).min();
+            tokio::select! {
+                received = self.datagrams.receive(&mut buffer) => match received {
+                    Ok((length, from)) => match Datagram::decode(&buffer[..length]) {
+                        Ok(Datagram::Probe(probe)) => self.take(probe, from, &mut waiting).await,
+                        Ok(Datagram::Refused(refused)) => self.report(&refused),
+                        Ok(Datagram::Answer(_)) | Err(_) => {
+                            junk += 1;
+                            if junk.is_power_of_two() {
+                                tracing::warn!(%from, junk, "datagrams that are no probe: dropped");
+                            }
+                        }
+                    },
+                    Err(error) => {
+                        tracing::debug!(%error, "cannot receive");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                },
+                () = sleep_until(due.unwrap_or(refresh).min(refresh)) => {
+                    let now = Instant::now();
+                    for answer in waiting.extract_if(.., |answer| answer.due <= now).collect::<Vec<_>>() {
+                        self.answer(answer.probe, answer.to).await;
+                    }
+                    if refresh <= now {
+                        self.datagrams.refresh();
+                        refresh = now + REFRESH;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, probe: Probe, from: SocketAddr, waiting: &mut Vec<Waiting>) {
+        let spread = Duration::from_millis(probe.spread_ms).min(MAX_SPREAD);
+        if spread.is_zero() || waiting.len() >= MAX_WAITING {
+            return self.answer(probe, from).await;
+        }
+        let due = Instant::now() + spread.mul_f64(self.rng.random());
+        waiting.push(Waiting { due, probe, to: from });
+    }
+
+    async fn answer(&self, probe: Probe, to: SocketAddr) {
+        let answer = Datagram::Answer(Answer {
+            round: probe.round,
+            token: probe.token,
+            attempt: probe.attempt,
+            name: self.identity.name.clone(),
+            incarnation: self.identity.incarnation,
+            address: self.address_for(to),
+            records: self.store.records(),
+            free_bytes: self.free_bytes(),
+        });
+        // The next probe tries again.
+        if let Err(error) = self.datagrams.send(&answer.encode(), to).await {
+            tracing::debug!(%to, %error, "cannot answer a probe");
+        }
+    }
+
+    /// Where the headnode can connect to.
+    fn address_for(&self, headnode: SocketAddr) -> SocketAddr {
+        if let Some(address) = self.advertise {
+            return address;
+        }
+        if !self.listen.ip().is_unspecified() {
+            return self.listen;
+        }
+        // The address may change while the program runs: a container can be connected to its network again.
+        let ip = self.network.local_address_towards(headnode);
+        SocketAddr::new(ip.map_or(self.listen.ip(), Into::into), self.listen.port())
+    }
+
+    fn free_bytes(&self) -> u64 {
+        // On a system where these are not 64-bit numbers, they are smaller.
+        #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
+        statvfs(&self.folder)
+            .map_or(0, |disk| u64::from(disk.blocks_available()) * u64::from(disk.fragment_size()))
+    }
+
+    fn report(&self, refused: &Refused) {
+        if refused.incarnation == self.identity.incarnation {
+            tracing::error!(name = %refused.name, reason = refused.reason, "the headnode refuses this datanode");
+        }
+    }
+}

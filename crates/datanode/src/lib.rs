@@ -1,0 +1,149 @@
+//! Actividad 2, a datanode: answers the headnode's heartbeat, and stores messages in `data.txt`.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `heartbeat` | joins the multicast group and answers probes |
+//! | `connection` | the headnode's connection: store, fetch, inventory |
+//! | [`store`] | `data.txt` and its index: each message once, on disk before it is confirmed |
+//!
+//! A datanode belongs to one headnode at a time: the newest connection takes over from older ones, so that nothing a
+//! dead headnode left behind is stored after its successor has asked what is held.
+//!
+//! What it does not do: talk to other datanodes, or delete anything.
+
+mod connection;
+mod heartbeat;
+pub mod store;
+
+use std::net::{SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use chrono::Utc;
+use journal::Journal;
+use protocol::types::{Incarnation, NodeName, ulid};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use records::DATA_FILE;
+use service::net::{self, Interface, Listener as _, Network};
+use service::{Common, Environment, Shutdown};
+
+use store::Store;
+
+/// Connections at the same time: one headnode, and those that it has not noticed to be broken.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Answers the headnode's heartbeat and stores messages in data.txt.
+///
+/// Needs no list of anything: it joins the multicast group, and the headnode finds it.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "datanode",
+    version,
+    after_help = "Each flag can also be set in the environment: --data-dir as DATANODE_DATA_DIR."
+)]
+pub struct Arguments {
+    /// Name of this datanode, unlike all others [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<NodeName>,
+    /// Address and port to listen on for the headnode; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:5001")]
+    pub listen: SocketAddr,
+    /// Address that the headnode is to connect to [default: the address it sees, and the port of --listen]
+    #[arg(long, value_name = "IP:PORT")]
+    pub advertise: Option<SocketAddr>,
+    /// Multicast group and port of the heartbeat
+    #[arg(long, value_name = "IP:PORT", default_value = DEFAULT_GROUP, value_parser = service::cli::multicast_group)]
+    pub group: SocketAddrV4,
+    /// Interface of the heartbeat: all, an IPv4 address or a name
+    #[arg(long, value_name = "INTERFACE", default_value = "all")]
+    pub interface: Interface,
+    /// Folder of data.txt, created if missing
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub data_dir: PathBuf,
+    /// Flags that every program has
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// The group that headnode and datanodes use unless told otherwise.
+pub const DEFAULT_GROUP: &str = "239.255.50.10:5003";
+
+/// Who this datanode is.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub name: NodeName,
+    pub incarnation: Incarnation,
+}
+
+/// Runs the datanode until `shutdown`, on the system's network.
+///
+/// # Errors
+/// If it cannot start, or if `data.txt` fails so that nothing more can be confirmed.
+pub async fn run(arguments: Arguments, shutdown: Shutdown) -> anyhow::Result<()> {
+    run_in(Environment::real(rand::random()), arguments, shutdown).await
+}
+
+/// Runs the datanode until `shutdown`, in the given environment.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_in<N: Network>(
+    environment: Environment<N>,
+    arguments: Arguments,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    net::make_room_for(MAX_CONNECTIONS).map_err(anyhow::Error::msg)?;
+    let mut rng = StdRng::seed_from_u64(environment.seed);
+    let name = arguments.name.clone().map_or_else(host_name, Ok)?;
+    let now = u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0);
+    let identity = Arc::new(Identity { name, incarnation: ulid(now, rng.random()) });
+    let (file, contents) = store::open(&arguments.data_dir.join(DATA_FILE))?;
+    let listener = environment.network.listen(arguments.listen).await?;
+    let address = listener.local_addr().context("cannot tell the listening address")?;
+    let datagrams = environment.network.member(arguments.group, &arguments.interface).await;
+    let datagrams = datagrams.with_context(|| {
+        format!("cannot join the multicast group {}: check --group and --interface", arguments.group)
+    })?;
+    tracing::info!(name = %identity.name, %address, group = %arguments.group, "listening");
+
+    let start = if environment.simulated { Journal::start_inline } else { Journal::start };
+    let journal = start(file);
+    let data_open = shutdown.hold(DATA_FILE);
+    let store = Arc::new(Store::new(journal.clone(), contents));
+    let heartbeat = heartbeat::Answerer {
+        datagrams,
+        network: environment.network.clone(),
+        identity: identity.clone(),
+        listen: address,
+        advertise: arguments.advertise,
+        store: store.clone(),
+        folder: arguments.data_dir,
+        rng,
+    };
+    let heartbeat = tokio::spawn(heartbeat.run());
+    let watcher = tokio::spawn(end_with(journal.clone(), shutdown.clone()));
+    let context = Arc::new(connection::Context { identity, store, shutdown: shutdown.clone() });
+    let handle = |stream, peer| connection::serve(stream, peer, context.clone());
+    net::serve(listener, MAX_CONNECTIONS, connection::refusal(), &shutdown, handle).await;
+    heartbeat.abort();
+    watcher.abort();
+    journal.close().await;
+    drop(data_open);
+    tracing::info!("data.txt closed");
+    journal.failure().map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+/// A journal that failed confirms nothing more: the datanode ends.
+async fn end_with(journal: Journal, shutdown: Shutdown) {
+    let failure = journal.failed().await;
+    tracing::error!(%failure, "shutting down: data.txt failed");
+    shutdown.request();
+}
+
+fn host_name() -> anyhow::Result<NodeName> {
+    let name = nix::unistd::gethostname().context("cannot tell the host's name: set --name")?;
+    let name = name.to_string_lossy().into_owned();
+    name.parse().context("the host's name cannot be the datanode's: set --name")
+}
