@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub enum Protocol {
     /// Actividad 1's server: a line, acknowledged once it is on disk
     Server,
+    /// Actividad 2's headnode: a put, acknowledged once it is on a datanode's disk
+    Store,
     /// Redis: RPUSH onto one list
     RedisRpush,
     /// Redis: PING
@@ -41,6 +43,7 @@ impl Protocol {
         let payload = "x".repeat(size);
         match self {
             Self::Server => format!("{payload}\n"),
+            Self::Store => format!("{{\"put\":{{\"message\":\"{payload}\"}}}}\n"),
             Self::RedisRpush => format!("*3\r\n$5\r\nRPUSH\r\n$5\r\nbench\r\n${size}\r\n{payload}\r\n"),
             Self::RedisPing => "*1\r\n$4\r\nPING\r\n".to_owned(),
         }
@@ -51,6 +54,7 @@ impl Protocol {
     fn done(self) -> &'static [u8] {
         match self {
             Self::Server => b"OK ",
+            Self::Store => br#"{"saved":"#,
             Self::RedisRpush => b":",
             Self::RedisPing => b"+PONG",
         }
