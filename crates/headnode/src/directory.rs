@@ -1,0 +1,104 @@
+//! The datanodes that messages can be sent to, and the choice among them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use protocol::store::NodeState;
+use protocol::types::NodeName;
+use rand::rngs::StdRng;
+use rand::seq::{IteratorRandom as _, SliceRandom as _};
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::time::Instant;
+
+use crate::link::Link;
+use crate::membership::Membership;
+
+/// Membership and connections, shared by everything in the headnode.
+#[derive(Debug)]
+pub struct Directory {
+    start: Instant,
+    state: Mutex<State>,
+}
+
+/// What the lock protects.
+#[derive(Debug)]
+pub struct State {
+    /// Who is operative.
+    pub membership: Membership,
+    /// The connection of each, standing or not.
+    pub links: HashMap<NodeName, Arc<Link>>,
+    /// Those that messages can be sent to; made up again at every change.
+    operative: Arc<[Arc<Link>]>,
+    rng: StdRng,
+}
+
+impl Directory {
+    /// Nobody is known yet. `start` is moment 0 of `membership`.
+    #[must_use]
+    pub fn new(membership: Membership, start: Instant, seed: u64) -> Self {
+        let rng = StdRng::seed_from_u64(seed);
+        let state = State { membership, links: HashMap::new(), operative: Arc::default(), rng };
+        Self { start, state: Mutex::new(state) }
+    }
+
+    /// The moment that membership counts from.
+    #[must_use]
+    pub fn start(&self) -> Instant {
+        self.start
+    }
+
+    /// Changes membership or links; who is operative is then told anew.
+    pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let outcome = change(&mut state);
+        state.update();
+        outcome
+    }
+
+    /// A fresh random number.
+    #[must_use]
+    pub fn random(&self) -> u64 {
+        self.lock().rng.random()
+    }
+
+    /// Puts `items` in a random order.
+    pub fn shuffle<T>(&self, items: &mut [T]) {
+        items.shuffle(&mut self.lock().rng);
+    }
+
+    /// The datanodes that messages can be sent to.
+    #[must_use]
+    pub fn operative(&self) -> Arc<[Arc<Link>]> {
+        self.lock().operative.clone()
+    }
+
+    /// Up to `count` different operative datanodes, uniformly at random among those that `eligible` accepts.
+    pub fn choose(&self, count: usize, eligible: impl Fn(&NodeName) -> bool) -> Vec<Arc<Link>> {
+        let mut state = self.lock();
+        let State { operative, rng, .. } = &mut *state;
+        operative.iter().filter(|link| eligible(&link.name)).cloned().sample(rng, count)
+    }
+
+    /// Looks at membership.
+    pub fn look<T>(&self, look: impl FnOnce(&Membership) -> T) -> T {
+        look(&self.lock().membership)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds the lock can panic half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn update(&mut self) {
+        let Self { membership, links, operative, .. } = self;
+        let names = membership.nodes().filter(|(_, node)| node.state() == NodeState::Operative);
+        let standing: Vec<_> = names.filter_map(|(name, _)| links.get(name).cloned()).collect();
+        let same = standing.len() == operative.len()
+            && standing.iter().zip(operative.iter()).all(|(a, b)| Arc::ptr_eq(a, b));
+        if !same {
+            *operative = standing.into();
+        }
+    }
+}

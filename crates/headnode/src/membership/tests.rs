@@ -1,0 +1,262 @@
+use super::*;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+const INTERVAL: Duration = Duration::from_secs(5);
+const WINDOW: Duration = Duration::from_secs(1);
+
+fn at(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+fn membership(expected: usize) -> Membership {
+    let config = Config { interval: INTERVAL, attempts: DEFAULT_ATTEMPTS, expected };
+    Membership::new(config, Duration::ZERO)
+}
+
+fn address(number: u64) -> SocketAddr {
+    format!("10.0.0.{number}:5001").parse().unwrap()
+}
+
+fn answer(membership: &Membership, number: u64, incarnation: u64) -> Answer {
+    Answer {
+        round: membership.round,
+        token: membership.token,
+        attempt: u32::try_from(membership.sent.len()).unwrap(),
+        name: name(number),
+        incarnation: Incarnation::from_parts(incarnation, 0),
+        address: address(number),
+        records: 0,
+        free_bytes: 0,
+    }
+}
+
+fn name(number: u64) -> NodeName {
+    format!("datanode{number}").parse().unwrap()
+}
+
+/// Datanode `number` answers from its address.
+fn answers(membership: &mut Membership, now: Duration, number: u64) -> Vec<Action> {
+    let answer = answer(membership, number, 1);
+    membership.answered(now, address(number), &answer).unwrap()
+}
+
+fn probes(actions: &[Action]) -> Vec<Option<SocketAddr>> {
+    let probe = |action: &Action| match action {
+        Action::ProbeAll(_) => Some(None),
+        Action::ProbeOne(to, _) => Some(Some(*to)),
+        _ => None,
+    };
+    actions.iter().filter_map(probe).collect()
+}
+
+fn report(actions: &[Action]) -> Option<Round> {
+    actions
+        .iter()
+        .find_map(|action| if let Action::Report(round) = action { Some(round.clone()) } else { None })
+}
+
+/// Lets time pass until `end`; gives back what was to be done, and when.
+fn pass(membership: &mut Membership, end: Duration) -> Vec<(Duration, Action)> {
+    let mut all = Vec::new();
+    while membership.next_tick() <= end {
+        let now = membership.next_tick();
+        all.extend(membership.tick(now, 81).into_iter().map(|action| (now, action)));
+    }
+    all
+}
+
+#[test]
+fn a_round_ends_as_soon_as_all_have_answered() {
+    let mut membership = membership(2);
+    assert_eq!(probes(&membership.tick(at(0.0), 81)), [None]);
+    assert_eq!(report(&answers(&mut membership, at(0.001), 1)), None);
+    let round = report(&answers(&mut membership, at(0.002), 2)).unwrap();
+    assert_eq!((round.number, round.answered, round.expected), (1, 2, 2));
+    assert_eq!(round.nodes[0].round_trip, Some(at(0.001)));
+    assert!(round.nodes.iter().all(|node| node.changed));
+    assert_eq!(membership.next_tick(), INTERVAL, "nothing more in this round");
+}
+
+#[test]
+fn a_silent_datanode_is_probed_again_and_then_not_operative() {
+    let mut membership = membership(2);
+    membership.tick(at(0.0), 81);
+    answers(&mut membership, at(0.0), 1);
+    answers(&mut membership, at(0.0), 2);
+    membership.tick(at(5.0), 82);
+    answers(&mut membership, at(5.0), 1);
+    assert_eq!(probes(&membership.tick(at(6.0), 0)), [Some(address(2))], "alone, since all are known");
+    assert_eq!(probes(&membership.tick(at(7.0), 0)), [Some(address(2))]);
+    let end = membership.tick(at(8.0), 0);
+    assert!(end.contains(&Action::Disconnect(name(2))));
+    let round = report(&end).unwrap();
+    let told: Vec<_> = round.nodes.iter().map(|node| (node.round_trip.is_some(), node.changed)).collect();
+    assert_eq!(told, [(true, false), (false, true)]);
+    // It comes back without anyone's help.
+    membership.tick(at(10.0), 83);
+    let back = answers(&mut membership, at(10.0), 2);
+    assert_eq!(back, [Action::Connect(name(2), Incarnation::from_parts(1, 0), address(2))]);
+    let round = report(&answers(&mut membership, at(10.0), 1)).unwrap();
+    assert_eq!(round.nodes.iter().map(|node| node.changed).collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
+fn an_answer_to_the_second_probe_is_no_failure() {
+    let mut membership = membership(1);
+    membership.tick(at(0.0), 81);
+    let probe = membership.tick(at(1.0), 0);
+    assert_eq!(probes(&probe), [None], "nobody is known: all are asked");
+    let round = report(&answers(&mut membership, at(1.25), 1)).unwrap();
+    assert_eq!(round.nodes[0].round_trip, Some(at(0.25)), "counted from the second probe");
+}
+
+#[test]
+fn missing_datanodes_are_counted_and_rounds_without_any_answer_too() {
+    let mut membership = membership(3);
+    let actions = pass(&mut membership, at(14.0));
+    let rounds: Vec<_> =
+        actions.iter().filter_map(|(_, action)| report(std::slice::from_ref(action))).collect();
+    let silent: Vec<_> = rounds.iter().map(|round| (round.answered, round.silent)).collect();
+    assert_eq!(silent, [(0, 1), (0, 2), (0, 3)]);
+}
+
+#[test]
+fn answers_to_another_round_are_nothing() {
+    let mut membership = membership(1);
+    membership.tick(at(0.0), 81);
+    let old = answer(&membership, 1, 1);
+    pass(&mut membership, at(5.0));
+    let forged = Answer { token: 82, ..answer(&membership, 1, 1) };
+    let future = Answer { attempt: 9, ..answer(&membership, 1, 1) };
+    for wrong in [old, forged, future] {
+        assert_eq!(membership.answered(at(5.1), address(1), &wrong), Err(Stale));
+    }
+    assert_eq!(membership.nodes().count(), 0);
+}
+
+#[test]
+fn a_broken_connection_makes_a_datanode_suspect_at_once() {
+    let mut membership = membership(1);
+    membership.tick(at(0.0), 81);
+    answers(&mut membership, at(0.0), 1);
+    let run = Incarnation::from_parts(1, 0);
+    let state = |membership: &Membership| membership.nodes[&name(1)].state();
+    assert_eq!(state(&membership), NodeState::Suspect, "not connected yet");
+    membership.connection_stands(&name(1), run);
+    assert_eq!(state(&membership), NodeState::Operative);
+    membership.connection_broke(&name(1), Incarnation::from_parts(9, 0));
+    assert_eq!(state(&membership), NodeState::Operative, "that was another run of it");
+    membership.connection_broke(&name(1), run);
+    assert_eq!(state(&membership), NodeState::Suspect);
+    membership.tick(at(5.0), 82);
+    answers(&mut membership, at(5.0), 1);
+    assert_eq!(state(&membership), NodeState::Suspect, "answers alone do not mend a connection");
+    membership.connection_stands(&name(1), run);
+    assert_eq!(state(&membership), NodeState::Operative);
+}
+
+#[test]
+fn of_two_datanodes_with_one_name_the_second_is_refused_until_the_first_is_gone() {
+    let mut membership = membership(1);
+    membership.tick(at(0.0), 81);
+    answers(&mut membership, at(0.0), 1);
+    membership.connection_stands(&name(1), Incarnation::from_parts(1, 0));
+    membership.tick(at(5.0), 82);
+    let second = answer(&membership, 1, 2);
+    let from = address(9);
+    let refused = membership.answered(at(5.0), from, &second).unwrap();
+    let [Action::Refuse(to, Refused { reason, .. })] = &refused[..] else { panic!("{refused:?}") };
+    assert_eq!(*to, from);
+    assert!(reason.contains("10.0.0.1:5001") && reason.contains("--name"), "{reason}");
+    // A restart is not a second one: its connection has broken.
+    membership.connection_broke(&name(1), Incarnation::from_parts(1, 0));
+    let accepted = membership.answered(at(5.1), from, &second).unwrap();
+    assert_eq!(accepted[0], Action::Connect(name(1), Incarnation::from_parts(2, 0), address(1)));
+}
+
+#[test]
+fn a_datanode_that_moved_is_connected_to_anew() {
+    let mut membership = membership(1);
+    membership.tick(at(0.0), 81);
+    answers(&mut membership, at(0.0), 1);
+    membership.tick(at(5.0), 82);
+    let moved = Answer { address: address(7), ..answer(&membership, 1, 1) };
+    let actions = membership.answered(at(5.0), address(7), &moved).unwrap();
+    assert_eq!(actions[0], Action::Connect(name(1), Incarnation::from_parts(1, 0), address(7)));
+}
+
+#[test]
+fn rounds_never_burst_after_a_stall() {
+    let mut membership = membership(0);
+    membership.tick(at(0.0), 81);
+    // The machine stands still for an hour.
+    let late = at(3601.0);
+    assert_eq!(probes(&membership.tick(late, 82)).len(), 1);
+    let after = pass(&mut membership, late + INTERVAL - at(0.001));
+    let rounds = after.iter().filter(|(_, action)| report(std::slice::from_ref(action)).is_some()).count();
+    assert!(rounds <= 1, "{after:?}");
+    assert_eq!(membership.next_tick(), late + INTERVAL);
+    assert_eq!(membership.round(), 2);
+}
+
+#[test]
+fn rounds_keep_their_pace() {
+    let mut membership = membership(3);
+    let actions = pass(&mut membership, at(5000.0));
+    let mut begun = Vec::new();
+    for (when, action) in actions {
+        if matches!(action, Action::ProbeAll(Probe { attempt: 1, .. })) {
+            begun.push(when);
+        }
+    }
+    assert_eq!(begun.len(), 1001);
+    assert!(begun.iter().enumerate().all(|(i, when)| *when == INTERVAL * u32::try_from(i).unwrap()));
+}
+
+#[test]
+fn many_datanodes_are_asked_to_spread_their_answers() {
+    let mut small = membership(3);
+    let mut large = membership(10_000);
+    let spread = |membership: &mut Membership| match &membership.tick(at(0.0), 81)[0] {
+        Action::ProbeAll(probe) => Duration::from_millis(probe.spread_ms),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(spread(&mut small), Duration::ZERO);
+    assert_eq!(spread(&mut large), WINDOW / 2, "answers have the other half of the window to arrive");
+}
+
+/// The rates in the module's documentation, with datagrams lost at random.
+#[test]
+fn false_alarms_are_as_rare_as_stated() {
+    for (loss, stated, rounds) in
+        [(0.2, 0.0467, 40_000), (0.1, 1.0 / 146.0, 100_000), (0.05, 1.0 / 1_100.0, 400_000)]
+    {
+        let mut rng = StdRng::seed_from_u64(7);
+        let mut membership = membership(1);
+        membership.tick(at(0.0), 81);
+        answers(&mut membership, at(0.0), 1);
+        let mut alarms = 0;
+        for _ in 0..rounds {
+            let mut now = membership.next_tick();
+            let mut actions = membership.tick(now, rng.random());
+            while report(&actions).is_none() {
+                let arrives =
+                    !probes(&actions).is_empty() && !rng.random_bool(loss) && !rng.random_bool(loss);
+                actions = if arrives {
+                    answers(&mut membership, now, 1)
+                } else {
+                    now = membership.next_tick();
+                    membership.tick(now, 0)
+                };
+            }
+            alarms += u32::from(report(&actions).unwrap().answered == 0);
+        }
+        let rate = f64::from(alarms) / f64::from(rounds);
+        assert!(
+            (rate / stated - 1.0).abs() < 0.2,
+            "loss {loss}: {rate} false alarms a round, stated {stated}"
+        );
+    }
+}
