@@ -25,7 +25,10 @@ const MAX_SPREAD: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub struct Answerer<N: Network> {
-    pub datagrams: N::Datagrams,
+    /// Receives what is sent to the group.
+    pub member: N::Datagrams,
+    /// Answers, and receives what is meant for this datanode alone: others on this host share the group's port.
+    pub own: N::Datagrams,
     pub network: N,
     pub identity: Arc<Identity>,
     pub listen: SocketAddr,
@@ -46,38 +49,40 @@ impl<N: Network> Answerer<N> {
     /// Answers for ever.
     pub async fn run(mut self) {
         // One byte more than allowed, to notice what is too long.
-        let mut buffer = [0; MAX_DATAGRAM_BYTES + 1];
+        let mut to_all = [0; MAX_DATAGRAM_BYTES + 1];
+        let mut to_this = to_all;
         let mut waiting: Vec<Waiting> = Vec::new();
         let mut junk = 0u64;
         let mut refresh = Instant::now() + REFRESH;
         loop {
-            let due = waiting.iter().map(|answer| answer.due).min();
-            tokio::select! {
-                received = self.datagrams.receive(&mut buffer) => match received {
-                    Ok((length, from)) => match Datagram::decode(&buffer[..length]) {
-                        Ok(Datagram::Probe(probe)) => self.take(probe, from, &mut waiting).await,
-                        Ok(Datagram::Refused(refused)) => self.report(&refused),
-                        Ok(Datagram::Answer(_)) | Err(_) => {
-                            junk += 1;
-                            if junk.is_power_of_two() {
-                                tracing::warn!(%from, junk, "datagrams that are no probe: dropped");
-                            }
-                        }
-                    },
-                    Err(error) => {
-                        tracing::debug!(%error, "cannot receive");
-                        tokio::time::sleep(PAUSE).await;
-                    }
-                },
-                () = sleep_until(due.unwrap_or(refresh).min(refresh)) => {
+            let due = waiting.iter().map(|answer| answer.due).min().unwrap_or(refresh);
+            let (received, buffer) = tokio::select! {
+                received = self.member.receive(&mut to_all) => (received, &to_all),
+                received = self.own.receive(&mut to_this) => (received, &to_this),
+                () = sleep_until(due.min(refresh)) => {
                     let now = Instant::now();
                     for answer in waiting.extract_if(.., |answer| answer.due <= now).collect::<Vec<_>>() {
                         self.answer(answer.probe, answer.to).await;
                     }
                     if refresh <= now {
-                        self.datagrams.refresh();
+                        self.member.refresh();
                         refresh = now + REFRESH;
                     }
+                    continue;
+                }
+            };
+            match received.map(|(length, from)| (Datagram::decode(&buffer[..length]), from)) {
+                Ok((Ok(Datagram::Probe(probe)), from)) => self.take(probe, from, &mut waiting).await,
+                Ok((Ok(Datagram::Refused(refused)), _)) => self.report(&refused),
+                Ok((_, from)) => {
+                    junk += 1;
+                    if junk.is_power_of_two() {
+                        tracing::warn!(%from, junk, "datagrams that are no probe: dropped");
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "cannot receive");
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         }
@@ -104,7 +109,7 @@ impl<N: Network> Answerer<N> {
             free_bytes: self.free_bytes(),
         });
         // The next probe tries again.
-        if let Err(error) = self.datagrams.send(&answer.encode(), to).await {
+        if let Err(error) = self.own.send(&answer.encode(), to).await {
             tracing::debug!(%to, %error, "cannot answer a probe");
         }
     }

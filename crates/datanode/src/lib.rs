@@ -102,10 +102,12 @@ pub async fn run_in<N: Network>(
     let (file, contents) = store::open(&arguments.data_dir.join(DATA_FILE))?;
     let listener = environment.network.listen(arguments.listen).await?;
     let address = listener.local_addr().context("cannot tell the listening address")?;
-    let datagrams = environment.network.member(arguments.group, &arguments.interface).await;
-    let datagrams = datagrams.with_context(|| {
+    let member = environment.network.member(arguments.group, &arguments.interface).await;
+    let member = member.with_context(|| {
         format!("cannot join the multicast group {}: check --group and --interface", arguments.group)
     })?;
+    let own =
+        environment.network.sender(&arguments.interface).await.context("cannot open a socket to answer")?;
     tracing::info!(name = %identity.name, %address, group = %arguments.group, "listening");
 
     let start = if environment.simulated { Journal::start_inline } else { Journal::start };
@@ -113,7 +115,8 @@ pub async fn run_in<N: Network>(
     let data_open = shutdown.hold(DATA_FILE);
     let store = Arc::new(Store::new(journal.clone(), contents));
     let heartbeat = heartbeat::Answerer {
-        datagrams,
+        member,
+        own,
         network: environment.network.clone(),
         identity: identity.clone(),
         listen: address,

@@ -14,7 +14,7 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 use rand::RngExt as _;
-use support::{Log, PROGRAM, Server};
+use support::{Greets as _, Log, PROGRAM, Server};
 
 const CONNECTIONS: usize = 50;
 const MESSAGES: usize = 1000;

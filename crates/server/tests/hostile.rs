@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use support::{Client, Server, wait_for};
+use support::{Client, Greets as _, Server, wait_for};
 
 const MEGABYTE: u64 = 1_000_000;
 

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{Client, PROGRAM, Server};
+use support::{Client, Greets as _, PROGRAM, Server};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(PROGRAM).args(arguments).stdin(Stdio::null()).output().unwrap()
@@ -118,7 +118,7 @@ fn a_second_signal_ends_at_once_and_says_what_was_left() {
     let _deaf = deaf_client(&server);
     server.signal(Signal::SIGTERM);
     server.logged("listener closed");
-    assert_eq!(server.process.try_wait().unwrap(), None, "it waits for the reply to be taken");
+    assert_eq!(server.child.try_wait().unwrap(), None, "it waits for the reply to be taken");
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ended().code(), Some(1));
     server.logged("second signal (SIGTERM): exiting without finishing");

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use multicast::{Interface, MulticastSocket};
+pub use multicast::{Interface, LocalGroup, MulticastSocket};
 pub use serve::{close, make_room_for, serve};
 pub use sockets::{ListenError, Sockets, listen};
 pub use tokio::net::{TcpListener, TcpStream};

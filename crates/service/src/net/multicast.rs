@@ -124,6 +124,30 @@ impl MulticastSocket {
     }
 }
 
+/// A group and port that nobody else on this host uses while this lives, for stores that live on loopback alone.
+#[derive(Debug)]
+pub struct LocalGroup {
+    /// The group and its port.
+    pub address: SocketAddrV4,
+    _reserved: Socket,
+}
+
+impl LocalGroup {
+    /// Takes one.
+    ///
+    /// # Errors
+    /// If the system has no port left.
+    pub fn reserve() -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        // Members may share the port; nobody who asks for just any port is given it.
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
+        let port = socket.local_addr()?.as_socket_ipv4().map_or(0, |address| address.port());
+        let [high, low] = port.to_be_bytes();
+        Ok(Self { address: SocketAddrV4::new(Ipv4Addr::new(239, 255, high, low), port), _reserved: socket })
+    }
+}
+
 fn open(address: SocketAddrV4) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     // Only a port that was asked for is shared: two senders on one port would take each other's answers.
@@ -181,9 +205,8 @@ mod tests {
     async fn every_member_on_this_host_receives() {
         let interface = Interface::Address(Ipv4Addr::LOCALHOST);
         let sender = MulticastSocket::sender(interface.clone()).unwrap();
-        // A port that nobody else has: the sender's own stays reserved while the test runs.
-        let port = sender.socket.local_addr().unwrap().port() ^ 1;
-        let group = SocketAddrV4::new(Ipv4Addr::new(239, 255, 77, 1), port);
+        let reserved = LocalGroup::reserve().unwrap();
+        let group = reserved.address;
         let members = [0, 1].map(|_| MulticastSocket::member(group, interface.clone()).unwrap());
         sender.multicast(b"hola", group).await.unwrap();
         for member in members {
