@@ -1,0 +1,207 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use protocol::types::Id;
+use service::{Common, cli};
+
+use crate::headnode::host_and_port;
+use crate::session::{DEFAULT_WINDOW, Options};
+use crate::verify::Named;
+
+/// Stores messages through the headnode, keeps receipts for them, and checks that they are still there.
+///
+/// Exit code 0: all that was asked for is done; 1: not so, and why; 2: wrong arguments.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "store-client",
+    version,
+    after_help = "Examples:\n  \
+        store-client put Hola \"¿Qué tal?\"\n  \
+        seq 1000 | store-client --headnode headnode:5000 put -\n  \
+        store-client list --last 3\n  \
+        store-client get 01KAJ3YQ5WZ3M3J9Y8Q6T2B7XC\n  \
+        store-client verify registro_cliente.txt datanode1/data.txt datanode2=/mnt/copy.txt\n\n\
+        Each flag can also be set in the environment: --headnode as STORE_CLIENT_HEADNODE."
+)]
+pub struct Arguments {
+    /// Flags that may stand before or after the subcommand
+    #[command(flatten)]
+    pub everywhere: Everywhere<Settings>,
+    /// What to do
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// Flags of every subcommand.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// The headnode's host and port
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5000", value_parser = host_and_port)]
+    pub headnode: String,
+    /// Folder of registro_cliente.txt, created if missing
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub data_dir: PathBuf,
+    /// How long a message is tried, and a headnode that is not up is waited for
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = cli::duration)]
+    pub wait: Duration,
+    /// How long the headnode may owe a reply before another connection is made
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = cli::duration)]
+    pub reply_timeout: Duration,
+    /// Flags that every program has
+    #[command(flatten)]
+    pub common: Common,
+}
+
+impl Settings {
+    /// How patient to be.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        Options { wait: self.wait, reply_timeout: self.reply_timeout, window: DEFAULT_WINDOW }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Action {
+    /// Stores messages and appends a receipt for each to registro_cliente.txt
+    ///
+    /// A line on stdout says where each message is, once its receipt is on disk. What cannot be stored is tried again
+    /// until --wait has passed, always with the same id, so nothing is stored twice.
+    #[command(
+        after_help = "Examples:\n  store-client put Hola \"¿Qué tal?\"\n  seq 1000 | store-client put -\n  \
+                      store-client put -    (on a terminal: a message a line, Ctrl-D to end)"
+    )]
+    Put {
+        /// A message each, any characters, at most 64 KiB; a lone `-` reads them from standard input, line by line
+        #[arg(value_name = "MESSAGE", required = true)]
+        messages: Vec<String>,
+    },
+    /// Prints a message
+    #[command(after_help = "Example:\n  store-client get 01KAJ3YQ5WZ3M3J9Y8Q6T2B7XC --json")]
+    Get {
+        /// Its identifier, as in registro_cliente.txt
+        #[arg(value_name = "ID", value_parser = parse_id)]
+        id: Id,
+        /// Print the whole record as a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists the last messages, newest first: time, id, places, client
+    #[command(after_help = "Example:\n  store-client list --last 1000 --json")]
+    List {
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        last: u64,
+        /// Print a JSON object for each
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows the datanodes and totals
+    Status {
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Checks receipts against the files of the datanodes, without any server
+    ///
+    /// Each place of each receipt must hold the message, intact and just once. What is wrong is named on stdout.
+    #[command(
+        after_help = "A datanode has the name of the folder that its data.txt is in, or the one in front of =.\n\n\
+                      Example:\n  store-client verify client/registro_cliente.txt datanode1/data.txt \
+                      datanode2=/mnt/copy.txt"
+    )]
+    Verify {
+        /// Files with receipts (registro_cliente.txt) and with records (data.txt), told apart by what is in them
+        #[arg(value_name = "[NAME=]FILE", required = true)]
+        files: Vec<Named>,
+    },
+    /// Puts load on the headnode and prints rate and latencies; the messages stay in the store, without receipts
+    #[command(after_help = "Example:\n  store-client bench --messages 100000 --connections 50 --pipeline 16")]
+    Bench(Bench),
+    /// Prints a completion script
+    #[command(after_help = "Example:\n  store-client completions bash > \
+                            ~/.local/share/bash-completion/completions/store-client")]
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How much load.
+#[derive(Debug, Clone, Args)]
+pub struct Bench {
+    /// Messages in all
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub messages: u64,
+    /// Connections at a time
+    #[arg(long, value_name = "C", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
+    /// Messages on their way at a time on each connection
+    #[arg(long, value_name = "P", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub pipeline: u16,
+    /// Length of each message in bytes, at most 64 KiB
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=65_536))]
+    pub size: u32,
+}
+
+fn parse_id(text: &str) -> Result<Id, String> {
+    Id::from_string(text).map_err(|error| format!("{error}; allowed: 26 letters and digits, a ULID"))
+}
+
+/// Flags that may stand before or after the subcommand.
+#[derive(Debug, Clone)]
+pub struct Everywhere<T>(pub T);
+
+impl<T: Args> Args for Everywhere<T> {
+    fn augment_args(command: Command) -> Command {
+        everywhere(command, T::augment_args)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        everywhere(command, T::augment_args_for_update)
+    }
+}
+
+fn everywhere(command: Command, augment: fn(Command) -> Command) -> Command {
+    let before: Vec<_> = command.get_arguments().map(|flag| flag.get_id().clone()).collect();
+    let command = augment(command);
+    let all: Vec<_> = command.get_arguments().map(|flag| flag.get_id().clone()).collect();
+    let added = all.into_iter().filter(|id| !before.contains(id));
+    added.fold(command, |command, id| command.mut_arg(id, |flag| flag.global(true)))
+}
+
+impl<T: FromArgMatches> FromArgMatches for Everywhere<T> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        T::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_may_stand_before_or_after_the_subcommand() {
+        let before = ["store-client", "--wait", "5s", "--log-level", "debug", "put", "Hola"];
+        let after = ["store-client", "put", "Hola", "--wait", "5s", "--log-level", "debug"];
+        for words in [before, after] {
+            let settings = Arguments::parse_from(words).everywhere.0;
+            assert_eq!(settings.wait, Duration::from_secs(5), "{words:?}");
+            assert_eq!(settings.common.log_level, cli::LogLevel::Debug, "{words:?}");
+        }
+    }
+}

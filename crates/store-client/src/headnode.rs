@@ -1,0 +1,92 @@
+//! The headnode as this client reaches it: over TCP, with patience.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use protocol::store::{Reply, Request};
+use service::net::TcpStream;
+
+use crate::outbox::{next_pause, pauses};
+use crate::request::{RequestError, request};
+use crate::session::Options;
+
+/// Connects once. Messages are small and complete, so nothing is held back to be sent with more.
+///
+/// # Errors
+/// The system's.
+pub async fn connect(address: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Requests to the headnode, one after the other, on as few connections as possible.
+#[derive(Debug)]
+pub struct Headnode {
+    address: String,
+    options: Options,
+    stream: Option<TcpStream>,
+}
+
+impl Headnode {
+    /// The headnode at `address`; nothing is sent yet.
+    #[must_use]
+    pub fn new(address: &str, options: Options) -> Self {
+        Self { address: address.to_owned(), options, stream: None }
+    }
+
+    /// The reply to `ask`. A headnode that is not up, or a connection that breaks, is tried again for
+    /// [`Options::wait`]: a request that only reads may be sent twice.
+    ///
+    /// # Errors
+    /// Why there is no reply, or what the headnode refused.
+    pub async fn ask(&mut self, ask: Request) -> anyhow::Result<Reply> {
+        let started = tokio::time::Instant::now();
+        let Options { wait, reply_timeout, .. } = self.options;
+        let mut pauses = pauses(&mut rand::make_rng());
+        loop {
+            match self.try_once(&ask, reply_timeout).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) if !error.is_about_connection() => return Err(error.into()),
+                Err(error) if started.elapsed() >= wait => {
+                    return Err(error).with_context(|| {
+                        let address = &self.address;
+                        format!(
+                            "no reply from {address} within {wait:?}: check that the headnode runs there, or set \
+                             --headnode"
+                        )
+                    });
+                }
+                Err(error) => {
+                    let pause = next_pause(&mut pauses).min(wait.saturating_sub(started.elapsed()));
+                    tracing::debug!(%error, ?pause, "no reply yet");
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    async fn try_once(&mut self, ask: &Request, reply_timeout: Duration) -> Result<Reply, RequestError> {
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => tokio::time::timeout(reply_timeout, connect(&self.address))
+                .await
+                .map_err(|_| RequestError::Late(reply_timeout))?
+                .map_err(|error| RequestError::Broken(error.to_string()))?,
+        };
+        let reply = request(&mut stream, ask.clone(), reply_timeout).await?;
+        self.stream = Some(stream);
+        Ok(reply)
+    }
+}
+
+/// Parses `HOST:PORT`.
+///
+/// # Errors
+/// What is allowed, for a person.
+pub fn host_and_port(text: &str) -> Result<String, String> {
+    let valid =
+        text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if valid { Ok(text.to_owned()) } else { Err("allowed: HOST:PORT, for example localhost:5000".to_owned()) }
+}

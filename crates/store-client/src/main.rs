@@ -1,0 +1,11 @@
+//! `store-client`: see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    service::run(
+        "STORE_CLIENT",
+        |arguments: &store_client::Arguments| &arguments.everywhere.0.common,
+        store_client::run,
+    )
+}

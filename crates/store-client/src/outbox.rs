@@ -1,0 +1,446 @@
+//! Messages on their way: which are to be sent, which wait for a reply, which for another try, and when each is given up.
+//!
+//! No socket and no clock: the time is passed in, and the randomness comes from the caller.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use protocol::store::{ErrorCode, Reply, Request};
+use protocol::types::{Id, MAX_MESSAGE_BYTES, MessageCrc, Place};
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use service::shutdown::Held;
+use tokio::time::Instant;
+
+use crate::session::{Failed, Failure, Message, Options, Outcome, Saved};
+
+/// The pauses between tries: from 50 ms, doubled up to 2 s, each with up to as much again at random, so that many
+/// clients of a headnode that comes back do not all come at once.
+pub fn pauses(rng: &mut StdRng) -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(2))
+        .with_factor(2.0)
+        .with_jitter()
+        .with_jitter_seed(rng.random())
+        .without_max_times()
+        .build()
+}
+
+/// The next of `pauses`.
+pub fn next_pause(pauses: &mut ExponentialBackoff) -> Duration {
+    pauses.next().expect("the number of pauses is not limited")
+}
+
+/// How an error code is written on the wire.
+pub fn code_name(code: ErrorCode) -> String {
+    serde_json::to_string(&code)
+        .map_or_else(|_| format!("{code:?}"), |text| text.trim_matches('"').to_owned())
+}
+
+/// Whether the headnode closes the connection after this error.
+pub fn ends_connection(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::TooManyConnections
+            | ErrorCode::IdleTimeout
+            | ErrorCode::ShuttingDown
+            | ErrorCode::RegistryFailed
+    )
+}
+
+/// The messages of a session that have no outcome yet.
+pub struct Outbox {
+    options: Options,
+    rng: StdRng,
+    /// Number of the next message; numbers tell in which order messages came.
+    next: u64,
+    open: BTreeMap<u64, Open>,
+    /// To be sent, the oldest first.
+    ready: BTreeSet<u64>,
+    /// To be sent again at a certain time.
+    waiting: BTreeSet<(Instant, u64)>,
+    /// Sent on the present connection; replies come in this order. A message that was given up keeps its turn.
+    sent: VecDeque<Sent>,
+    /// When the last reply came on the present connection.
+    answered: Option<Instant>,
+}
+
+struct Open {
+    message: Message,
+    admitted: Instant,
+    /// It was sent, and nobody knows what became of that.
+    uncertain: bool,
+    pauses: Option<ExponentialBackoff>,
+    trouble: Option<Arc<str>>,
+    /// Counts it among what is left at a shutdown.
+    held: Option<Held>,
+}
+
+struct Sent {
+    number: u64,
+    id: Id,
+    at: Instant,
+}
+
+impl Outbox {
+    pub fn new(options: Options, rng: StdRng) -> Self {
+        Self {
+            options,
+            rng,
+            next: 0,
+            open: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            sent: VecDeque::new(),
+            answered: None,
+        }
+    }
+
+    /// How many more messages may be on their way.
+    pub fn room(&self) -> usize {
+        self.options.window.saturating_sub(self.open.len())
+    }
+
+    /// Whether every message has its outcome.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    pub fn rng(&mut self) -> &mut StdRng {
+        &mut self.rng
+    }
+
+    /// Takes a message to be sent, or tells why it cannot be.
+    pub fn admit(&mut self, now: Instant, message: Message) -> Option<Outcome> {
+        let bytes = message.text.len();
+        if bytes > MAX_MESSAGE_BYTES {
+            return Some(Outcome::Failed(Failed { id: message.id, failure: Failure::TooLong { bytes } }));
+        }
+        let open = Open { message, admitted: now, uncertain: false, pauses: None, trouble: None, held: None };
+        self.open.insert(self.next, open);
+        self.ready.insert(self.next);
+        self.next += 1;
+        None
+    }
+
+    /// The next request to send, if there is one.
+    pub fn send_next(&mut self, now: Instant) -> Option<Request> {
+        let number = self.ready.pop_first()?;
+        let open = self.open.get_mut(&number)?;
+        open.uncertain = true;
+        let id = open.message.id;
+        self.sent.push_back(Sent { number, id, at: now });
+        Some(Request::Put { id: Some(id), message: open.message.text.clone() })
+    }
+
+    /// Takes a reply: the outcome of a message, if this is one.
+    ///
+    /// # Errors
+    /// Why nothing more can be expected from this connection.
+    pub fn answer(&mut self, now: Instant, reply: Reply) -> Result<Option<Outcome>, String> {
+        if let Reply::Error { code, reason, .. } = &reply
+            && ends_connection(*code)
+        {
+            return Err(format!("the headnode ended the connection: {reason} ({})", code_name(*code)));
+        }
+        let Some(Sent { number, id, .. }) = self.sent.front() else {
+            return Err("a reply came that no message waited for: is this a headnode?".to_owned());
+        };
+        let (number, id) = (*number, *id);
+        let answered = match &reply {
+            Reply::Saved { id, .. } => Some(*id),
+            Reply::Error { id: named, .. } => Some(named.unwrap_or(id)),
+            Reply::Record { .. } | Reply::Messages { .. } | Reply::Status(_) => None,
+        };
+        if answered != Some(id) {
+            return Err(format!("the reply to {id} is about something else: is this a headnode?"));
+        }
+        self.sent.pop_front();
+        self.answered = Some(now);
+        let Some(open) = self.open.get_mut(&number) else {
+            tracing::warn!(%id, "a reply came after the message was given up");
+            return Ok(None);
+        };
+        if let Reply::Error { code, reason, .. } = &reply
+            && code.is_temporary()
+        {
+            open.uncertain = false;
+            open.trouble = Some(format!("{reason} ({})", code_name(*code)).into());
+            let rng = &mut self.rng;
+            let pause = next_pause(open.pauses.get_or_insert_with(|| pauses(rng)));
+            tracing::debug!(%id, code = code_name(*code), reason, ?pause, "not saved for now");
+            self.waiting.insert((now + pause, number));
+            return Ok(None);
+        }
+        Ok(self.open.remove(&number).map(|open| open.end(now, reply)))
+    }
+
+    /// The connection is gone: what was sent on it and not answered is to be sent again, in the same order.
+    pub fn broken(&mut self, trouble: &str) {
+        let trouble: Arc<str> = trouble.into();
+        for open in self.open.values_mut() {
+            open.trouble = Some(trouble.clone());
+        }
+        self.forget_connection();
+    }
+
+    /// A new connection begins: nothing was sent on it yet.
+    pub fn forget_connection(&mut self) {
+        let unanswered = self.sent.drain(..).map(|sent| sent.number);
+        self.ready.extend(unanswered.filter(|number| self.open.contains_key(number)));
+        self.answered = None;
+    }
+
+    /// Whether a reply to a message came on the present connection.
+    pub fn has_answer(&self) -> bool {
+        self.answered.is_some()
+    }
+
+    /// When the connection has to be taken for dead unless a reply comes; none while no reply is owed.
+    pub fn reply_due(&self) -> Option<Instant> {
+        let oldest = self.sent.front()?.at;
+        // Replies come in order, so the oldest one may have had to wait for its turn.
+        Some(self.answered.map_or(oldest, |answered| answered.max(oldest)) + self.options.reply_timeout)
+    }
+
+    /// When [`tick`](Self::tick) has something to do.
+    pub fn wakes_at(&self) -> Option<Instant> {
+        // All wait equally long, so the oldest one is given up first.
+        let give_up = self.open.values().next().map(|open| open.admitted + self.options.wait);
+        let again = self.waiting.first().map(|(at, _)| *at);
+        give_up.into_iter().chain(again).min()
+    }
+
+    /// Makes ready what has waited long enough; gives up what was tried for too long.
+    pub fn tick(&mut self, now: Instant) -> Vec<Outcome> {
+        while let Some((at, number)) = self.waiting.first().copied().filter(|(at, _)| *at <= now) {
+            self.waiting.remove(&(at, number));
+            self.ready.insert(number);
+        }
+        let mut given_up = Vec::new();
+        while let Some(entry) = self.open.first_entry()
+            && entry.get().admitted + self.options.wait <= now
+        {
+            let (number, open) = entry.remove_entry();
+            self.ready.remove(&number);
+            self.waiting.retain(|(_, waiting)| *waiting != number);
+            given_up.push(open.give_up(self.options.wait));
+        }
+        given_up
+    }
+
+    /// The program is to end: gives back what was never sent, and counts the rest with `hold` while it lasts.
+    pub fn stop(&mut self, hold: impl Fn() -> Held) -> Vec<Outcome> {
+        let in_flight: BTreeSet<_> = self.sent.iter().map(|sent| sent.number).collect();
+        let mut unsent = Vec::new();
+        self.open.retain(|number, open| {
+            if in_flight.contains(number) || open.uncertain || open.pauses.is_some() {
+                open.held = Some(hold());
+                return true;
+            }
+            unsent.push(Outcome::Failed(Failed { id: open.message.id, failure: Failure::Stopped }));
+            false
+        });
+        self.ready.retain(|number| self.open.contains_key(number));
+        unsent
+    }
+}
+
+impl Open {
+    fn give_up(self, after: Duration) -> Outcome {
+        let trouble = self.trouble.as_deref().unwrap_or("no reply came").to_owned();
+        let failure = Failure::GivenUp { after, trouble, uncertain: self.uncertain };
+        Outcome::Failed(Failed { id: self.message.id, failure })
+    }
+
+    /// What a reply for good means.
+    fn end(self, now: Instant, reply: Reply) -> Outcome {
+        let id = self.message.id;
+        let failure = match reply {
+            Reply::Saved { places, message_crc32c, .. } => {
+                match check(&self.message.text, &places, message_crc32c) {
+                    Ok(()) => {
+                        let took = now.saturating_duration_since(self.admitted);
+                        return Outcome::Saved(Saved { id, places, message_crc32c, took });
+                    }
+                    Err(failure) => failure,
+                }
+            }
+            Reply::Error { code, reason, .. } => Failure::Refused { code, reason },
+            Reply::Record { .. } | Reply::Messages { .. } | Reply::Status(_) => {
+                Failure::Refused { code: ErrorCode::Malformed, reason: "not a reply to put".to_owned() }
+            }
+        };
+        Outcome::Failed(Failed { id, failure })
+    }
+}
+
+/// Whether what was stored is what was sent.
+fn check(message: &str, places: &[Place], stored: MessageCrc) -> Result<(), Failure> {
+    let sent = MessageCrc::of(message);
+    if sent != stored {
+        return Err(Failure::WrongChecksum { sent, stored });
+    }
+    if places.is_empty() { Err(Failure::NoPlace) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+
+    use super::*;
+
+    const WAIT: Duration = Duration::from_secs(30);
+    const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
+    fn outbox(messages: u128) -> (Outbox, Instant) {
+        let now = Instant::now();
+        let options = Options { wait: WAIT, reply_timeout: REPLY_TIMEOUT, window: 4 };
+        let mut outbox = Outbox::new(options, StdRng::seed_from_u64(1));
+        for number in 0..messages {
+            assert!(outbox.admit(now, message(number)).is_none());
+        }
+        (outbox, now)
+    }
+
+    fn message(number: u128) -> Message {
+        Message { id: Id::from_parts(1, number), text: format!("message {number}") }
+    }
+
+    fn send_all(outbox: &mut Outbox, now: Instant) -> Vec<u128> {
+        std::iter::from_fn(|| outbox.send_next(now))
+            .map(|request| match request {
+                Request::Put { id: Some(id), .. } => id.random(),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    fn saved(number: u128) -> Reply {
+        let place = Place { datanode: "datanode1".parse().unwrap(), seq: 1 };
+        let Message { id, text } = message(number);
+        Reply::Saved { id, places: vec![place], message_crc32c: MessageCrc::of(&text) }
+    }
+
+    fn error(number: Option<u128>, code: ErrorCode) -> Reply {
+        Reply::Error { id: number.map(|number| message(number).id), code, reason: "why".to_owned() }
+    }
+
+    fn failure(outcome: Option<Outcome>) -> Failure {
+        match outcome {
+            Some(Outcome::Failed(failed)) => failed.failure,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_window_is_what_may_be_on_its_way() {
+        let (mut outbox, now) = outbox(4);
+        assert_eq!(outbox.room(), 0);
+        assert_eq!(send_all(&mut outbox, now), [0, 1, 2, 3]);
+        assert_eq!(outbox.room(), 0);
+        let outcome = outbox.answer(now + REPLY_TIMEOUT, saved(0)).unwrap();
+        assert!(matches!(outcome, Some(Outcome::Saved(Saved { took: REPLY_TIMEOUT, .. }))), "{outcome:?}");
+        assert_eq!(outbox.room(), 1);
+    }
+
+    #[test]
+    fn what_is_tried_again_holds_up_no_other_and_goes_in_order() {
+        let (mut outbox, now) = outbox(4);
+        send_all(&mut outbox, now);
+        for number in [0, 1] {
+            assert!(
+                outbox.answer(now, error(Some(number), ErrorCode::NoOperativeDatanode)).unwrap().is_none()
+            );
+        }
+        assert!(outbox.answer(now, saved(2)).unwrap().is_some());
+        assert!(outbox.answer(now, saved(3)).unwrap().is_some());
+        assert!(outbox.tick(now + Duration::from_millis(49)).is_empty());
+        assert_eq!(send_all(&mut outbox, now), [], "not yet");
+        outbox.admit(now, message(4));
+        // The first pause is 50 ms and up to as much again.
+        assert!(outbox.tick(now + Duration::from_millis(100)).is_empty());
+        assert_eq!(send_all(&mut outbox, now), [0, 1, 4]);
+    }
+
+    #[test]
+    fn after_a_break_all_that_is_not_acknowledged_is_sent_again() {
+        let (mut outbox, now) = outbox(4);
+        send_all(&mut outbox, now);
+        outbox.answer(now, saved(0)).unwrap();
+        assert!(outbox.answer(now, error(None, ErrorCode::ShuttingDown)).is_err());
+        outbox.broken("cut off");
+        assert_eq!(outbox.reply_due(), None);
+        assert_eq!(send_all(&mut outbox, now), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_message_is_given_up_with_the_last_trouble_and_its_late_reply_is_no_receipt() {
+        let (mut outbox, now) = outbox(1);
+        outbox.broken("connection refused");
+        send_all(&mut outbox, now);
+        assert_eq!(outbox.wakes_at(), Some(now + WAIT));
+        let given_up = outbox.tick(now + WAIT).pop();
+        match failure(given_up) {
+            Failure::GivenUp { trouble, uncertain: true, .. } => assert_eq!(trouble, "connection refused"),
+            other => panic!("{other:?}"),
+        }
+        assert!(outbox.is_empty());
+        assert!(outbox.answer(now, saved(0)).unwrap().is_none());
+        outbox.broken("cut off");
+        assert_eq!(send_all(&mut outbox, now), []);
+    }
+
+    #[test]
+    fn a_reply_is_due_after_the_last_progress() {
+        let (mut outbox, now) = outbox(2);
+        assert_eq!(outbox.reply_due(), None);
+        send_all(&mut outbox, now);
+        assert_eq!(outbox.reply_due(), Some(now + REPLY_TIMEOUT));
+        let later = now + Duration::from_secs(9);
+        outbox.answer(later, saved(0)).unwrap();
+        assert_eq!(outbox.reply_due(), Some(later + REPLY_TIMEOUT));
+    }
+
+    #[test]
+    fn what_was_stored_must_be_what_was_sent() {
+        let (mut outbox, now) = outbox(2);
+        send_all(&mut outbox, now);
+        let Reply::Saved { id, places, .. } = saved(0) else { panic!() };
+        let reply = Reply::Saved { id, places, message_crc32c: MessageCrc::of("other") };
+        let outcome = outbox.answer(now, reply).unwrap();
+        assert!(matches!(failure(outcome), Failure::WrongChecksum { .. }));
+        let Reply::Saved { id, message_crc32c, .. } = saved(1) else { panic!() };
+        let outcome = outbox.answer(now, Reply::Saved { id, places: vec![], message_crc32c }).unwrap();
+        assert!(matches!(failure(outcome), Failure::NoPlace));
+    }
+
+    #[test]
+    fn replies_out_of_turn_end_the_connection() {
+        let (mut outbox, now) = outbox(2);
+        assert!(outbox.answer(now, saved(0)).is_err(), "nothing was sent");
+        send_all(&mut outbox, now);
+        assert!(outbox.answer(now, saved(1)).is_err(), "0 is first");
+        assert!(outbox.answer(now, Reply::Messages { entries: vec![], before: None }).is_err());
+        outbox.broken("nonsense");
+        assert_eq!(send_all(&mut outbox, now), [0, 1], "nothing is lost");
+    }
+
+    #[test]
+    fn refusals_are_final_and_a_stop_gives_back_what_was_not_sent() {
+        let (mut outbox, now) = outbox(2);
+        let shutdown = service::Shutdown::new();
+        outbox.send_next(now);
+        let mut unsent = outbox.stop(|| shutdown.hold("messages"));
+        assert!(matches!(failure(unsent.pop()), Failure::Stopped));
+        assert_eq!(shutdown.left(), "1 messages");
+        let outcome = outbox.answer(now, error(Some(0), ErrorCode::IdConflict)).unwrap();
+        assert!(matches!(failure(outcome), Failure::Refused { code: ErrorCode::IdConflict, .. }));
+        assert_eq!(shutdown.left(), "nothing");
+        let long = Message { id: message(0).id, text: "x".repeat(MAX_MESSAGE_BYTES + 1) };
+        assert!(matches!(failure(outbox.admit(now, long)), Failure::TooLong { .. }));
+    }
+}

@@ -1,0 +1,96 @@
+//! Single requests: everything that is not `put`.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use protocol::json::{self, MAX_FRAME_BYTES};
+use protocol::line::{AtEof, LineCodec};
+use protocol::store::{ErrorCode, Reply, Request};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio_util::codec::Decoder as _;
+
+use crate::outbox::{code_name, ends_connection};
+
+/// A request without a useful reply.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The connection failed; another one may do.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    /// No reply came in time; another connection may do.
+    #[error("no reply for {0:?}")]
+    Late(Duration),
+    /// What answers does not speak this protocol.
+    #[error("what answers is no headnode: {0}")]
+    Foreign(String),
+    /// The headnode says why it did not do it.
+    #[error("{reason} ({})", code_name(*.code))]
+    Refused {
+        /// For programs.
+        code: ErrorCode,
+        /// For people.
+        reason: String,
+    },
+}
+
+impl RequestError {
+    /// Whether the same request may succeed on another connection, a little later.
+    #[must_use]
+    pub fn is_about_connection(&self) -> bool {
+        match self {
+            Self::Broken(_) | Self::Late(_) => true,
+            Self::Foreign(_) => false,
+            Self::Refused { code, .. } => ends_connection(*code),
+        }
+    }
+}
+
+/// Sends one request and waits for its reply, at most for `reply_timeout`. The stream can be used for more requests,
+/// one after the other.
+///
+/// # Errors
+/// [`RequestError`]; an error reply is [`RequestError::Refused`].
+pub async fn request(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: Request,
+    reply_timeout: Duration,
+) -> Result<Reply, RequestError> {
+    let mut line = Vec::new();
+    request.encode(&mut line);
+    let answered = async {
+        // Where writing fails, a reply that came before may say why.
+        let written = match stream.write_all(&line).await {
+            Ok(()) => stream.flush().await,
+            failed => failed,
+        };
+        match (read_line(stream).await, written) {
+            (Err(RequestError::Broken(_)), Err(error)) => Err(RequestError::Broken(error.to_string())),
+            (read, _) => read,
+        }
+    };
+    let line = tokio::time::timeout(reply_timeout, answered)
+        .await
+        .map_err(|_| RequestError::Late(reply_timeout))??;
+    match json::decode(line.as_bytes()) {
+        Ok(Reply::Error { code, reason, .. }) => Err(RequestError::Refused { code, reason }),
+        Ok(reply) => Ok(reply),
+        Err(malformed) => Err(RequestError::Foreign(malformed.to_string())),
+    }
+}
+
+async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> Result<String, RequestError> {
+    let broken = |error: std::io::Error| RequestError::Broken(error.to_string());
+    let mut codec = LineCodec::new(MAX_FRAME_BYTES, AtEof::Reject);
+    let mut received = BytesMut::new();
+    loop {
+        if let Some(line) = codec.decode(&mut received).map_err(broken)? {
+            if !received.is_empty() {
+                return Err(RequestError::Foreign("more than one reply came to one request".to_owned()));
+            }
+            return line.map_err(|rejection| RequestError::Foreign(rejection.to_string()));
+        }
+        if stream.read_buf(&mut received).await.map_err(broken)? == 0 {
+            return Err(RequestError::Broken("the headnode closed it".to_owned()));
+        }
+    }
+}

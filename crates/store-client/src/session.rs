@@ -1,0 +1,446 @@
+//! The heart of the client: gives messages to the headnode until each is saved or has failed for a reason.
+//!
+//! A message keeps its id, however often it is sent, so a repetition is told from a second message:
+//!
+//! - Up to a window of messages are on their way at a time; replies come in order.
+//! - A temporary error delays that message alone, by pauses that double; the others go on.
+//! - When the connection breaks, is refused, or gives no reply in time, all that was not acknowledged is sent again on a
+//!   new one, in the same order.
+//! - After [`Options::wait`] a message is given up. If it was under way just then, nobody knows whether it is stored,
+//!   and [`Failure::GivenUp`] says so.
+//! - "Saved" is believed only with a place and with the checksum of the message that was sent.
+//!
+//! All timing is tokio's and all randomness the caller's, so a run on a simulated network can be repeated exactly.
+//!
+//! ```
+//! use protocol::types::ulid;
+//! use rand::SeedableRng as _;
+//! use store_client::session::{Message, Options, Outcome, put_all};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let connect = || tokio::net::TcpStream::connect("127.0.0.1:5000");
+//! let mut messages = ["Hola", "¿Qué tal?"]
+//!     .into_iter()
+//!     .zip(1..)
+//!     .map(|(text, random)| Message { id: ulid(1_700_000_000_000, random), text: text.to_owned() });
+//! let rng = rand::rngs::StdRng::seed_from_u64(7);
+//! let shutdown = service::Shutdown::new();
+//! put_all(connect, &mut messages, Options::default(), rng, &shutdown, |outcome| match outcome {
+//!     Outcome::Saved(saved) => println!("{} is in {:?}", saved.id, saved.places),
+//!     Outcome::Failed(failed) => println!("{}: {}", failed.id, failed.failure),
+//! })
+//! .await?;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use protocol::json::{self, MAX_FRAME_BYTES};
+use protocol::line::{AtEof, LineCodec};
+use protocol::store::{ErrorCode, Reply};
+use protocol::types::{Id, MAX_MESSAGE_BYTES, MessageCrc, Place};
+use rand::rngs::StdRng;
+use service::Shutdown;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::codec::Decoder as _;
+
+use crate::outbox::{Outbox, code_name, next_pause, pauses};
+
+/// Messages that may be on their way at a time, unless something else is asked for.
+pub const DEFAULT_WINDOW: usize = 256;
+/// Requests are gathered up to this many bytes before they are given to the system.
+const WRITE_BYTES: usize = 64 * 1024;
+/// Groups of outcomes that may wait for whoever takes them.
+const WAITING_OUTCOMES: usize = 4;
+
+/// Longer times than this are cut to it, so that no date leaves the range of the clock.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// How patient a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// How long a message is tried, from the moment it is taken from the source.
+    pub wait: Duration,
+    /// How long the headnode may owe a reply, or a connection may take to be made.
+    pub reply_timeout: Duration,
+    /// Messages that may be on their way at a time, at least 1.
+    pub window: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { wait: Duration::from_secs(30), reply_timeout: Duration::from_secs(10), window: DEFAULT_WINDOW }
+    }
+}
+
+/// A message to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its identifier, made once; every try carries it.
+    pub id: Id,
+    /// What to store.
+    pub text: String,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is on disk.
+    Saved(Saved),
+    /// It is not, or nobody knows.
+    Failed(Failed),
+}
+
+/// A message that is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// Its identifier.
+    pub id: Id,
+    /// Where it is; at least one place.
+    pub places: Vec<Place>,
+    /// Checksum of the message, as stored and as sent.
+    pub message_crc32c: MessageCrc,
+    /// From the moment the session took it to its acknowledgement.
+    pub took: Duration,
+}
+
+/// A message that is not acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Its identifier.
+    pub id: Id,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// Why a message is not acknowledged, for a person: the cause and the way out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The headnode refused it for good.
+    #[error("{reason} ({})", code_name(*.code))]
+    Refused {
+        /// For programs.
+        code: ErrorCode,
+        /// For people.
+        reason: String,
+    },
+    /// It was tried for as long as was allowed.
+    #[error(
+        "not acknowledged within {after:?}: {trouble}; {}check that the headnode runs and has operative datanodes, \
+         or raise --wait", if *.uncertain { "it may be stored all the same (get tells); " } else { "" }
+    )]
+    GivenUp {
+        /// How long that was.
+        after: Duration,
+        /// What stood in the way last.
+        trouble: String,
+        /// It was sent at least once without a reply, so it may be stored.
+        uncertain: bool,
+    },
+    /// What was stored is not what was sent.
+    #[error(
+        "what was stored is not what was sent (message_crc32c {stored} instead of {sent}): put it again, and check \
+         the memory of the machines"
+    )]
+    WrongChecksum {
+        /// Of the message.
+        sent: MessageCrc,
+        /// Of what the datanode stored.
+        stored: MessageCrc,
+    },
+    /// It was called saved, but nowhere.
+    #[error("the headnode calls it saved and names no place: put it again, and check the headnode")]
+    NoPlace,
+    /// It was not sent because it is too long.
+    #[error("it has {bytes} bytes; at most {MAX_MESSAGE_BYTES} can be stored: split it")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// It was not sent because the program was asked to end.
+    #[error("the program was stopped before it was sent: put it again")]
+    Stopped,
+}
+
+/// Makes connections to the headnode. Any `FnMut() -> impl Future<Output = io::Result<S>>` is one.
+pub trait Connector {
+    /// A connection. What is written to it must need no flush, as with TCP.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send;
+    /// Tries once to connect.
+    fn connect(&mut self) -> impl Future<Output = io::Result<Self::Stream>>;
+}
+
+impl<F, Fut, S> Connector for F
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = io::Result<S>>,
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    type Stream = S;
+
+    fn connect(&mut self) -> impl Future<Output = io::Result<S>> {
+        self()
+    }
+}
+
+/// Where a session takes its messages from. Any iterator of [`Message`]s is one.
+pub trait Source {
+    /// Up to `most` further messages; none at the end. Dropping the future before it is ready must lose nothing.
+    fn next_messages(&mut self, most: usize) -> impl Future<Output = io::Result<Vec<Message>>>;
+}
+
+impl<I: Iterator<Item = Message>> Source for I {
+    fn next_messages(&mut self, most: usize) -> impl Future<Output = io::Result<Vec<Message>>> {
+        std::future::ready(Ok(self.take(most).collect()))
+    }
+}
+
+/// Why a session ended before its messages did.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The source failed. What was taken from it has its outcome.
+    #[error("cannot read the messages: {0}")]
+    Source(io::Error),
+    /// Nobody takes the outcomes any more.
+    #[error("nobody takes the outcomes any more")]
+    Unheard,
+}
+
+/// Gives the messages of `source` to the headnode; `outcome` is told of each what became of it, in the order in which
+/// that is known. Returns when all have their outcome. After `shutdown` nothing more is taken from `source`.
+///
+/// # Errors
+/// [`Error::Source`].
+pub async fn put_all<C: Connector, S: Source>(
+    connector: C,
+    source: &mut S,
+    options: Options,
+    rng: StdRng,
+    shutdown: &Shutdown,
+    mut outcome: impl FnMut(Outcome),
+) -> Result<(), Error> {
+    let (outcomes, mut told) = mpsc::channel(WAITING_OUTCOMES);
+    let telling = async {
+        while let Some(group) = told.recv().await {
+            Vec::into_iter(group).for_each(&mut outcome);
+        }
+    };
+    let (ended, ()) = tokio::join!(run(connector, source, options, rng, shutdown, outcomes), telling);
+    ended
+}
+
+/// As [`put_all`], with the outcomes sent to a channel, those that came together as one group. A full channel holds
+/// the session up.
+///
+/// # Errors
+/// [`Error`].
+pub async fn run<C: Connector, S: Source>(
+    mut connector: C,
+    source: &mut S,
+    options: Options,
+    mut rng: StdRng,
+    shutdown: &Shutdown,
+    outcomes: mpsc::Sender<Vec<Outcome>>,
+) -> Result<(), Error> {
+    let Options { wait, reply_timeout, window } = options;
+    let options =
+        Options { wait: wait.min(FOREVER), reply_timeout: reply_timeout.min(FOREVER), window: window.max(1) };
+    let mut reconnect = pauses(&mut rng);
+    let mut work = Work {
+        source,
+        outbox: Outbox::new(options, rng),
+        outcomes,
+        shutdown,
+        ended: Vec::new(),
+        reading: true,
+        stopping: false,
+        source_error: None,
+    };
+    while work.something_to_send().await? {
+        let connecting = tokio::time::timeout(options.reply_timeout, connector.connect());
+        // None: what was to be sent is given up meanwhile.
+        let Some(connected) = work.during(connecting).await? else { continue };
+        let trouble = match connected {
+            Ok(Ok(stream)) => {
+                let Some(Broken { why, answered }) = exchange(&mut work, stream).await? else { continue };
+                if answered {
+                    reconnect = pauses(work.outbox.rng());
+                }
+                why
+            }
+            Ok(Err(error)) => format!("cannot connect: {error}"),
+            Err(_) => format!("cannot connect: no answer for {:?}", options.reply_timeout),
+        };
+        work.outbox.broken(&trouble);
+        let pause = next_pause(&mut reconnect);
+        tracing::debug!(%trouble, ?pause, "no connection for now");
+        work.during(tokio::time::sleep(pause)).await?;
+    }
+    work.source_error.map_or(Ok(()), |error| Err(Error::Source(error)))
+}
+
+/// What goes on whether or not there is a connection.
+struct Work<'a, S> {
+    source: &'a mut S,
+    outbox: Outbox,
+    outcomes: mpsc::Sender<Vec<Outcome>>,
+    shutdown: &'a Shutdown,
+    /// Outcomes that nobody was told yet.
+    ended: Vec<Outcome>,
+    reading: bool,
+    stopping: bool,
+    source_error: Option<io::Error>,
+}
+
+impl<S: Source> Work<'_, S> {
+    /// Waits for a message; false at the end of all.
+    async fn something_to_send(&mut self) -> Result<bool, Error> {
+        loop {
+            self.tell().await?;
+            if !self.outbox.is_empty() || !self.reading {
+                return Ok(!self.outbox.is_empty());
+            }
+            self.step().await;
+        }
+    }
+
+    /// Waits for `doing`; none if there is nothing left to send before that.
+    async fn during<T>(&mut self, doing: impl Future<Output = T>) -> Result<Option<T>, Error> {
+        let mut doing = pin!(doing);
+        loop {
+            self.tell().await?;
+            if self.outbox.is_empty() {
+                return Ok(None);
+            }
+            tokio::select! {
+                biased;
+                done = &mut doing => return Ok(Some(done)),
+                () = self.step() => {}
+            }
+        }
+    }
+
+    /// Waits for one event that has nothing to do with a connection, and sees to it. Dropping the future loses nothing.
+    async fn step(&mut self) {
+        let room = self.outbox.room();
+        tokio::select! {
+            biased;
+            () = self.shutdown.requested(), if !self.stopping => self.stop(),
+            () = sleep_until(self.outbox.wakes_at()) => {
+                let given_up = self.outbox.tick(Instant::now());
+                self.ended.extend(given_up);
+            }
+            messages = self.source.next_messages(room), if self.reading && room > 0 => self.admit(messages),
+        }
+    }
+
+    fn admit(&mut self, messages: io::Result<Vec<Message>>) {
+        let messages = messages.unwrap_or_else(|error| {
+            self.source_error = Some(error);
+            Vec::new()
+        });
+        self.reading = !messages.is_empty();
+        let now = Instant::now();
+        self.ended.extend(messages.into_iter().filter_map(|message| self.outbox.admit(now, message)));
+    }
+
+    fn stop(&mut self) {
+        (self.stopping, self.reading) = (true, false);
+        let unsent = self.outbox.stop(|| self.shutdown.hold("messages sent and not acknowledged"));
+        self.ended.extend(unsent);
+    }
+
+    async fn tell(&mut self) -> Result<(), Error> {
+        if self.ended.is_empty() {
+            return Ok(());
+        }
+        self.outcomes.send(std::mem::take(&mut self.ended)).await.map_err(|_| Error::Unheard)
+    }
+
+    /// Takes the replies in `received`, and says why no more can come.
+    fn take(&mut self, codec: &mut LineCodec, received: &mut BytesMut, at_end: bool) -> Result<(), String> {
+        let decode = if at_end { LineCodec::decode_eof } else { LineCodec::decode };
+        let now = Instant::now();
+        while let Some(line) = decode(codec, received).map_err(|error| error.to_string())? {
+            let line = line.map_err(|rejection| rejection.to_string())?;
+            let reply: Reply = json::decode(line.as_bytes())
+                .map_err(|error| format!("what answers is no headnode: {error}"))?;
+            self.ended.extend(self.outbox.answer(now, reply)?);
+        }
+        if at_end { Err("the headnode closed the connection".to_owned()) } else { Ok(()) }
+    }
+}
+
+/// A connection that ended before the messages did.
+struct Broken {
+    why: String,
+    /// Whether it was of any use.
+    answered: bool,
+}
+
+/// Uses a connection until it breaks; none if it ended with nothing left to answer.
+async fn exchange<S: Source>(
+    work: &mut Work<'_, S>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+) -> Result<Option<Broken>, Error> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut codec = LineCodec::new(MAX_FRAME_BYTES, AtEof::Reject);
+    let (mut received, mut unsent) = (BytesMut::new(), BytesMut::new());
+    let mut line = Vec::new();
+    let mut writable = true;
+    let why = loop {
+        work.tell().await?;
+        if work.outbox.is_empty() && !work.reading {
+            // What it says no longer matters: everything is acknowledged.
+            let _ = writer.shutdown().await;
+            return Ok(None);
+        }
+        while unsent.len() < WRITE_BYTES
+            && let Some(request) = work.outbox.send_next(Instant::now())
+        {
+            line.clear();
+            request.encode(&mut line);
+            unsent.extend_from_slice(&line);
+        }
+        let reply_due = work.outbox.reply_due();
+        tokio::select! {
+            biased;
+            read = reader.read_buf(&mut received) => {
+                let taken = match read {
+                    Ok(read) => work.take(&mut codec, &mut received, read == 0),
+                    Err(error) => Err(error.to_string()),
+                };
+                if let Err(why) = taken {
+                    break why;
+                }
+            }
+            // What could not be written is told by reading: the reason may be on its way.
+            written = writer.write_buf(&mut unsent), if writable && !unsent.is_empty() => {
+                writable = written.is_ok();
+            }
+            () = sleep_until(reply_due) => break "no reply came in time".to_owned(),
+            () = work.step() => {}
+        }
+    };
+    if work.outbox.is_empty() {
+        // An idle connection may end; the next message makes another.
+        tracing::debug!(why, "connection closed while idle");
+        work.outbox.forget_connection();
+        return Ok(None);
+    }
+    Ok(Some(Broken { answered: work.outbox.has_answer(), why }))
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,165 @@
+//! What the headnode knows, for people and, as JSON, for programs.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::bail;
+use indicatif::HumanBytes;
+use journal::Shown;
+use protocol::store::{Entry, LIST_PAGE, NodeStatus, Reply, Request, Status};
+use protocol::types::{Id, Place};
+use serde::Serialize;
+
+use crate::headnode::Headnode;
+
+/// A message as `get --json` shows it.
+#[derive(Serialize)]
+struct Found<'a> {
+    id: Id,
+    time: &'a str,
+    client: SocketAddr,
+    message: &'a str,
+    from: &'a Place,
+}
+
+/// Prints a message: as it is, or safe for a terminal if there is one.
+pub async fn get(headnode: &mut Headnode, id: Id, json: bool) -> anyhow::Result<()> {
+    let reply = headnode.ask(Request::Get { id }).await?;
+    let Reply::Record { id: found, time, client, message, from } = &reply else { bail!(other(&reply)) };
+    if *found != id {
+        bail!("the headnode gave message {found} instead: is it a headnode?");
+    }
+    if json {
+        return print(&json_line(&Found { id, time, client: *client, message, from })?);
+    }
+    if std::io::stdout().is_terminal() {
+        return print(&format!("{}\n", Shown(message)));
+    }
+    print(&format!("{message}\n"))
+}
+
+/// Prints the last messages, newest first.
+pub async fn list(headnode: &mut Headnode, last: u64, json: bool) -> anyhow::Result<()> {
+    let (mut left, mut mark) = (last, None);
+    while left > 0 {
+        let page = usize::try_from(left).unwrap_or(LIST_PAGE).min(LIST_PAGE);
+        let reply = headnode.ask(Request::List { last: page, before: mark }).await?;
+        let Reply::Messages { entries, before } = reply else { bail!(other(&reply)) };
+        let mut lines = String::new();
+        for entry in &entries {
+            lines.push_str(&if json { json_line(entry)? } else { entry_line(entry) });
+        }
+        print(&lines)?;
+        left = left.saturating_sub(entries.len() as u64);
+        if before.is_none() || entries.is_empty() {
+            break;
+        }
+        mark = before;
+    }
+    Ok(())
+}
+
+/// Prints the datanodes and totals.
+pub async fn status(headnode: &mut Headnode, json: bool) -> anyhow::Result<()> {
+    let reply = headnode.ask(Request::Status).await?;
+    let Reply::Status(status) = &reply else { bail!(other(&reply)) };
+    print(&if json { json_line(status)? } else { table(status) })
+}
+
+fn other(reply: &Reply) -> String {
+    let mut shown = format!("{reply:?}");
+    shown.truncate(shown.floor_char_boundary(100));
+    format!("the headnode answered something else: is it a headnode? {}", Shown(&shown))
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+/// One line of JSON. What a terminal would act on can only stand inside strings, where its escape means the same.
+fn json_line(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(format!("{}\n", Shown(&serde_json::to_string(value)?)))
+}
+
+fn entry_line(entry: &Entry) -> String {
+    let Entry { time, id, client, places, .. } = entry;
+    let places: Vec<_> = places.iter().map(Place::to_string).collect();
+    format!("{} {id} {} {client}\n", Shown(time), places.join(","))
+}
+
+const HEADINGS: [&str; 7] =
+    ["datanode", "estado", "dirección", "registros", "libre", "última respuesta", "ida y vuelta"];
+
+fn table(status: &Status) -> String {
+    let rows: Vec<_> =
+        std::iter::once(HEADINGS.map(str::to_owned)).chain(status.datanodes.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..HEADINGS.len()).map(width).collect();
+    let mut table = String::new();
+    for row in &rows {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        table.push_str(cells.join("  ").trim_end());
+        table.push('\n');
+    }
+    let Status { operative, expected, messages, replicas, round, .. } = status;
+    let totals = format!(
+        "{operative} de {expected} operativos, {messages} mensajes, réplicas {replicas}, ronda {round}"
+    );
+    writeln!(table, "{totals}").expect("writing to a String cannot fail");
+    table
+}
+
+fn row(node: &NodeStatus) -> [String; 7] {
+    let NodeStatus { name, state, address, records, free_bytes, last_answer, round_trip_us } = node;
+    [
+        name.to_string(),
+        state.as_str().to_owned(),
+        address.to_string(),
+        records.to_string(),
+        HumanBytes(*free_bytes).to_string(),
+        Shown(last_answer).to_string(),
+        format!("{:.1?}", Duration::from_micros(*round_trip_us)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::store::NodeState;
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_aligned_and_ends_in_totals() {
+        let node = |name: &str, state, free_bytes| NodeStatus {
+            name: name.parse().unwrap(),
+            state,
+            address: "172.20.0.3:5001".parse().unwrap(),
+            records: 17,
+            free_bytes,
+            last_answer: "2026-11-21T09:30:00.123Z".to_owned(),
+            round_trip_us: 1412,
+        };
+        let datanodes =
+            vec![node("datanode1", NodeState::Operative, 3 << 29), node("d2", NodeState::NotOperative, 999)];
+        let status = Status { datanodes, operative: 1, expected: 2, replicas: 1, messages: 34, round: 7 };
+        let expected = "\
+datanode   estado        dirección        registros  libre     última respuesta          ida y vuelta
+datanode1  operativo     172.20.0.3:5001  17         1.50 GiB  2026-11-21T09:30:00.123Z  1.4ms
+d2         no operativo  172.20.0.3:5001  17         999 B     2026-11-21T09:30:00.123Z  1.4ms
+1 de 2 operativos, 34 mensajes, réplicas 1, ronda 7
+";
+        assert_eq!(table(&status), expected);
+    }
+
+    #[test]
+    fn json_is_safe_for_a_terminal_and_means_the_same() {
+        let nasty = "a\u{9b}31m\u{202e}\"\\\n\u{1b}";
+        let line = json_line(&nasty).unwrap();
+        assert!(!line.trim_end().contains(|c: char| c.is_control() || c == '\u{202e}'), "{line:?}");
+        assert_eq!(serde_json::from_str::<String>(&line).unwrap(), nasty);
+    }
+}

@@ -1,0 +1,125 @@
+//! What the files of the datanodes hold.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use journal::{Checksum, Damage};
+use protocol::types::{Id, MessageCrc, NodeName, Place};
+use records::{parse_data, parse_data_key};
+
+use super::{Finding, VerifyError, Wrong, read, tell_tail};
+
+/// As much of a damaged line as number, time and id take.
+const KEY_BYTES: u64 = 128;
+
+/// The datanodes whose files were read.
+#[derive(Default)]
+pub struct Indexes(BTreeMap<NodeName, Index>);
+
+/// What one file holds.
+#[derive(Default)]
+struct Index {
+    /// By id, then number.
+    records: Vec<Held>,
+    damaged: Vec<Suspect>,
+}
+
+struct Held {
+    id: Id,
+    seq: u64,
+    message_crc32c: MessageCrc,
+}
+
+/// What a damaged line seems to have been.
+struct Suspect {
+    offset: u64,
+    seq: u64,
+    id: Id,
+}
+
+impl Indexes {
+    /// Reads the file of a datanode.
+    pub fn add(
+        &mut self,
+        name: NodeName,
+        path: &Path,
+        tell: &mut dyn FnMut(Finding),
+    ) -> Result<(), VerifyError> {
+        if self.0.contains_key(&name) {
+            return Err(VerifyError::Twice(name));
+        }
+        let mut index = Index::default();
+        let mut foreign = Vec::new();
+        let recovery = read(path, Checksum::Crc32c, |offset, line| {
+            match std::str::from_utf8(line).ok().and_then(parse_data) {
+                Some(record) => index.records.push(Held {
+                    id: record.id,
+                    seq: record.seq,
+                    message_crc32c: MessageCrc::of(&record.message),
+                }),
+                None => foreign.push(offset),
+            }
+        })?;
+        index.records.sort_unstable_by_key(|held| (held.id, held.seq));
+        let offsets = foreign.into_iter().chain(recovery.damaged.iter().map(|damage| damage.offset));
+        for offset in offsets {
+            tell(Finding::DamagedLine { file: path.to_owned(), offset });
+        }
+        index.damaged = suspects(path, &recovery.damaged)
+            .map_err(|cause| VerifyError::Unreadable { path: path.to_owned(), cause })?;
+        tell_tail(path, &recovery, tell);
+        self.0.insert(name, index);
+        Ok(())
+    }
+
+    /// Whether `place` holds the message.
+    pub fn check(&self, place: &Place, id: Id, message_crc32c: MessageCrc) -> Result<(), Wrong> {
+        let Some(index) = self.0.get(&place.datanode) else { return Err(Wrong::Unchecked) };
+        let found = index.of(id);
+        let seqs = || found.iter().map(|held| held.seq).collect();
+        match found {
+            [] => Err(index.damaged_at(place.seq, id)),
+            [held] if held.seq != place.seq => Err(Wrong::Elsewhere { seqs: seqs() }),
+            [held] if held.message_crc32c != message_crc32c => {
+                Err(Wrong::Different { found: held.message_crc32c, expected: message_crc32c })
+            }
+            [_] => Ok(()),
+            _ => Err(Wrong::Duplicate { seqs: seqs() }),
+        }
+    }
+}
+
+impl Index {
+    /// The records with this id.
+    fn of(&self, id: Id) -> &[Held] {
+        let start = self.records.partition_point(|held| held.id < id);
+        let length = self.records[start..].iter().take_while(|held| held.id == id).count();
+        &self.records[start..start + length]
+    }
+
+    fn damaged_at(&self, seq: u64, id: Id) -> Wrong {
+        // Either of them may be what is damaged in the line.
+        let suspect = self.damaged.iter().find(|suspect| suspect.seq == seq || suspect.id == id);
+        suspect.map_or(Wrong::Missing, |suspect| Wrong::Damaged { offset: suspect.offset })
+    }
+}
+
+/// What damaged lines seem to have been, where that can still be read.
+fn suspects(path: &Path, damaged: &[Damage]) -> io::Result<Vec<Suspect>> {
+    if damaged.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut file = File::open(path)?;
+    let mut suspects = Vec::new();
+    for Damage { offset, bytes } in damaged {
+        file.seek(SeekFrom::Start(*offset))?;
+        let mut line = Vec::new();
+        file.by_ref().take(KEY_BYTES.min(*bytes)).read_to_end(&mut line)?;
+        if let Some((seq, id)) = parse_data_key(&line) {
+            suspects.push(Suspect { offset: *offset, seq, id });
+        }
+    }
+    Ok(suspects)
+}
