@@ -1,7 +1,7 @@
 //! What there is to store: messages from the command line, or lines from standard input.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Write as _};
 
 use bytes::BytesMut;
 use protocol::line::{AtEof, LineCodec};
@@ -100,7 +100,7 @@ impl Lines {
             && let Some(line) = decode(&mut self.codec, &mut self.received)?
         {
             match line {
-                Ok(text) if text.is_empty() && self.typed => eprint!("{PROMPT}"),
+                Ok(text) if text.is_empty() && self.typed => ask(),
                 Ok(text) => texts.push(text),
                 Err(rejection) => {
                     tracing::error!(%rejection, "not stored");
@@ -112,8 +112,11 @@ impl Lines {
     }
 }
 
-/// What asks a person for a line.
-pub const PROMPT: &str = "> ";
+/// Asks a person for a line.
+pub fn ask() {
+    // Whoever closed stderr does not want to be asked.
+    let _ = io::stderr().write_all(b"> ");
+}
 
 #[cfg(test)]
 mod tests {

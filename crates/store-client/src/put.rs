@@ -1,6 +1,6 @@
 //! Stores messages for a person: input, session, receipts, output.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, ensure};
 use service::Shutdown;
@@ -36,8 +36,8 @@ pub async fn interactive(settings: &Settings, shutdown: &Shutdown) -> anyhow::Re
     let input = Input::lines(tokio::io::stdin(), typed, rand::make_rng());
     let done = put(settings, input, receipts, shutdown).await;
     if typed {
-        // The prompt stands on the last line.
-        eprintln!();
+        // The prompt stands on the last line; whoever closed stderr does not see it.
+        let _ = std::io::stderr().write_all(b"\n");
     }
     done
 }

@@ -12,7 +12,7 @@ use records::{RECEIPTS_FILE, Receipt, push_receipt};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 
-use crate::input::PROMPT;
+use crate::input::ask;
 use crate::session::{Outcome, Saved};
 
 /// Fewer messages than this are done before a bar is of use.
@@ -52,7 +52,7 @@ impl Receipts {
 
     /// Asks a person for the next message whenever one is done.
     pub fn prompting(self) -> Self {
-        eprint!("{PROMPT}");
+        ask();
         Self { prompt: true, ..self }
     }
 
@@ -100,7 +100,7 @@ impl Receipts {
         }
         self.record(&saved).await?;
         if self.prompt {
-            eprint!("{PROMPT}");
+            ask();
         }
         Ok(())
     }

@@ -333,6 +333,8 @@ impl<S: Source> Work<'_, S> {
         tokio::select! {
             biased;
             () = self.shutdown.requested(), if !self.stopping => self.stop(),
+            // `tell` says so.
+            () = self.outcomes.closed() => {}
             () = sleep_until(self.outbox.wakes_at()) => {
                 let given_up = self.outbox.tick(Instant::now());
                 self.ended.extend(given_up);
@@ -358,6 +360,9 @@ impl<S: Source> Work<'_, S> {
     }
 
     async fn tell(&mut self) -> Result<(), Error> {
+        if self.outcomes.is_closed() {
+            return Err(Error::Unheard);
+        }
         if self.ended.is_empty() {
             return Ok(());
         }
