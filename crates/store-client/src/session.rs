@@ -192,13 +192,15 @@ where
 
 /// Where a session takes its messages from. Any iterator of [`Message`]s is one.
 pub trait Source {
-    /// Up to `most` further messages; none at the end. Dropping the future before it is ready must lose nothing.
+    /// Up to `most` further messages; none at the end. Dropping the future before it is ready, polled or not, must
+    /// lose nothing.
     fn next_messages(&mut self, most: usize) -> impl Future<Output = io::Result<Vec<Message>>>;
 }
 
 impl<I: Iterator<Item = Message>> Source for I {
-    fn next_messages(&mut self, most: usize) -> impl Future<Output = io::Result<Vec<Message>>> {
-        std::future::ready(Ok(self.take(most).collect()))
+    // Nothing may be taken before the future is polled: one that is dropped unpolled would lose it.
+    async fn next_messages(&mut self, most: usize) -> io::Result<Vec<Message>> {
+        Ok(self.take(most).collect())
     }
 }
 

@@ -1,0 +1,208 @@
+//! `store-client get`, `list`, `status`, `bench` and `completions`: the real program against a headnode that does what
+//! the test says.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use protocol::store::{Entry, ErrorCode, NodeState, NodeStatus, Reply, Request, Status};
+use protocol::types::{Id, MessageCrc};
+use serde_json::Value;
+
+use support::{Do, Headnode, client, ends_with, error, line, text};
+
+const TIME: &str = "2026-11-21T09:30:00.123Z";
+
+fn id(number: u64) -> Id {
+    Id::from_parts(number, 1)
+}
+
+fn record(message: &str) -> Reply {
+    Reply::Record {
+        id: id(7),
+        time: TIME.to_owned(),
+        client: "172.21.0.3:40522".parse().unwrap(),
+        message: message.to_owned(),
+        from: "datanode2:17".parse().unwrap(),
+    }
+}
+
+fn entry(number: u64) -> Entry {
+    Entry {
+        time: TIME.to_owned(),
+        id: id(number),
+        client: "172.21.0.3:40522".parse().unwrap(),
+        places: vec!["datanode2:17".parse().unwrap(), "datanode3:4".parse().unwrap()],
+        message_crc32c: MessageCrc::of("Hola"),
+    }
+}
+
+fn json_lines(output: &std::process::Output) -> Vec<Value> {
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn get_prints_the_message_byte_for_byte_or_its_record() {
+    let message = "Hola\n\u{1b}[31m\0 \"ñ\"";
+    let headnode = Headnode::start(move |asked| {
+        assert_eq!(asked.request, Request::Get { id: id(7) });
+        Do::Say(record(message))
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let wanted = id(7).to_string();
+    let output = headnode.run(folder.path(), &["get", &wanted]);
+    ends_with(&output, 0, &[]);
+    assert_eq!(text(&output.stdout), format!("{message}\n"));
+
+    let output = headnode.run(folder.path(), &["get", &wanted, "--json"]);
+    ends_with(&output, 0, &[]);
+    let found = &json_lines(&output)[0];
+    assert_eq!(found["message"], message);
+    assert_eq!(found["id"], wanted);
+    assert_eq!(found["from"]["datanode"], "datanode2");
+    assert!(!folder.path().join("registro_cliente.txt").exists(), "reading needs no receipts");
+}
+
+#[test]
+fn the_longest_message_comes_back() {
+    let message = "\u{1}".repeat(64 * 1024);
+    let reply = record(&message);
+    let headnode = Headnode::start(move |_| Do::Say(reply.clone()));
+    let folder = tempfile::tempdir().unwrap();
+    let output = headnode.run(folder.path(), &["get", &id(7).to_string()]);
+    ends_with(&output, 0, &[]);
+    assert!(text(&output.stdout) == format!("{message}\n"));
+}
+
+#[test]
+fn what_the_headnode_refuses_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for (code, name) in [
+        (ErrorCode::NotFound, "not-found"),
+        (ErrorCode::Damaged, "damaged"),
+        (ErrorCode::Unavailable, "unavailable"),
+    ] {
+        let headnode = Headnode::start(move |_| Do::Say(error(Some(id(7)), code)));
+        let output = headnode.run(folder.path(), &["get", &id(7).to_string()]);
+        ends_with(&output, 1, &[&format!("the reason why ({name})")]);
+        assert_eq!(headnode.asked().len(), 1);
+        assert_eq!(text(&output.stdout), "");
+    }
+}
+
+#[test]
+fn a_broken_connection_is_made_again_until_the_wait_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let headnode = Headnode::start(|asked| match asked.connection {
+        0 => Do::Close,
+        1 => Do::SayAndClose(line(&error(None, ErrorCode::TooManyConnections))),
+        2 => Do::Nothing,
+        _ => Do::Say(record("Hola")),
+    });
+    let output = headnode.run(folder.path(), &["get", &id(7).to_string(), "--reply-timeout", "100ms"]);
+    ends_with(&output, 0, &[]);
+    assert_eq!(text(&output.stdout), "Hola\n");
+    assert_eq!(headnode.asked().len(), 4);
+
+    let closed = Headnode::start(|_| Do::Close);
+    let output = closed.run(folder.path(), &["status", "--wait", "150ms"]);
+    ends_with(&output, 1, &["within 150ms", "closed", "set --headnode"]);
+}
+
+#[test]
+fn something_else_than_a_headnode_is_recognized() {
+    let folder = tempfile::tempdir().unwrap();
+    let headnode = Headnode::start(|_| Do::SayAndClose(b"HTTP/1.1 400 Bad Request\r\n".to_vec()));
+    ends_with(&headnode.run(folder.path(), &["status"]), 1, &["what answers is no headnode"]);
+    let headnode = Headnode::start(|_| Do::Say(record("Hola")));
+    ends_with(&headnode.run(folder.path(), &["status"]), 1, &["the headnode answered something else"]);
+}
+
+#[test]
+fn list_asks_for_page_after_page() {
+    // 1203 messages, the newest first; the mark is the number of the last one shown.
+    let headnode = Headnode::start(|asked| {
+        let Request::List { last, before } = &asked.request else { panic!("{asked:?}") };
+        assert!(*last <= 500, "{last}");
+        let newest = before.unwrap_or(1204) - 1;
+        let oldest = newest.saturating_sub(*last as u64);
+        let entries = (oldest + 1..=newest).rev().map(entry).collect();
+        Do::Say(Reply::Messages { entries, before: (oldest > 0).then_some(oldest + 1) })
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let output = headnode.run(folder.path(), &["list", "--last", "2000", "--json"]);
+    ends_with(&output, 0, &[]);
+    let listed: Vec<_> = json_lines(&output).iter().map(|entry| entry["id"].clone()).collect();
+    let expected: Vec<_> = (1..=1203).rev().map(|number| Value::from(id(number).to_string())).collect();
+    assert_eq!(listed, expected);
+    assert_eq!(headnode.asked().len(), 3);
+
+    let output = headnode.run(folder.path(), &["list"]);
+    ends_with(&output, 0, &[]);
+    let lines = text(&output.stdout);
+    assert_eq!(lines.lines().count(), 10);
+    let newest = format!("{TIME} {} datanode2:17,datanode3:4 172.21.0.3:40522", id(1203));
+    assert_eq!(lines.lines().next(), Some(newest.as_str()));
+    let output = headnode.run(folder.path(), &["list", "--last", "0"]);
+    ends_with(&output, 0, &[]);
+    assert_eq!(text(&output.stdout), "");
+}
+
+#[test]
+fn status_is_a_table_or_json() {
+    let node = NodeStatus {
+        name: "datanode2".parse().unwrap(),
+        state: NodeState::Suspect,
+        address: "172.20.0.3:5001".parse().unwrap(),
+        records: 17,
+        free_bytes: 1 << 30,
+        last_answer: TIME.to_owned(),
+        round_trip_us: 412,
+    };
+    let status =
+        Status { datanodes: vec![node], operative: 0, expected: 3, replicas: 2, messages: 9, round: 7 };
+    let headnode = Headnode::start(move |_| Do::Say(Reply::Status(status.clone())));
+    let folder = tempfile::tempdir().unwrap();
+    let output = headnode.run(folder.path(), &["status"]);
+    ends_with(&output, 0, &[]);
+    let table = text(&output.stdout);
+    for part in ["datanode2", "sospechoso", "172.20.0.3:5001", "1.00 GiB", TIME, "412.0µs"] {
+        assert!(table.contains(part), "{part} is not in: {table}");
+    }
+    assert!(table.ends_with("\n0 de 3 operativos, 9 mensajes, réplicas 2, ronda 7\n"), "{table}");
+    let output = headnode.run(folder.path(), &["status", "--json"]);
+    ends_with(&output, 0, &[]);
+    assert_eq!(json_lines(&output)[0]["datanodes"][0]["state"], "suspect");
+}
+
+#[test]
+fn bench_sends_what_it_was_told_and_keeps_no_receipts() {
+    let headnode = Headnode::start(|asked| asked.saved("datanode1:1"));
+    let folder = tempfile::tempdir().unwrap();
+    let load = ["bench", "--messages", "500", "--connections", "3", "--pipeline", "4", "--size", "20"];
+    let output = headnode.run(folder.path(), &load);
+    ends_with(&output, 0, &[]);
+    let told = text(&output.stdout);
+    for part in ["500 messages of 20 bytes saved, 3 connections, 4 on their way", "a second", "p99.9"] {
+        assert!(told.contains(part), "{part} is not in: {told}");
+    }
+    let asked = headnode.asked();
+    assert_eq!(asked.len(), 500);
+    assert!(asked.iter().all(|asked| asked.put().1.len() == 20));
+    assert_eq!(asked.iter().map(|asked| asked.put().0).collect::<std::collections::HashSet<_>>().len(), 500);
+    assert!(!folder.path().join("registro_cliente.txt").exists());
+
+    let refusing = Headnode::start(|asked| Do::Say(error(Some(asked.put().0), ErrorCode::IdConflict)));
+    let output = refusing.run(folder.path(), &["bench", "--messages", "5"]);
+    ends_with(&output, 1, &["5 messages were not saved, the first because: the reason why"]);
+}
+
+#[test]
+fn completions_name_the_subcommands() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = client(folder.path()).args(["completions", shell]).output().unwrap();
+        ends_with(&output, 0, &[]);
+        assert!(text(&output.stdout).contains("verify"), "{shell}");
+    }
+}
