@@ -71,7 +71,9 @@ pub struct Outbox {
 struct Open {
     message: Message,
     admitted: Instant,
-    /// It was sent, and nobody knows what became of that.
+    /// It was sent on the present connection and has no reply.
+    under_way: bool,
+    /// It was sent on an earlier connection, and nobody knows what became of that.
     uncertain: bool,
     pauses: Option<ExponentialBackoff>,
     trouble: Option<Arc<str>>,
@@ -119,7 +121,15 @@ impl Outbox {
         if bytes > MAX_MESSAGE_BYTES {
             return Some(Outcome::Failed(Failed { id: message.id, failure: Failure::TooLong { bytes } }));
         }
-        let open = Open { message, admitted: now, uncertain: false, pauses: None, trouble: None, held: None };
+        let open = Open {
+            message,
+            admitted: now,
+            under_way: false,
+            uncertain: false,
+            pauses: None,
+            trouble: None,
+            held: None,
+        };
         self.open.insert(self.next, open);
         self.ready.insert(self.next);
         self.next += 1;
@@ -130,7 +140,7 @@ impl Outbox {
     pub fn send_next(&mut self, now: Instant) -> Option<Request> {
         let number = self.ready.pop_first()?;
         let open = self.open.get_mut(&number)?;
-        open.uncertain = true;
+        open.under_way = true;
         let id = open.message.id;
         self.sent.push_back(Sent { number, id, at: now });
         Some(Request::Put { id: Some(id), message: open.message.text.clone() })
@@ -167,7 +177,7 @@ impl Outbox {
         if let Reply::Error { code, reason, .. } = &reply
             && code.is_temporary()
         {
-            open.uncertain = false;
+            open.under_way = false;
             open.trouble = Some(format!("{reason} ({})", code_name(*code)).into());
             let rng = &mut self.rng;
             let pause = next_pause(open.pauses.get_or_insert_with(|| pauses(rng)));
@@ -189,8 +199,13 @@ impl Outbox {
 
     /// A new connection begins: nothing was sent on it yet.
     pub fn forget_connection(&mut self) {
-        let unanswered = self.sent.drain(..).map(|sent| sent.number);
-        self.ready.extend(unanswered.filter(|number| self.open.contains_key(number)));
+        for Sent { number, .. } in self.sent.drain(..) {
+            // What was given up meanwhile is not sent again.
+            if let Some(open) = self.open.get_mut(&number) {
+                (open.under_way, open.uncertain) = (false, true);
+                self.ready.insert(number);
+            }
+        }
         self.answered = None;
     }
 
@@ -234,10 +249,9 @@ impl Outbox {
 
     /// The program is to end: gives back what was never sent, and counts the rest with `hold` while it lasts.
     pub fn stop(&mut self, hold: impl Fn() -> Held) -> Vec<Outcome> {
-        let in_flight: BTreeSet<_> = self.sent.iter().map(|sent| sent.number).collect();
         let mut unsent = Vec::new();
-        self.open.retain(|number, open| {
-            if in_flight.contains(number) || open.uncertain || open.pauses.is_some() {
+        self.open.retain(|_, open| {
+            if open.under_way || open.uncertain || open.pauses.is_some() {
                 open.held = Some(hold());
                 return true;
             }
@@ -252,7 +266,7 @@ impl Outbox {
 impl Open {
     fn give_up(self, after: Duration) -> Outcome {
         let trouble = self.trouble.as_deref().unwrap_or("no reply came").to_owned();
-        let failure = Failure::GivenUp { after, trouble, uncertain: self.uncertain };
+        let failure = Failure::GivenUp { after, trouble, uncertain: self.uncertain || self.under_way };
         Outcome::Failed(Failed { id: self.message.id, failure })
     }
 
@@ -392,6 +406,21 @@ mod tests {
         assert!(outbox.answer(now, saved(0)).unwrap().is_none());
         outbox.broken("cut off");
         assert_eq!(send_all(&mut outbox, now), []);
+    }
+
+    #[test]
+    fn a_temporary_error_settles_only_the_try_that_it_answers() {
+        for (lost_replies, expected) in [(0, false), (1, true)] {
+            let (mut outbox, now) = outbox(1);
+            for _ in 0..lost_replies {
+                send_all(&mut outbox, now);
+                outbox.broken("cut off");
+            }
+            send_all(&mut outbox, now);
+            outbox.answer(now, error(Some(0), ErrorCode::NoOperativeDatanode)).unwrap();
+            let Failure::GivenUp { uncertain, .. } = failure(outbox.tick(now + WAIT).pop()) else { panic!() };
+            assert_eq!(uncertain, expected);
+        }
     }
 
     #[test]

@@ -130,7 +130,7 @@ async fn a_silent_headnode_is_left_after_the_reply_timeout_and_given_up_after_th
     let mut outcomes = Vec::new();
     let mut source = (0..300).map(|number| message(number, "Hola"));
     put_all(silent, &mut source, Options::default(), rng(), &Shutdown::new(), |outcome| {
-        outcomes.push(outcome)
+        outcomes.push(outcome);
     })
     .await
     .unwrap();
@@ -185,7 +185,7 @@ async fn a_refused_connection_is_tried_again_and_a_hanging_one_left() {
     let mut outcomes = Vec::new();
     let mut source = [message(1, "Hola")].into_iter();
     put_all(connect, &mut source, Options::default(), rng(), &Shutdown::new(), |outcome| {
-        outcomes.push(outcome)
+        outcomes.push(outcome);
     })
     .await
     .unwrap();
