@@ -1,0 +1,287 @@
+//! A whole store inside one process: a headnode and its datanodes, each on a thread of its own, with the sockets and
+//! files that they have as programs, on loopback.
+//!
+//! ```no_run
+//! use minicluster::{Cluster, Config};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let cluster = Cluster::start(&Config::new("run"))?;
+//! cluster.wait_until_operative(3)?;
+//! println!("clients connect to {}", cluster.address());
+//! cluster.stop()
+//! # }
+//! ```
+
+use std::future::Future;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::Parser as _;
+use clap::builder::{RangedU64ValueParser, TypedValueParser as _};
+use protocol::json;
+use protocol::store::{Reply, Request, Status};
+use service::net::LocalGroup;
+use service::{Common, Environment, Shutdown, cli};
+use store_client::Settings;
+
+/// How long the datanodes get to become operative.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(5);
+
+/// Starts a headnode and datanodes on this computer, then stores the lines that you type.
+///
+/// Other clients can connect meanwhile: store-client put "Hola", or nc.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "minicluster",
+    version,
+    // Between the lines that are typed, only what is wrong.
+    mut_arg("log_level", |flag| flag.default_value("warn")),
+    after_help = "Examples:\n  minicluster\n  seq 1000 | minicluster\n  minicluster --datanodes 5 --replicas 2 --data-dir /tmp/store\n\
+                  Each flag can also be set in the environment: --data-dir as MINICLUSTER_DATA_DIR."
+)]
+pub struct Arguments {
+    /// How many datanodes, 1 to 100
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = datanodes())]
+    pub datanodes: usize,
+    /// Datanodes that must confirm a message before the client is told
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = datanodes())]
+    pub replicas: usize,
+    /// From one round of the heartbeat to the next
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = cli::duration)]
+    pub interval: Duration,
+    /// Address and port for clients; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:5000")]
+    pub listen: SocketAddr,
+    /// Folder that gets a folder for each part of the store, and registro_cliente.txt
+    #[arg(long, value_name = "DIR", default_value = "run")]
+    pub data_dir: PathBuf,
+    /// Flags that every program has
+    #[command(flatten)]
+    pub common: Common,
+}
+
+fn datanodes() -> impl clap::builder::TypedValueParser<Value = usize> {
+    RangedU64ValueParser::<u64>::new()
+        .range(1..=100)
+        .map(|value| usize::try_from(value).unwrap_or(usize::MAX))
+}
+
+/// Runs the command: a store, and what is typed goes into it.
+///
+/// # Errors
+/// If a part of the store cannot start or fails, or if a message is not saved.
+pub async fn run(arguments: Arguments, shutdown: Shutdown) -> anyhow::Result<()> {
+    let Arguments { datanodes, replicas, interval, listen, data_dir, common } = arguments;
+    let config = Config { datanodes, replicas, interval, listen, ..Config::new(&data_dir) };
+    let cluster = Cluster::start(&config)?;
+    cluster.wait_until_operative(datanodes)?;
+    println!(
+        "{datanodes} datanodes operativos; clients connect to {}. Files are in {}.",
+        cluster.address(),
+        data_dir.display()
+    );
+    println!("Type messages, one a line; Ctrl-D ends.");
+    let settings = Settings {
+        headnode: cluster.address().to_string(),
+        data_dir: data_dir.join("client"),
+        common,
+        ..default_settings()?
+    };
+    let session = store_client::put::interactive(&settings, &shutdown).await;
+    let stopped = cluster.stop();
+    session.and(stopped)
+}
+
+fn default_settings() -> anyhow::Result<Settings> {
+    let arguments = store_client::Arguments::try_parse_from(["store-client", "status"])?;
+    Ok(arguments.everywhere.0)
+}
+
+/// What a store looks like.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How many datanodes.
+    pub datanodes: usize,
+    /// Datanodes that must confirm a message.
+    pub replicas: usize,
+    /// From one round of the heartbeat to the next.
+    pub interval: Duration,
+    /// Where clients connect to; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Gets a folder for each part.
+    pub folder: PathBuf,
+}
+
+impl Config {
+    /// Three datanodes, one replica, five seconds, a free port.
+    #[must_use]
+    pub fn new(folder: impl AsRef<Path>) -> Self {
+        Self {
+            datanodes: 3,
+            replicas: 1,
+            interval: Duration::from_secs(5),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            folder: folder.as_ref().to_owned(),
+        }
+    }
+}
+
+/// A store that runs; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    address: SocketAddr,
+    parts: Vec<Part>,
+    _group: LocalGroup,
+}
+
+#[derive(Debug)]
+struct Part {
+    name: String,
+    shutdown: Shutdown,
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Cluster {
+    /// Starts the parts, and returns when clients can connect. Datanodes become operative shortly after.
+    ///
+    /// # Errors
+    /// If the headnode cannot start.
+    pub fn start(config: &Config) -> anyhow::Result<Self> {
+        let group = LocalGroup::reserve().context("cannot take a port for the heartbeat")?;
+        let common = ["--interface", "127.0.0.1", "--group"].map(str::to_owned);
+        let heartbeat = |name: &str| {
+            let folder = config.folder.join(name).display().to_string();
+            let flags = [group.address.to_string(), "--data-dir".to_owned(), folder];
+            [name.to_owned()].into_iter().chain(common.clone()).chain(flags).collect::<Vec<_>>()
+        };
+        let mut parts = Vec::new();
+        for number in 1..=config.datanodes {
+            let name = format!("datanode{number}");
+            let mut flags = heartbeat(&name);
+            flags.extend(["--name", &name, "--listen", "127.0.0.1:0"].map(str::to_owned));
+            let arguments = datanode::Arguments::try_parse_from(flags)?;
+            parts.push(Part::start(name, move |environment, shutdown| {
+                datanode::run_in(environment, arguments, shutdown)
+            })?);
+        }
+        let mut flags = heartbeat("headnode");
+        flags.extend(["--listen".to_owned(), config.listen.to_string()]);
+        flags.extend(["--interval".to_owned(), format!("{}us", config.interval.as_micros())]);
+        flags.extend(["--expected".to_owned(), config.datanodes.to_string()]);
+        flags.extend(["--replicas".to_owned(), config.replicas.to_string()]);
+        let arguments = headnode::Arguments::try_parse_from(flags)?;
+        let (ready, address) = mpsc::channel();
+        let mut headnode = Part::start("headnode".to_owned(), move |environment, shutdown| {
+            headnode::run_in(environment, arguments, shutdown, move |address| {
+                // Nobody waits any more if the start was given up.
+                let _ = ready.send(address);
+            })
+        })?;
+        let Ok(address) = address.recv() else { return Err(headnode.why()) };
+        parts.push(headnode);
+        Ok(Self { address, parts, _group: group })
+    }
+
+    /// Where clients connect to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until so many datanodes are operative.
+    ///
+    /// # Errors
+    /// If a part has ended, or it takes longer than 20 s.
+    pub fn wait_until_operative(&self, datanodes: usize) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while self.status()?.operative < datanodes {
+            if let Some(part) = self.parts.iter().find(|part| part.has_ended()) {
+                bail!("{} has ended: see what it logged", part.name);
+            }
+            if started.elapsed() > READY_WITHIN {
+                bail!("fewer than {datanodes} datanodes are operative after {READY_WITHIN:?}");
+            }
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// What the headnode says of itself.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn status(&self) -> anyhow::Result<Status> {
+        let stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(READY_WITHIN))?;
+        let mut request = Vec::new();
+        Request::Status.encode(&mut request);
+        (&stream).write_all(&request)?;
+        let mut reply = String::new();
+        BufReader::new(&stream).read_line(&mut reply)?;
+        match json::decode(reply.as_bytes())? {
+            Reply::Status(status) => Ok(status),
+            other => bail!("not a status: {other:?}"),
+        }
+    }
+
+    /// Ends all parts, the headnode first, and gives their files back.
+    ///
+    /// # Errors
+    /// If one of them failed.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        while let Some(mut part) = self.parts.pop() {
+            part.shutdown.request();
+            part.join()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        while let Some(mut part) = self.parts.pop() {
+            part.shutdown.request();
+            // Nobody is left to be told.
+            let _ = part.join();
+        }
+    }
+}
+
+impl Part {
+    /// Runs a program on a thread of its own, as if it were a process.
+    fn start<F, Fut>(name: String, program: F) -> anyhow::Result<Self>
+    where
+        F: FnOnce(Environment<service::net::Sockets>, Shutdown) -> Fut + Send + 'static,
+        Fut: Future<Output = anyhow::Result<()>>,
+    {
+        let shutdown = Shutdown::new();
+        let requested = shutdown.clone();
+        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &name);
+        let thread = thread::Builder::new().name(name.clone()).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(program(Environment::real(seed), requested))
+        })?;
+        Ok(Self { name, shutdown, thread: Some(thread) })
+    }
+
+    fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn join(&mut self) -> anyhow::Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let outcome = thread.join().map_err(|_| anyhow!("{} panicked", self.name))?;
+        outcome.with_context(|| format!("{} failed", self.name))
+    }
+
+    /// Why it has ended before it was ready.
+    fn why(&mut self) -> anyhow::Error {
+        self.join().err().unwrap_or_else(|| anyhow!("{} ended at its start", self.name))
+    }
+}

@@ -1,0 +1,7 @@
+//! `minicluster`: see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    service::run("MINICLUSTER", |arguments: &minicluster::Arguments| &arguments.common, minicluster::run)
+}
