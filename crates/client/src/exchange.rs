@@ -18,6 +18,8 @@ use crate::input::Input;
 
 /// Messages that may be on their way without a reply.
 const WINDOW: u64 = 256;
+/// How much is read at a time.
+pub const READ_BYTES: usize = 16 * 1024;
 
 /// What became of the messages.
 #[derive(Debug, Default)]
@@ -172,6 +174,8 @@ impl<R: AsyncRead + Unpin> Receiver<'_, R> {
             let _ = owing.wait_for(|progress| progress.waiting() > 0).await;
             tokio::time::sleep(self.reply_timeout).await;
         };
+        // Without room it would read 64 bytes at a time.
+        received.reserve(READ_BYTES);
         tokio::select! {
             biased;
             _ = complete.wait_for(Progress::is_complete) => Ok(None),

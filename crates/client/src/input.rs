@@ -9,6 +9,8 @@ use protocol::line::{AtEof, LineCodec, Rejection};
 use tokio::io::{AsyncReadExt as _, Stdin};
 use tokio_util::codec::Decoder as _;
 
+use crate::exchange::READ_BYTES;
+
 /// Lines that are handed over at a time.
 const PORTION: usize = 64;
 
@@ -49,6 +51,7 @@ impl Input {
                 if *ended || !lines.is_empty() {
                     return Ok(lines);
                 }
+                received.reserve(READ_BYTES);
                 *ended = stdin.read_buf(received).await? == 0;
             },
         }

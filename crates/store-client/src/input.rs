@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio_util::codec::Decoder as _;
 
-use crate::session::{Message, Source};
+use crate::session::{Message, READ_BYTES, Source};
 
 /// Lines that are handed over at a time.
 const PORTION: usize = 64;
@@ -85,6 +85,7 @@ impl Source for Input {
                 if lines.ended || !texts.is_empty() {
                     return Ok(texts.into_iter().map(|text| ids.give(text)).collect());
                 }
+                lines.received.reserve(READ_BYTES);
                 lines.ended = lines.reader.read_buf(&mut lines.received).await? == 0;
             },
         }

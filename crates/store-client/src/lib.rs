@@ -39,9 +39,15 @@ use headnode::Headnode;
 /// If it could not be done, or only in part.
 pub async fn run(arguments: Arguments, shutdown: Shutdown) -> anyhow::Result<()> {
     let settings = arguments.everywhere.0;
+    let options = settings.options();
+    let Settings { headnode, data_dir, .. } = &settings;
     let reading = match arguments.action {
-        Action::Put { messages } if messages == ["-"] => return put::interactive(&settings, &shutdown).await,
-        Action::Put { messages } => return put::messages(&settings, &messages, &shutdown).await,
+        Action::Put { messages } if messages == ["-"] => {
+            return put::interactive(headnode, data_dir, options, &shutdown).await;
+        }
+        Action::Put { messages } => {
+            return put::messages(headnode, data_dir, options, &messages, &shutdown).await;
+        }
         Action::Bench(load) => return bench::run(&settings, &load, &shutdown).await,
         Action::Completions { shell } => {
             let mut script = Vec::new();
@@ -53,16 +59,15 @@ pub async fn run(arguments: Arguments, shutdown: Shutdown) -> anyhow::Result<()>
     // What only reads can be left at any point.
     tokio::select! {
         () = shutdown.requested() => anyhow::bail!("stopped before the end"),
-        read = read(reading, settings) => read,
+        read = read(reading, Headnode::new(headnode, options)) => read,
     }
 }
 
-async fn read(action: Action, settings: Settings) -> anyhow::Result<()> {
-    let headnode = || Headnode::new(&settings.headnode, settings.options());
+async fn read(action: Action, mut headnode: Headnode) -> anyhow::Result<()> {
     match action {
-        Action::Get { id, json } => show::get(&mut headnode(), id, json).await,
-        Action::List { last, json } => show::list(&mut headnode(), last, json).await,
-        Action::Status { json } => show::status(&mut headnode(), json).await,
+        Action::Get { id, json } => show::get(&mut headnode, id, json).await,
+        Action::List { last, json } => show::list(&mut headnode, last, json).await,
+        Action::Status { json } => show::status(&mut headnode, json).await,
         Action::Verify { files } => {
             let report = tokio::task::spawn_blocking(move || verify::print(&files)).await??;
             ensure!(report.problems == 0, "{report}");

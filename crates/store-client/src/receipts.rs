@@ -72,7 +72,11 @@ impl Receipts {
     /// If a receipt cannot be recorded or printed; the messages of that group are named.
     pub async fn keep(mut self, mut outcomes: mpsc::Receiver<Vec<Outcome>>) -> anyhow::Result<Tally> {
         let mut kept = Ok(());
-        while let Some(group) = outcomes.recv().await {
+        while let Some(mut group) = outcomes.recv().await {
+            // What came during the last sync shares the next one.
+            while let Ok(further) = outcomes.try_recv() {
+                group.extend(further);
+            }
             kept = self.keep_group(group).await;
             if kept.is_err() {
                 break;

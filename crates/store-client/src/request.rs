@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::codec::Decoder as _;
 
 use crate::outbox::{code_name, ends_connection};
+use crate::session::READ_BYTES;
 
 /// A request without a useful reply.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +90,7 @@ async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> Result<String, Requ
             }
             return line.map_err(|rejection| RequestError::Foreign(rejection.to_string()));
         }
+        received.reserve(READ_BYTES);
         if stream.read_buf(&mut received).await.map_err(broken)? == 0 {
             return Err(RequestError::Broken("the headnode closed it".to_owned()));
         }

@@ -57,6 +57,8 @@ use crate::outbox::{Outbox, code_name, next_pause, pauses};
 pub const DEFAULT_WINDOW: usize = 256;
 /// Requests are gathered up to this many bytes before they are given to the system.
 const WRITE_BYTES: usize = 64 * 1024;
+/// Room for what is read at a time: without it, that would be 64 bytes.
+pub(crate) const READ_BYTES: usize = 16 * 1024;
 /// Groups of outcomes that may wait for whoever takes them.
 const WAITING_OUTCOMES: usize = 4;
 
@@ -416,6 +418,7 @@ async fn exchange<S: Source>(
             request.encode(&mut line);
             unsent.extend_from_slice(&line);
         }
+        received.reserve(READ_BYTES);
         let reply_due = work.outbox.reply_due();
         tokio::select! {
             biased;

@@ -351,7 +351,7 @@ fn wrong_arguments_are_exit_code_2() {
     let run = |arguments: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_store-client")).args(arguments).output().unwrap()
     };
-    ends_with(&run(&[]), 2, &[]);
+    ends_with(&run(&[]), 2, &["try --help"]);
     ends_with(&run(&["put"]), 2, &["MESSAGE"]);
     ends_with(&run(&["--headnode", "host", "put", "a"]), 2, &["HOST:PORT"]);
     ends_with(&run(&["get", "x"]), 2, &["'x'", "ULID"]);
