@@ -27,7 +27,6 @@ use protocol::json;
 use protocol::store::{Reply, Request, Status};
 use service::net::LocalGroup;
 use service::{Common, Environment, Shutdown, cli};
-use store_client::Settings;
 
 /// How long the datanodes get to become operative.
 const READY_WITHIN: Duration = Duration::from_secs(20);
@@ -77,7 +76,7 @@ fn datanodes() -> impl clap::builder::TypedValueParser<Value = usize> {
 /// # Errors
 /// If a part of the store cannot start or fails, or if a message is not saved.
 pub async fn run(arguments: Arguments, shutdown: Shutdown) -> anyhow::Result<()> {
-    let Arguments { datanodes, replicas, interval, listen, data_dir, common } = arguments;
+    let Arguments { datanodes, replicas, interval, listen, data_dir, .. } = arguments;
     let config = Config { datanodes, replicas, interval, listen, ..Config::new(&data_dir) };
     let cluster = Cluster::start(&config)?;
     cluster.wait_until_operative(datanodes)?;
@@ -87,20 +86,12 @@ pub async fn run(arguments: Arguments, shutdown: Shutdown) -> anyhow::Result<()>
         data_dir.display()
     );
     println!("Type messages, one a line; Ctrl-D ends.");
-    let settings = Settings {
-        headnode: cluster.address().to_string(),
-        data_dir: data_dir.join("client"),
-        common,
-        ..default_settings()?
-    };
-    let session = store_client::put::interactive(&settings, &shutdown).await;
+    let options = store_client::session::Options::default();
+    let address = cluster.address().to_string();
+    let session =
+        store_client::put::interactive(&address, &data_dir.join("client"), options, &shutdown).await;
     let stopped = cluster.stop();
     session.and(stopped)
-}
-
-fn default_settings() -> anyhow::Result<Settings> {
-    let arguments = store_client::Arguments::try_parse_from(["store-client", "status"])?;
-    Ok(arguments.everywhere.0)
 }
 
 /// What a store looks like.

@@ -7,7 +7,6 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use protocol::types::Id;
 use service::{Common, cli};
 
-use crate::headnode::host_and_port;
 use crate::session::{DEFAULT_WINDOW, Options};
 use crate::verify::Named;
 
@@ -39,7 +38,7 @@ pub struct Arguments {
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
     /// The headnode's host and port
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5000", value_parser = host_and_port)]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5000", value_parser = cli::host_and_port)]
     pub headnode: String,
     /// Folder of registro_cliente.txt, created if missing
     #[arg(long, value_name = "DIR", default_value = ".")]

@@ -80,13 +80,3 @@ impl Headnode {
         Ok(reply)
     }
 }
-
-/// Parses `HOST:PORT`.
-///
-/// # Errors
-/// What is allowed, for a person.
-pub fn host_and_port(text: &str) -> Result<String, String> {
-    let valid =
-        text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if valid { Ok(text.to_owned()) } else { Err("allowed: HOST:PORT, for example localhost:5000".to_owned()) }
-}
