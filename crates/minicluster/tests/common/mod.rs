@@ -1,0 +1,70 @@
+//! What has to hold of a store's files, whatever has happened to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use journal::{Checksum, scan};
+use protocol::types::{Id, MessageCrc, Place, Record};
+use records::{Receipt, parse_data, parse_entry};
+
+/// What the programs left on their disks.
+pub struct Files {
+    data: BTreeMap<String, Vec<Record>>,
+    /// Of each message, the places in its newest line.
+    registry: BTreeMap<Id, BTreeSet<Place>>,
+}
+
+impl Files {
+    /// Reads them from the folders of the datanodes and the headnode in `folder`.
+    pub fn read(folder: &Path) -> Self {
+        let lines = |path: PathBuf| {
+            let mut lines = Vec::new();
+            let recovery = scan::scan(&std::fs::read(&path).unwrap()[..], Checksum::Crc32c, |_, line| {
+                lines.push(line.to_vec());
+            });
+            assert_eq!(recovery.unwrap().damaged, [], "{}", path.display());
+            lines
+        };
+        let data = ["datanode1", "datanode2", "datanode3"].into_iter().map(|name| {
+            let lines = lines(folder.join(name).join("data.txt"));
+            let records = lines.iter().map(|line| parse_data(std::str::from_utf8(line).unwrap()).unwrap());
+            (name.to_owned(), records.collect())
+        });
+        let data = data.collect();
+        let registry = lines(folder.join("headnode").join("registro_server.txt"));
+        let entries = registry.iter().map(|line| parse_entry(line).unwrap());
+        Self { data, registry: entries.map(|entry| (entry.id, entry.places.into_iter().collect())).collect() }
+    }
+
+    /// What was acknowledged is where its receipt says, once on each datanode and byte for byte; nothing else is
+    /// anywhere; the registry tells just that. Gives back how many messages are on more datanodes than were wanted.
+    pub fn check(&self, sent: &BTreeMap<Id, String>, saved: &[Receipt], replicas: usize) -> u64 {
+        let mut places: BTreeMap<Id, BTreeSet<Place>> = BTreeMap::new();
+        for (name, records) in &self.data {
+            for (record, seq) in records.iter().zip(1..) {
+                assert_eq!(record.seq, seq, "{name}: numbers go up by one");
+                assert_eq!(sent.get(&record.id), Some(&record.message), "{name}: never sent, or changed");
+                let place = Place { datanode: name.parse().unwrap(), seq };
+                let of_message = places.entry(record.id).or_default();
+                assert!(
+                    of_message.iter().all(|other| other.datanode != place.datanode),
+                    "{name} holds {} twice",
+                    record.id
+                );
+                of_message.insert(place);
+            }
+        }
+        for receipt in saved {
+            assert_eq!(receipt.message_crc32c, MessageCrc::of(&sent[&receipt.id]));
+            let named: BTreeSet<_> = receipt.places.iter().cloned().collect();
+            assert!(named.len() >= replicas, "{receipt:?}");
+            assert!(
+                named.is_subset(&places[&receipt.id]),
+                "{receipt:?}, but it is at {:?}",
+                places[&receipt.id]
+            );
+        }
+        assert_eq!(self.registry, places, "the registry does not agree with the datanodes");
+        places.values().filter(|of_message| of_message.len() > replicas).count() as u64
+    }
+}

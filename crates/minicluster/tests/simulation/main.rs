@@ -1,0 +1,70 @@
+//! The whole store on a simulated network, with simulated time: loss, delay, partitions in one direction or both, and
+//! crashes, all from a seed.
+//!
+//! A run takes `SIMULATION_SEEDS` seeds (200 unless told otherwise) from `SIMULATION_FIRST` on (at random unless told
+//! otherwise). A failure prints its seed, which can be replayed alone:
+//!
+//! ```sh
+//! SIMULATION_FIRST=4711 SIMULATION_SEEDS=1 cargo test -p minicluster --test simulation
+//! ```
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod network;
+mod schedule;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use world::Tally;
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
+#[test]
+fn nothing_acknowledged_is_ever_lost_whatever_the_network_does() {
+    let first = setting("SIMULATION_FIRST").unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let seeds = setting("SIMULATION_SEEDS").unwrap_or(200);
+    println!("seeds {first} to {}", first + seeds - 1);
+    let next = AtomicU64::new(first);
+    let total = thread::scope(|scope| {
+        let workers = thread::available_parallelism().map_or(2, usize::from);
+        let run = || {
+            let mut total = Tally::default();
+            loop {
+                let seed = next.fetch_add(1, Ordering::SeqCst);
+                if seed >= first + seeds {
+                    return total;
+                }
+                match catch_unwind(AssertUnwindSafe(|| world::simulate(seed))) {
+                    Ok(tally) => total.add(&tally),
+                    Err(_) => panic!(
+                        "seed {seed} failed; replay: SIMULATION_FIRST={seed} SIMULATION_SEEDS=1 cargo test -p minicluster --test simulation"
+                    ),
+                }
+            }
+        };
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(run)).collect();
+        workers.into_iter().fold(Tally::default(), |mut total, worker| {
+            total.add(&worker.join().unwrap());
+            total
+        })
+    });
+    println!("{total:?}");
+    // The faults happened, and did harm that had to be made up for.
+    if seeds >= 100 {
+        assert!(total.crashes > seeds / 4 && total.cuts > seeds / 4, "{total:?}");
+        assert!(total.saved > 10 * seeds && total.twice > 0, "{total:?}");
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_run_again() {
+    let seed = 17;
+    assert_eq!(world::simulate(seed), world::simulate(seed));
+}
