@@ -404,6 +404,46 @@ mod tests {
         assert_eq!(seqs(&store.store(&claim, vec![message(3, "three")], TIME).await), [Some(3)]);
     }
 
+    /// A disk whose every sync fails.
+    struct Failing;
+
+    impl journal::Storage for Failing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            // EIO
+            Err(io::Error::from_raw_os_error(5))
+        }
+
+        fn status(&self) -> io::Result<(u64, bool)> {
+            Ok((0, true))
+        }
+
+        fn truncate(&mut self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_sync_nothing_is_confirmed_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, contents) = open(&folder.path().join("data.txt")).unwrap();
+        let failing = JournalFile::with_storage("data.txt", Box::new(Failing));
+        let store = Store::new(Journal::start_inline(failing), contents);
+        let claim = store.claim().await;
+        for attempt in 1..=2 {
+            let replies = store.store(&claim, vec![message(attempt, "a")], TIME).await;
+            assert!(
+                matches!(replies[..], [Reply::Failed { code: Failure::StorageFailed, .. }]),
+                "{replies:?}"
+            );
+        }
+        assert_eq!(store.records(), 0);
+        assert!(store.journal.failure().unwrap().to_string().contains("cannot sync data.txt"));
+    }
+
     #[test]
     fn another_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,7 @@
 //! What has to hold of a store's files, whatever has happened to it.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -34,6 +36,16 @@ impl Files {
         let registry = lines(folder.join("headnode").join("registro_server.txt"));
         let entries = registry.iter().map(|line| parse_entry(line).unwrap());
         Self { data, registry: entries.map(|entry| (entry.id, entry.places.into_iter().collect())).collect() }
+    }
+
+    /// The messages on all datanodes, and the identifier of each: one for each text.
+    pub fn messages(&self) -> BTreeMap<String, Id> {
+        let mut messages = BTreeMap::new();
+        for record in self.data.values().flatten() {
+            let other = messages.insert(record.message.clone(), record.id);
+            assert!(other.is_none_or(|other| other == record.id), "{:?} has two identifiers", record.message);
+        }
+        messages
     }
 
     /// What was acknowledged is where its receipt says, once on each datanode and byte for byte; nothing else is

@@ -1,0 +1,144 @@
+//! A store of real programs: killed, stopped and started again one by one.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rand::RngExt as _;
+use service::net::LocalGroup;
+use testkit::{Client, Process, Signal, program, wait_for};
+
+/// A headnode and its datanodes.
+pub struct Store {
+    pub folder: PathBuf,
+    pub group: LocalGroup,
+    pub headnode: Process,
+    pub datanodes: Vec<Process>,
+    settings: Settings,
+}
+
+/// What differs from test to test.
+#[derive(Clone)]
+pub struct Settings {
+    pub datanodes: usize,
+    pub interval: &'static str,
+    pub store_timeout: &'static str,
+    pub headnode: Vec<&'static str>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { datanodes: 3, interval: "300ms", store_timeout: "300ms", headnode: Vec::new() }
+    }
+}
+
+impl Store {
+    /// Starts the programs and waits until all datanodes are operative.
+    pub fn start(folder: &Path, settings: Settings) -> Self {
+        let group = LocalGroup::reserve().unwrap();
+        let datanodes =
+            (1..=settings.datanodes).map(|number| start_datanode(folder, &group, number)).collect();
+        let headnode = start_headnode(folder, &group, free_port(), &settings);
+        let store = Self { folder: folder.to_owned(), group, headnode, datanodes, settings };
+        store.wait_until_operative(store.settings.datanodes);
+        store
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::connect(self.headnode.address)
+    }
+
+    pub fn operative(&self) -> u64 {
+        self.connect().ask(&serde_json::json!({"status": {}}))["status"]["operative"].as_u64().unwrap()
+    }
+
+    pub fn wait_until_operative(&self, count: usize) {
+        wait_for(&format!("{count} operative datanodes"), || self.operative() == count as u64);
+    }
+
+    /// Starts datanode `number` again, with the files that it left.
+    pub fn restart_datanode(&mut self, number: usize) {
+        self.datanodes[number - 1].kill();
+        self.datanodes[number - 1] = start_datanode(&self.folder, &self.group, number);
+    }
+
+    /// Starts the headnode again, at the same address.
+    pub fn restart_headnode(&mut self) {
+        self.headnode.kill();
+        let port = self.headnode.address.port();
+        self.headnode = start_headnode(&self.folder, &self.group, port, &self.settings);
+    }
+
+    /// A client's program, with its own folder.
+    pub fn client(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program("store-client"));
+        command.arg("--headnode").arg(self.headnode.address.to_string());
+        command.arg("--data-dir").arg(self.folder.join(name)).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Ends everything as an operator does. The files are then complete.
+    pub fn stop(mut self) {
+        for process in std::iter::once(&mut self.headnode).chain(&mut self.datanodes) {
+            process.signal(Signal::SIGTERM);
+            let status = process.ended();
+            assert!(status.success(), "{status}");
+        }
+    }
+}
+
+fn start_headnode(folder: &Path, group: &LocalGroup, port: u16, settings: &Settings) -> Process {
+    let mut port = port;
+    loop {
+        let mut command = Command::new(program("headnode"));
+        command.args(["--interface", "127.0.0.1", "--group", &group.address.to_string()]);
+        command.args(["--listen", &SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string()]);
+        command.args(["--interval", settings.interval, "--store-timeout", settings.store_timeout]);
+        command.args(["--expected", &settings.datanodes.to_string()]);
+        command.arg("--data-dir").arg(folder.join("headnode")).args(&settings.headnode);
+        match Process::try_start(command) {
+            Ok(process) => return process,
+            Err(events) => {
+                // Another test took the port between the look and the start.
+                assert!(format!("{events:?}").contains("cannot listen"), "{events:?}");
+                port = free_port();
+            }
+        }
+    }
+}
+
+pub fn start_datanode(folder: &Path, group: &LocalGroup, number: usize) -> Process {
+    let name = format!("datanode{number}");
+    Process::start(datanode(&folder.join(&name), group, &name))
+}
+
+pub fn datanode(data: &Path, group: &LocalGroup, name: &str) -> Command {
+    let mut command = Command::new(program("datanode"));
+    add_datanode_flags(&mut command, data, group, name);
+    command
+}
+
+pub fn add_datanode_flags(command: &mut Command, data: &Path, group: &LocalGroup, name: &str) {
+    command.args(["--name", name, "--listen", "127.0.0.1:0", "--interface", "127.0.0.1"]);
+    command.args(["--group", &group.address.to_string(), "--data-dir"]).arg(data);
+}
+
+/// A port below those that the system gives to connections, so that it stays free while the headnode is down.
+fn free_port() -> u16 {
+    loop {
+        let port = rand::rng().random_range(12_000..32_000);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Waits for a client's program and gives back whether it ended well, and what it printed and logged.
+pub fn outcome(child: Child) -> (bool, String, String) {
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
