@@ -76,7 +76,11 @@ impl Directory {
     pub fn choose(&self, count: usize, eligible: impl Fn(&NodeName) -> bool) -> Vec<Arc<Link>> {
         let mut state = self.lock();
         let State { operative, rng, .. } = &mut *state;
-        operative.iter().filter(|link| eligible(&link.name)).cloned().sample(rng, count)
+        let eligible = operative.iter().filter(|link| eligible(&link.name));
+        if count == 1 {
+            return eligible.choose(rng).cloned().into_iter().collect();
+        }
+        eligible.cloned().sample(rng, count)
     }
 
     /// Looks at membership.

@@ -1,5 +1,6 @@
 //! Stores a message on datanodes and reads it back, whatever fails on the way.
 
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -67,19 +68,23 @@ impl Placer {
         let bytes = u32::try_from(message.len() + OVERHEAD_BYTES).unwrap_or(u32::MAX);
         // It cannot fail: nobody closes the semaphore.
         let _room = self.room.acquire_many(bytes).await;
-        let mut line = Vec::new();
+        let mut line = Vec::with_capacity(message.len() + OVERHEAD_BYTES);
         json::encode(&Storing::Store { id, client, message }, &mut line);
         self.place(id, &line, message_crc32c, &mut attempts).await;
         if attempts.places.is_empty() {
             return attempts.verdict(id, self.replicas);
         }
-        let time = timestamp(Utc::now());
-        let entry = Entry { time, id, client, places: attempts.places.clone(), message_crc32c };
+        let confirmed = attempts.places.len();
+        let places = mem::take(&mut attempts.places);
+        let entry = Entry { time: String::new(), id, client, places, message_crc32c };
         match self.registry.record(entry).await {
-            Ok(entry) if attempts.places.len() >= self.replicas => {
+            Ok(entry) if confirmed >= self.replicas => {
                 Reply::Saved { id, places: entry.places, message_crc32c }
             }
-            Ok(_) => attempts.verdict(id, self.replicas),
+            Ok(entry) => {
+                attempts.places = entry.places;
+                attempts.verdict(id, self.replicas)
+            }
             Err(error) => not_registered(id, &error),
         }
     }

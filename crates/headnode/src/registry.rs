@@ -11,7 +11,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, ensure};
-use journal::{Batch, Checksum, Failure, Index, JournalFile, Records, record_at};
+use chrono::Utc;
+use journal::{Batch, Checksum, Failure, Index, JournalFile, Records, record_at, timestamp};
 use protocol::storage::Holding;
 use protocol::store::Entry;
 use protocol::types::{Id, NodeName, Place};
@@ -138,7 +139,8 @@ impl Registry {
         self.lock().held.get(datanode).map_or(0, RoaringTreemap::len)
     }
 
-    /// Registers the places of a message, beside those that are registered already, and gives all of them back.
+    /// Registers the places of a message, beside those that are registered already, and gives all of them back. An
+    /// entry without a time gets the present one.
     ///
     /// # Errors
     /// [`RegistryError`].
@@ -296,7 +298,11 @@ impl State {
         // Of each identifier in this batch, its newest line: where in the batch, and which entry.
         let mut fresh: HashMap<Id, (u64, usize)> = HashMap::with_capacity(entries.len());
         self.batch.clear(KEPT_BYTES);
-        for entry in entries {
+        let now = timestamp(Utc::now());
+        for mut entry in entries {
+            if entry.time.is_empty() {
+                entry.time.clone_from(&now);
+            }
             let known = match fresh.get(&entry.id) {
                 Some((_, at)) => merged.get(*at).cloned(),
                 None => self.lookup(entry.id),

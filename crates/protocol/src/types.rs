@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 use ulid::Ulid;
 
 /// The longest message in bytes of UTF-8.
@@ -27,8 +28,7 @@ pub fn ulid(milliseconds: u64, random: u128) -> Ulid {
 }
 
 /// The name of a datanode: 1 to 63 letters, digits, `-`, `_` and `.`, as host names are.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeName(Arc<str>);
 
 /// A text that cannot be a [`NodeName`].
@@ -57,20 +57,6 @@ impl FromStr for NodeName {
     }
 }
 
-impl TryFrom<String> for NodeName {
-    type Error = NotAName;
-
-    fn try_from(text: String) -> Result<Self, NotAName> {
-        text.parse()
-    }
-}
-
-impl From<NodeName> for String {
-    fn from(name: NodeName) -> Self {
-        name.0.as_ref().to_owned()
-    }
-}
-
 impl fmt::Display for NodeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -80,8 +66,7 @@ impl fmt::Display for NodeName {
 /// CRC-32C (Castagnoli, RFC 3720 B.4) of a message's bytes, written as eight hexadecimal digits.
 ///
 /// It is made where the message is stored and checked where it was sent, so it vouches for the whole way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MessageCrc(u32);
 
 /// A text that cannot be a [`MessageCrc`].
@@ -114,19 +99,38 @@ impl FromStr for MessageCrc {
     }
 }
 
-impl TryFrom<String> for MessageCrc {
-    type Error = NotACrc;
+/// Types that travel as text, read and written without a `String` in between.
+macro_rules! travels_as_text {
+    ($($name:ident),*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
 
-    fn try_from(text: String) -> Result<Self, NotACrc> {
-        text.parse()
-    }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Text;
+
+                impl Visitor<'_> for Text {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("a text")
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+
+                deserializer.deserialize_str(Text)
+            }
+        }
+    )*};
 }
 
-impl From<MessageCrc> for String {
-    fn from(crc: MessageCrc) -> Self {
-        crc.to_string()
-    }
-}
+travels_as_text!(NodeName, MessageCrc);
 
 /// Where a message lies: a datanode and the record's sequence number there. Written `datanode2:17`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
