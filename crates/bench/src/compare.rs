@@ -10,24 +10,28 @@ use service::net::TcpStream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
-use crate::CompareArguments;
 use crate::load::{self, Load, Protocol};
 use crate::peers::Peer;
 use crate::stats::{Comparison, Pairing, Spread};
+use crate::{CompareArguments, Target};
 
 /// Connections and messages in flight on each.
 const SHAPES: [(usize, usize); 4] = [(1, 1), (50, 1), (200, 1), (50, 16)];
 /// Bytes of each write when the disk itself is measured.
 const RAW_WRITE_BYTES: usize = 128;
 
-/// `server` and Redis, each durable before every reply.
+/// One of our servers and Redis, each durable before every reply.
 pub async fn with_redis(arguments: &CompareArguments) -> anyhow::Result<Comparison> {
-    let server = Peer::server(&arguments.dir, &["--log-level", &arguments.server_log_level]).await?;
+    let flags = ["--log-level", &arguments.server_log_level];
+    let (name_of_ours, protocol, server) = match arguments.target {
+        Target::Server => ("server", Protocol::Server, Peer::server(&arguments.dir, &flags).await?),
+        Target::Store => ("store", Protocol::Store, Peer::store(&arguments.dir, &flags).await?),
+    };
     let redis = Peer::redis(&arguments.dir).await?;
     let mut raw = Vec::new();
     let mut pairings = Vec::new();
     for (connections, pipeline) in SHAPES {
-        let ours = Side::new(arguments, Protocol::Server, &server, connections, pipeline).await?;
+        let ours = Side::new(arguments, protocol, &server, connections, pipeline).await?;
         let theirs = Side::new(arguments, Protocol::RedisRpush, &redis, connections, pipeline).await?;
         let mut rates = Vec::new();
         for round in 0..arguments.rounds {
@@ -41,13 +45,16 @@ pub async fn with_redis(arguments: &CompareArguments) -> anyhow::Result<Comparis
         pairings.push(pairing(name(connections, pipeline), &rates));
     }
     let raw = Spread::of(&raw);
+    let share = pairings.iter().map(|pairing| format!("{:.2}", pairing.ours.median / raw.median));
+    let share = share.collect::<Vec<_>>().join(", ");
     Ok(Comparison {
-        ours: "server",
+        ours: name_of_ours,
         theirs: "Redis RPUSH, appendfsync always",
         rounds: arguments.rounds,
         pairings,
         notes: vec![format!(
-            "{}-byte messages, on disk before each reply. Raw write + fdatasync of {RAW_WRITE_BYTES} bytes in this run: {raw} a second.",
+            "{}-byte messages, on disk before each reply. Raw write + fdatasync of {RAW_WRITE_BYTES} bytes in this run: {raw} a second; \
+             messages for each such sync, row by row: {share}.",
             arguments.size
         )],
     })

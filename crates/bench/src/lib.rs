@@ -3,17 +3,21 @@
 //! | command | what it measures |
 //! | --- | --- |
 //! | `bench load` | one target: rate and latencies, in a closed loop or at a fixed rate |
-//! | `bench compare` | `server` and Redis in one run, alternating, with the raw `fdatasync` rate of that run |
+//! | `bench compare` | `server` or the store, and Redis, in one run, alternating, with the raw `fdatasync` rate of that run |
 //! | `bench agree` | this load generator and `redis-benchmark` on the same Redis, alternating |
 //! | `bench idle` | resident memory of `server` with many idle connections |
 //! | `bench start` | time from the start of `server` to its first reply |
+//! | `bench scale` | many messages through the store: memory for each, and time until all is back after `kill -9` |
+//! | `bench heartbeat` | a headnode's heartbeat with thousands of simulated datanodes |
 //!
 //! Absolute figures move with the machine: compare only what was measured in one run.
 
 mod compare;
 mod footprint;
+mod heartbeat;
 mod load;
 mod peers;
+mod scale;
 mod stats;
 
 use std::net::SocketAddr;
@@ -38,7 +42,7 @@ struct Arguments {
 enum Measure {
     /// Put load on one target and show rate and latencies
     Load(LoadArguments),
-    /// `server` beside Redis with `appendfsync always`, alternating, durable before each reply
+    /// `server` or the store beside Redis with `appendfsync always`, alternating, durable before each reply
     Compare(CompareArguments),
     /// This load generator beside `redis-benchmark`, on the same Redis
     Agree(CompareArguments),
@@ -53,6 +57,24 @@ enum Measure {
         /// How often to measure
         #[arg(long, default_value_t = 20)]
         rounds: usize,
+    },
+    /// Many messages through the store: memory for each, and time until everything is back after kill -9
+    Scale {
+        /// How many
+        #[arg(long, default_value_t = 1_000_000)]
+        messages: u64,
+        /// Folder for the data
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        dir: PathBuf,
+    },
+    /// The heartbeat of a headnode with simulated datanodes: processor time, datagrams, losses
+    Heartbeat {
+        /// How many
+        #[arg(long, default_value_t = 1000)]
+        datanodes: usize,
+        /// Rounds that are measured, 5 s each
+        #[arg(long, default_value_t = 5)]
+        rounds: u64,
     },
 }
 
@@ -86,6 +108,9 @@ struct LoadArguments {
 
 #[derive(Debug, Clone, clap::Args)]
 struct CompareArguments {
+    /// What is compared with Redis
+    #[arg(long, value_name = "WHAT", default_value = "server")]
+    target: Target,
     /// Rounds; in each both sides are measured, in alternating order
     #[arg(long, default_value_t = 10)]
     rounds: usize,
@@ -104,6 +129,15 @@ struct CompareArguments {
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// What can be compared with Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Target {
+    /// Actividad 1's server
+    Server,
+    /// Actividad 2's headnode and three datanodes
+    Store,
 }
 
 /// Runs the command line.
@@ -139,6 +173,10 @@ fn run(command: Measure) -> anyhow::Result<()> {
                 stats::print(arguments.json, &compare::generators(&arguments).await?)
             }
             Measure::Idle { connections } => stats::print(false, &footprint::idle(connections).await?),
+            Measure::Scale { messages, dir } => stats::print(false, &scale::run(messages, &dir).await?),
+            Measure::Heartbeat { datanodes, rounds } => {
+                stats::print(false, &heartbeat::run(datanodes, rounds).await?)
+            }
             Measure::Start { rounds } => stats::print(false, &footprint::start(rounds).await?),
         }
     })

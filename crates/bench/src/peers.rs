@@ -6,8 +6,11 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use service::net::TcpStream;
+use protocol::json;
+use protocol::store::{Reply, Request, Status};
+use service::net::{LocalGroup, TcpStream};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
@@ -16,8 +19,12 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Peer {
     pub address: SocketAddr,
+    /// The one that listens at `address`.
     process: Child,
-    _data: TempDir,
+    others: Vec<Child>,
+    /// Kept for as long as the store runs.
+    group: Option<LocalGroup>,
+    data: TempDir,
 }
 
 impl Peer {
@@ -28,6 +35,38 @@ impl Peer {
             command.arg("--listen").arg(address.to_string()).arg("--data-dir").arg(data).args(arguments);
         })
         .await
+    }
+
+    /// Actividad 2's headnode and three datanodes, all operative.
+    pub async fn store(dir: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        let (headnode, datanode) = (sibling("headnode")?, sibling("datanode")?);
+        let group = LocalGroup::reserve()?;
+        let heartbeat = [
+            "--interface".to_owned(),
+            "127.0.0.1".to_owned(),
+            "--group".to_owned(),
+            group.address.to_string(),
+        ];
+        let mut peer = Self::start(dir, &headnode, |command, address, data| {
+            command.arg("--listen").arg(address.to_string()).arg("--data-dir").arg(data.join("headnode"));
+            command.args(&heartbeat).args(["--interval", "1s"]).args(arguments);
+        })
+        .await?;
+        for number in 1..=3 {
+            let name = format!("datanode{number}");
+            let mut command = Command::new(&datanode);
+            command.args(["--listen", "127.0.0.1:0", "--name", &name, "--data-dir"]);
+            command.arg(std::path::absolute(peer.data.path())?.join(&name)).args(&heartbeat).args(arguments);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+            peer.others.push(command.spawn()?);
+        }
+        peer.group = Some(group);
+        let started = Instant::now();
+        while status(peer.address).await?.operative < 3 {
+            anyhow::ensure!(started.elapsed() < READY_WITHIN, "the datanodes do not become operative");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(peer)
     }
 
     /// Redis with a synced append-only file. Rewriting it is off: it would fork in the middle of a measurement.
@@ -56,7 +95,7 @@ impl Peer {
                 program.display()
             )
         })?;
-        let mut peer = Self { address, process, _data: data };
+        let mut peer = Self { address, process, others: Vec::new(), group: None, data };
         let started = Instant::now();
         while TcpStream::connect(address).await.is_err() {
             if let Some(status) = peer.process.try_wait()? {
@@ -70,20 +109,48 @@ impl Peer {
 
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> anyhow::Result<u64> {
-        let id = self.process.id().context("the program has ended")?;
-        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kilobytes * 1024)
+        resident_bytes(&self.process)
+    }
+
+    /// Kills all programs at once and gives their folder back.
+    pub async fn kill(mut self) -> anyhow::Result<TempDir> {
+        for process in std::iter::once(&mut self.process).chain(&mut self.others) {
+            process.kill().await?;
+        }
+        Ok(self.data)
     }
 }
 
-fn sibling(name: &str) -> anyhow::Result<PathBuf> {
+/// Resident memory of a program, in bytes.
+pub fn resident_bytes(process: &Child) -> anyhow::Result<u64> {
+    let id = process.id().context("the program has ended")?;
+    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kilobytes * 1024)
+}
+
+/// What a headnode says of itself.
+pub async fn status(headnode: SocketAddr) -> anyhow::Result<Status> {
+    let stream = TcpStream::connect(headnode).await?;
+    let (reader, mut writer) = stream.into_split();
+    let mut request = Vec::new();
+    Request::Status.encode(&mut request);
+    writer.write_all(&request).await?;
+    let mut reply = String::new();
+    BufReader::new(reader).read_line(&mut reply).await?;
+    match json::decode(reply.as_bytes())? {
+        Reply::Status(status) => Ok(status),
+        other => bail!("not a status: {other:?}"),
+    }
+}
+
+pub fn sibling(name: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
     anyhow::ensure!(path.exists(), "{} is missing: run `cargo build --release` first", path.display());
     Ok(path)
 }
 
-fn free_address() -> anyhow::Result<SocketAddr> {
+pub fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

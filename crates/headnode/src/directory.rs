@@ -27,7 +27,7 @@ pub struct State {
     pub membership: Membership,
     /// The connection of each, standing or not.
     pub links: HashMap<NodeName, Arc<Link>>,
-    /// Those that messages can be sent to; made up again at every change.
+    /// Those that messages can be sent to; made up again when somebody asks after a change.
     operative: Arc<[Arc<Link>]>,
     rng: StdRng,
 }
@@ -47,12 +47,9 @@ impl Directory {
         self.start
     }
 
-    /// Changes membership or links; who is operative is then told anew.
+    /// Changes membership or links.
     pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.lock();
-        let outcome = change(&mut state);
-        state.update();
-        outcome
+        change(&mut self.lock())
     }
 
     /// A fresh random number.
@@ -69,12 +66,15 @@ impl Directory {
     /// The datanodes that messages can be sent to.
     #[must_use]
     pub fn operative(&self) -> Arc<[Arc<Link>]> {
-        self.lock().operative.clone()
+        let mut state = self.lock();
+        state.update();
+        state.operative.clone()
     }
 
     /// Up to `count` different operative datanodes, uniformly at random among those that `eligible` accepts.
     pub fn choose(&self, count: usize, eligible: impl Fn(&NodeName) -> bool) -> Vec<Arc<Link>> {
         let mut state = self.lock();
+        state.update();
         let State { operative, rng, .. } = &mut *state;
         let eligible = operative.iter().filter(|link| eligible(&link.name));
         if count == 1 {
@@ -96,13 +96,11 @@ impl Directory {
 
 impl State {
     fn update(&mut self) {
+        if !self.membership.take_changed() {
+            return;
+        }
         let Self { membership, links, operative, .. } = self;
         let names = membership.nodes().filter(|(_, node)| node.state() == NodeState::Operative);
-        let standing: Vec<_> = names.filter_map(|(name, _)| links.get(name).cloned()).collect();
-        let same = standing.len() == operative.len()
-            && standing.iter().zip(operative.iter()).all(|(a, b)| Arc::ptr_eq(a, b));
-        if !same {
-            *operative = standing.into();
-        }
+        *operative = names.filter_map(|(name, _)| links.get(name).cloned()).collect();
     }
 }

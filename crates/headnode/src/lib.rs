@@ -49,8 +49,8 @@ use registry::Registry;
 /// The group that headnode and datanodes use unless told otherwise.
 pub const DEFAULT_GROUP: &str = "239.255.50.10:5003";
 
-/// Files for the connections to datanodes.
-const MAX_DATANODES: usize = 1024;
+/// Files for the connections to datanodes, if no more are expected.
+const MIN_DATANODES: usize = 1024;
 
 /// Asks datanodes whether they are operative, stores each message on one of them, and keeps the registry.
 ///
@@ -146,7 +146,8 @@ pub async fn run_in<N: Network>(
     ready: impl FnOnce(SocketAddr),
 ) -> anyhow::Result<()> {
     let Arguments { listen, data_dir, heartbeat, storing, .. } = arguments;
-    net::make_room_for(storing.max_connections + MAX_DATANODES).map_err(anyhow::Error::msg)?;
+    net::make_room_for(storing.max_connections + heartbeat.expected.max(MIN_DATANODES))
+        .map_err(anyhow::Error::msg)?;
     let Environment { network, seed, .. } = environment;
     let registry = Registry::open(&data_dir.join(REGISTRY_FILE))?;
     let (file, _) = JournalFile::open(&data_dir.join(HEARTBEAT_FILE))?;

@@ -150,8 +150,11 @@ pub struct Membership {
     /// When each attempt of this round was sent.
     sent: Vec<Duration>,
     open: bool,
+    /// How many have answered in this round.
+    answered: usize,
     next_round: Duration,
     silent: u64,
+    changed: bool,
 }
 
 impl Membership {
@@ -165,14 +168,21 @@ impl Membership {
             token: 0,
             sent: Vec::new(),
             open: false,
+            answered: 0,
             next_round: start,
             silent: 0,
+            changed: false,
         }
     }
 
     /// All known datanodes, by name.
     pub fn nodes(&self) -> impl Iterator<Item = (&NodeName, &Node)> {
         self.nodes.iter()
+    }
+
+    /// Whether any datanode's [`state`](Node::state), or run, has changed since this was last asked.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// The present round, from 1.
@@ -213,6 +223,7 @@ impl Membership {
         self.round += 1;
         self.token = token;
         self.open = true;
+        self.answered = 0;
         self.sent = vec![now];
         actions.push(Action::ProbeAll(self.probe()));
     }
@@ -251,6 +262,7 @@ impl Membership {
             if !answered && node.answers {
                 node.answers = false;
                 node.link = Link::Broken;
+                self.changed = true;
                 actions.push(Action::Disconnect(name.clone()));
             }
             sightings.push(Sighting {
@@ -296,6 +308,7 @@ impl Membership {
         let link = same.map_or(Link::Connecting, |node| node.link);
         let mut actions = Vec::new();
         if same.is_none() {
+            self.changed = true;
             actions.push(Action::Connect(answer.name.clone(), answer.incarnation, answer.address));
         }
         let node = Node {
@@ -311,16 +324,12 @@ impl Membership {
             last_round: self.round,
             reported: known.and_then(|node| node.reported),
         };
-        self.nodes.insert(answer.name.clone(), node);
-        if self.open && self.all_answered() {
+        let known = self.nodes.insert(answer.name.clone(), node);
+        self.answered += usize::from(known.is_none_or(|known| known.last_round != self.round));
+        if self.open && self.nodes.len() >= self.config.expected && self.answered == self.nodes.len() {
             self.end_round(&mut actions);
         }
         Ok(actions)
-    }
-
-    fn all_answered(&self) -> bool {
-        self.nodes.len() >= self.config.expected
-            && self.nodes.values().all(|node| node.last_round == self.round)
     }
 
     /// The connection to this run of a datanode stands: messages can be sent to it.
@@ -335,6 +344,7 @@ impl Membership {
 
     fn set_link(&mut self, name: &NodeName, incarnation: Incarnation, link: Link) {
         if let Some(node) = self.nodes.get_mut(name).filter(|node| node.incarnation == incarnation) {
+            self.changed |= node.link != link;
             node.link = link;
         }
     }

@@ -1,0 +1,125 @@
+//! Many messages through the store: what they take in memory, and how long it takes until all is back in service.
+
+use std::fmt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use service::net::{LocalGroup, TcpStream};
+use tokio::process::{Child, Command};
+
+use crate::load::{self, Load, Protocol};
+use crate::peers::{self, Peer};
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Memory in bytes, times in milliseconds.
+#[derive(Debug, Serialize)]
+pub struct Scale {
+    messages: u64,
+    per_second: f64,
+    headnode_empty: u64,
+    headnode_full: u64,
+    datanode_records: u64,
+    datanode_ms: f64,
+    headnode_ms: f64,
+    operative_ms: f64,
+    headnode_again: u64,
+}
+
+impl fmt::Display for Scale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        let each = |bytes: u64| (bytes - self.headnode_empty) as f64 / self.messages as f64;
+        writeln!(f, "{} messages of 100 bytes at {:.0} a second", self.messages, self.per_second)?;
+        writeln!(
+            f,
+            "resident memory of the headnode: {:.1} MB empty, {:.1} MB full ({:.1} bytes a message), {:.1} MB after a restart ({:.1})",
+            megabytes(self.headnode_empty),
+            megabytes(self.headnode_full),
+            each(self.headnode_full),
+            megabytes(self.headnode_again),
+            each(self.headnode_again)
+        )?;
+        write!(
+            f,
+            "after kill -9: a datanode with {} records listens after {:.0} ms, the headnode with {} after {:.0} ms; \
+             the datanode is operative {:.0} ms after the headnode's start",
+            self.datanode_records, self.datanode_ms, self.messages, self.headnode_ms, self.operative_ms
+        )
+    }
+}
+
+/// Puts `messages` into a store with one datanode for each third of them, kills everything, and starts it again.
+pub async fn run(messages: u64, dir: &Path) -> anyhow::Result<Scale> {
+    let store = Peer::store(dir, &["--log-level", "error"]).await?;
+    let headnode_empty = store.resident_bytes()?;
+    let (connections, pipeline) = (50, 16);
+    let address = store.address;
+    let load =
+        Load { address, protocol: Protocol::Store, connections, pipeline, messages, size: 100, rate: None };
+    let per_second = load::run(&load, true).await?.per_second;
+    let headnode_full = store.resident_bytes()?;
+    let records = peers::status(address).await?.datanodes.iter().map(|node| node.records).max();
+    let folder = store.kill().await?;
+
+    let group = LocalGroup::reserve()?;
+    let start = |name: &str, flags: &[&str]| {
+        let mut command = Command::new(peers::sibling(name)?);
+        command.args([
+            "--interface",
+            "127.0.0.1",
+            "--group",
+            &group.address.to_string(),
+            "--log-level",
+            "error",
+        ]);
+        command
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        anyhow::Ok(command.spawn()?)
+    };
+    let (datanode, headnode) = (peers::free_address()?.to_string(), peers::free_address()?.to_string());
+    let data = folder.path().join("datanode1").display().to_string();
+    let registry = folder.path().join("headnode").display().to_string();
+    let started = Instant::now();
+    let datanode_process =
+        start("datanode", &["--name", "datanode1", "--listen", &datanode, "--data-dir", &data])?;
+    listens(&datanode, &datanode_process).await?;
+    let datanode_ms = started.elapsed().as_secs_f64() * 1000.0;
+    let started = Instant::now();
+    let headnode_process =
+        start("headnode", &["--listen", &headnode, "--data-dir", &registry, "--expected", "1"])?;
+    listens(&headnode, &headnode_process).await?;
+    let headnode_ms = started.elapsed().as_secs_f64() * 1000.0;
+    while peers::status(headnode.parse()?).await?.operative < 1 {
+        anyhow::ensure!(started.elapsed() < WITHIN, "the datanode does not become operative");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let operative_ms = started.elapsed().as_secs_f64() * 1000.0;
+    Ok(Scale {
+        messages,
+        per_second,
+        headnode_empty,
+        headnode_full,
+        datanode_records: records.context("no datanode")?,
+        datanode_ms,
+        headnode_ms,
+        operative_ms,
+        headnode_again: peers::resident_bytes(&headnode_process)?,
+    })
+}
+
+async fn listens(address: &str, process: &Child) -> anyhow::Result<()> {
+    let started = Instant::now();
+    while TcpStream::connect(address).await.is_err() {
+        anyhow::ensure!(process.id().is_some() && started.elapsed() < WITHIN, "nothing listens on {address}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
+}
