@@ -22,6 +22,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use chrono::Utc;
 use journal::Journal;
+use protocol::heartbeat::DEFAULT_GROUP;
 use protocol::types::{Incarnation, NodeName, ulid};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -66,9 +67,6 @@ pub struct Arguments {
     #[command(flatten)]
     pub common: Common,
 }
-
-/// The group that headnode and datanodes use unless told otherwise.
-pub const DEFAULT_GROUP: &str = "239.255.50.10:5003";
 
 /// Who this datanode is.
 #[derive(Debug, Clone)]

@@ -31,6 +31,7 @@ use anyhow::Context as _;
 use chrono::Utc;
 use clap::builder::{RangedU64ValueParser, TypedValueParser as _};
 use journal::{Failure, JournalFile};
+use protocol::heartbeat::DEFAULT_GROUP;
 use protocol::store::ErrorCode;
 use protocol::types::ulid;
 use rand::rngs::StdRng;
@@ -45,9 +46,6 @@ use heartbeat::Heartbeat;
 use membership::{Config, DEFAULT_ATTEMPTS, Membership};
 use placer::Placer;
 use registry::Registry;
-
-/// The group that headnode and datanodes use unless told otherwise.
-pub const DEFAULT_GROUP: &str = "239.255.50.10:5003";
 
 /// Files for the connections to datanodes, if no more are expected.
 const MIN_DATANODES: usize = 1024;

@@ -20,6 +20,9 @@ use crate::types::{Incarnation, NodeName};
 /// The longest datagram in bytes: it fits every network's packet, so it is never sent in fragments.
 pub const MAX_DATAGRAM_BYTES: usize = 1200;
 
+/// The multicast group and port unless told otherwise.
+pub const DEFAULT_GROUP: &str = "239.255.50.10:5003";
+
 /// Asks datanodes whether they are operative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
