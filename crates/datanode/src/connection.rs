@@ -47,6 +47,8 @@ where
     let mut exchange = Exchange::new(stream, codec, Limits { idle: IDLE, send: SEND });
     let mut connection = Connection { peer, context: &context, claim: None, trusted: true };
     match connection.run(&mut exchange).await {
+        // Somebody only looked whether this datanode listens, as health checks do every second.
+        Ok(()) if connection.claim.is_none() => tracing::debug!(%peer, "connection closed"),
         Ok(()) => tracing::info!(%peer, "connection closed"),
         Err(error) => tracing::warn!(%peer, %error, "connection broken"),
     }
