@@ -1,6 +1,8 @@
 # What the container tests share: a copy of the repository to work in, and checks that say what they saw.
 # shellcheck shell=bash
 
+# Who owns the copies: nobody that the machine knows.
+readonly OWNER=12345:23456
 passed=0
 failed=0
 
@@ -50,6 +52,37 @@ copy_as() {
   (cd "$repository" && git ls-files -z --cached --others --exclude-standard | tar --null -T - --ignore-failed-read -c 2>/dev/null) | tar -x -C "$2"
   chown -R "$1" "$2"
 }
+
+# owned_and_deletable FILE...: by the owner of the copy. Deletes them.
+owned_and_deletable() {
+  local file
+  for file in "$@"; do
+    equal "$file $(stat -c '%u:%g %a' "$file")" "$file $OWNER 644" &&
+      setpriv --reuid "${OWNER%:*}" --regid "${OWNER#*:}" --clear-groups rm "$file" || return 1
+  done
+}
+
+# no_privileges SERVICE: it runs as the owner, without any capability.
+no_privileges() {
+  local status
+  status=$(docker compose exec -T "$1" cat /proc/1/status) || return 1
+  equal "$(awk '/^(Uid|Gid):/ { print $2 }' <<<"$status" | paste -sd:)" "$OWNER" &&
+    equal "$(awk '/^Cap/ { print $2 }' <<<"$status" | sort -u)" 0000000000000000 &&
+    equal "$(awk '/^NoNewPrivs/ { print $2 }' <<<"$status")" 1
+}
+
+# read_only_root SERVICE
+read_only_root() { matches "$(docker compose exec -T "$1" touch /usr/forbidden 2>&1)" 'Read-only file system'; }
+
+# small IMAGE: at most 10 MB on top of the base image.
+small() {
+  local size base
+  size=$(docker image inspect -f '{{.Size}}' "$1") && base=$(docker image inspect -f '{{.Size}}' debian:bookworm-slim) || return 1
+  [ "$size" -lt $((base + 10000000)) ] || { echo "$1: $size bytes; its base: $base"; return 1; }
+}
+
+# ended_well CONTAINER
+ended_well() { equal "$(docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' "$1")" "exited 0"; }
 
 summary() {
   printf '%s passed, %s failed\n' "$passed" "$failed"

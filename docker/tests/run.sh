@@ -11,6 +11,8 @@ repository=$(cd "$tests/../.." && pwd)
 . "$tests/lib.sh"
 # shellcheck source=docker/tests/actividad1.sh
 . "$tests/actividad1.sh"
+# shellcheck source=docker/tests/actividad2.sh
+. "$tests/actividad2.sh"
 
 [ "$(id -u)" -eq 0 ] || { echo "run.sh: needs root, to give the copies to another user" >&2; exit 2; }
 work=$(mktemp -d)
@@ -25,4 +27,5 @@ clean_up() {
 trap clean_up EXIT
 
 actividad1
+actividad2
 summary

@@ -1,0 +1,186 @@
+# Actividad 2 in containers. Sourced by run.sh; $work is an empty folder.
+# shellcheck shell=bash disable=SC2154
+
+readonly TIME='[0-9T:.-]+Z' ID='[0-9A-HJKMNP-TV-Z]{26}' ADDRESS='[0-9.]+:[0-9]+' CRC='[0-9a-f]{8}'
+readonly DATA_FILES=(datanode1/data.txt datanode2/data.txt datanode3/data.txt)
+
+# For what is not given standard input: `docker compose run` would take that of this script.
+store_client() { docker compose run --rm -T client "$@" 2>/dev/null </dev/null; }
+store_client_reads() { docker compose run --rm -T client put - 2>/dev/null; }
+ask() { printf '%s\n' "$1" | nc -N -w 5 127.0.0.1 5000; }
+service_healthy() { equal "$(docker inspect -f '{{.State.Health.Status}}' "actividad2-$1-1")" healthy; }
+operative() { matches "$(ask '{"status":{}}')" "\"operative\":$1,\"expected\":3"; }
+container_state() { docker inspect -f '{{.State.Status}}' "actividad2-$1-1"; }
+lines() { wc -l <"$1"; }
+has_lines() { [ "$(lines "$1")" -ge "$2" ] || { echo "$1: $(lines "$1") lines"; return 1; }; }
+
+# every_line FILE EXTENDED-REGEX: there are lines, and each is like that.
+every_line() {
+  local others
+  [ -s "$1" ] || { echo "$1 is empty"; return 1; }
+  others=$(grep -vE -- "^($2)\$" "$1" | head -n 3)
+  [ -z "$others" ] || { printf '%s has other lines:\n%s\n' "$1" "$others"; return 1; }
+}
+
+heartbeat_file() {
+  every_line headnode/hearbeat_server.txt \
+    "$TIME ronda=[0-9]+ (datanode[123] [0-9.]+:5001 (operativo rtt=[0-9]+\.[0-9]{3}ms|no operativo rtt=-)( CAMBIO)?|operativos=[0-3] esperados=3 faltan=[0-3])"
+}
+registry_file() { every_line headnode/registro_server.txt "$TIME $ID $ADDRESS datanode[123]:[0-9]+ message_crc32c=$CRC crc32c=$CRC"; }
+receipts_file() { every_line client/registro_cliente.txt "$TIME $ID datanode[123]:[0-9]+ message_crc32c=$CRC"; }
+data_files() {
+  cat "${DATA_FILES[@]}" >all-data
+  every_line all-data "[0-9]+ $TIME $ID $ADDRESS \"[^\"]*\" crc32c=$CRC" && matches "$(cat all-data)" ' "Hola, almacén" '
+}
+
+# seconds_until TIME: from the start of the first container.
+seconds_until() {
+  local started
+  started=$(docker inspect -f '{{.State.StartedAt}}' actividad2-{headnode,datanode1,datanode2,datanode3}-1 | sort | head -n 1)
+  awk -v a="$(date -d "$started" +%s.%N)" -v b="$(date -d "$1" +%s.%N)" 'BEGIN { printf "%.1f\n", b - a }'
+}
+soon() { awk -v took="$1" 'BEGIN { exit !(took > 0 && took <= 10) }' || { echo "after $1 s"; return 1; }; }
+all_operative_soon() { soon "$(seconds_until "$(grep -m 1 'operativos=3 esperados=3 faltan=0' headnode/hearbeat_server.txt | cut -d' ' -f1)")"; }
+first_messages_soon() { soon "$(seconds_until "$(sed -n '6s/ .*//p' client/registro_cliente.txt)")"; }
+
+got_back() {
+  local id
+  id=$(store_client put 'desde la orden' | sed -nE "s/^guardado en datanode[123] \(registro [0-9]+\): ($ID)$/\1/p")
+  equal "$(store_client get "$id")" 'desde la orden' && matches "$(store_client list --last 1)" "^$TIME $id datanode[123]:[0-9]+ $ADDRESS$"
+}
+
+# Names and addresses of datanodes lead nowhere from where the client is; those of the headnode do.
+client_is_apart() {
+  local address script
+  address=$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' actividad2-datanode1-1)
+  # shellcheck disable=SC2016
+  script='reach() { timeout 2 bash -c "exec 3<>/dev/tcp/$1/$2" 2>/dev/null; }
+    getent hosts headnode >/dev/null && reach headnode 5000 || { echo "the headnode is out of reach"; exit 1; }
+    ! getent hosts datanode1 || exit 1
+    ! reach "$0" 5001 || { echo "$0:5001 can be reached"; exit 1; }'
+  docker compose run --rm -T --entrypoint bash client -c "$script" "$address" </dev/null
+}
+
+# As in README.md. verified [FILE...]: further files of datanodes.
+verified() { matches "$(docker run --rm --volume "$PWD:/data:ro" --workdir /data actividad2-client verify client/registro_cliente.txt "${DATA_FILES[@]}" "$@" 2>&1)" '^[1-9][0-9]* receipts, [1-9][0-9]* places: all there$'; }
+
+# A message every few milliseconds, until a file named `enough` is there. `sent` tells how many there were.
+messages() {
+  local count=0
+  while [ ! -e enough ]; do
+    count=$((count + 1))
+    printf 'mensaje %s\n' "$count"
+    sleep 0.005
+  done
+  echo "$count" >sent
+}
+
+lost() { tail -n "+$(($2 + 1))" headnode/hearbeat_server.txt | grep -qE "^$TIME ronda=[0-9]+ $1 [0-9.:]+ no operativo rtt=- CAMBIO\$"; }
+back() { tail -n "+$(($2 + 1))" headnode/hearbeat_server.txt | grep -qE "^$TIME ronda=[0-9]+ $1 [0-9.:]+ operativo rtt=[0-9.]+ms CAMBIO\$"; }
+
+# lost_and_back DATANODE LOSE RECOVER: commands that take the datanode's container.
+lost_and_back() {
+  local node=$1 mark saved
+  mark=$(lines headnode/hearbeat_server.txt)
+  "$2" "actividad2-$node-1" && eventually lost "$node" "$mark" || return 1
+  saved=$(lines saved)
+  eventually has_lines saved $((saved + 10)) || return 1
+  mark=$(lines headnode/hearbeat_server.txt)
+  "$3" "actividad2-$node-1" && eventually back "$node" "$mark" && eventually operative 3
+}
+
+# A datanode is lost and comes back while a client sends messages: all of them are saved, and where the receipts say.
+survives() {
+  local client outcome=0
+  rm -f enough sent
+  : >saved
+  messages | docker compose run --rm -T client put - >saved 2>client.log &
+  client=$!
+  eventually has_lines saved 10 && lost_and_back "$@" || outcome=1
+  touch enough
+  wait "$client" || { tail -n 5 client.log; outcome=1; }
+  equal "$(grep -cE "^guardado en datanode[123] \(registro [0-9]+\): $ID\$" saved) saved" "$(cat sent) saved" && verified && [ "$outcome" -eq 0 ]
+}
+
+run_quietly() { "$@" >/dev/null; }
+# It stays stopped when somebody runs the client: what is shown here must be possible by hand.
+stop() { run_quietly docker stop "$1" && run_quietly store_client status && equal "$(docker inspect -f '{{.State.Status}}' "$1")" exited; }
+kill_hard() { run_quietly docker kill "$1"; }
+start() { run_quietly docker start "$1"; }
+pause() { run_quietly docker pause "$1"; }
+unpause() { run_quietly docker unpause "$1"; }
+cut_off() { docker network disconnect actividad2_storage "$1"; }
+connect_again() { docker network connect actividad2_storage "$1"; }
+
+# The command is that of README.md.
+fourth_joins() {
+  local outcome=0
+  setpriv --reuid "${OWNER%:*}" --regid "${OWNER#*:}" --clear-groups mkdir -p datanode4
+  docker run --detach --name datanode4 --hostname datanode4 --network actividad2_storage --volume "$PWD/datanode4:/data" actividad2-datanode >/dev/null
+  eventually operative 4 && seq 60 | store_client_reads >/dev/null && has_lines datanode4/data.txt 1 && verified datanode4/data.txt || outcome=1
+  docker rm -f datanode4 >/dev/null
+  [ "$outcome" -eq 0 ] && owned_and_deletable datanode4/data.txt
+}
+
+# No multicast: the headnode speaks to another group than the datanodes, and asks them by name.
+without_multicast() {
+  cat >peers.yml <<'PEERS'
+services:
+  headnode:
+    environment:
+      HEADNODE_GROUP: 239.255.50.99:5003
+      HEADNODE_PEERS: datanode1:5003,datanode2:5003,datanode3:5003
+      HEADNODE_REPLICAS: 2
+PEERS
+  docker compose --file docker-compose.yml --file peers.yml up --detach headnode datanode1 datanode2 datanode3 && eventually operative 3
+}
+two_replicas() { matches "$(docker compose --file docker-compose.yml --file peers.yml run --rm -T client put dos 2>/dev/null </dev/null)" '^guardado en datanode[123] \(registro [0-9]+\), datanode[123] \(registro [0-9]+\): '; }
+
+actividad2() {
+  copy_as "$OWNER" "$work/a2"
+  cd "$work/a2/actividad2" || return 1
+  docker image rm --force actividad2-headnode actividad2-datanode actividad2-client >/dev/null 2>&1
+  check "a2: docker compose build" docker compose --progress plain build
+  local image service
+  for image in headnode datanode client; do check "a2: a small image of the $image" small "actividad2-$image"; done
+  check "a2: docker compose up" docker compose up --detach --no-color
+  for service in headnode datanode1 datanode2 datanode3; do check "a2: $service is healthy" eventually service_healthy "$service"; done
+  check "a2: the client ends with code 0" eventually ended_well actividad2-client-1
+  check "a2: three of three datanodes are operative" eventually operative 3
+  check "a2: and were within 10 s of the start" all_operative_soon
+  check "a2: the client's messages were saved within 10 s of the start" first_messages_soon
+  check "a2: hearbeat_server.txt on the host" heartbeat_file
+  check "a2: registro_server.txt on the host" registry_file
+  check "a2: registro_cliente.txt on the host" receipts_file
+  check "a2: data.txt of the three datanodes on the host" data_files
+  check "a2: put, get, list" got_back
+  check "a2: messages from standard input" equal "$(seq 3 | store_client_reads | grep -c '^guardado en datanode')" 3
+  check "a2: status" matches "$(store_client status)" '^3 de 3 operativos, [0-9]+ mensajes, réplicas 1, ronda [0-9]+$'
+  check "a2: nc from the host" matches "$(ask '{"put":{"message":"desde nc"}}')" "^\{\"saved\":\{\"id\":\"$ID\",\"places\":\[\{\"datanode\":\"datanode[123]\",\"seq\":[0-9]+\}\]"
+  check "a2: the client can neither name nor reach a datanode" client_is_apart
+  for service in headnode datanode1; do
+    check "a2: $service runs as the owner, without capabilities" no_privileges "$service"
+    check "a2: $service has a read-only root file system" read_only_root "$service"
+  done
+  check "a2: nothing is lost when a datanode is stopped and started" survives datanode1 stop start
+  check "a2: nothing is lost when a datanode is killed and started" survives datanode2 kill_hard start
+  check "a2: nothing is lost when a datanode is paused and goes on" survives datanode3 pause unpause
+  check "a2: nothing is lost when a datanode is cut off and connected again" survives datanode1 cut_off connect_again
+  check "a2: a fourth datanode joins by itself" fourth_joins
+  local records
+  records=$(lines headnode/registro_server.txt)
+  check "a2: docker compose down within 2 s" at_most 2 docker compose down
+  check "a2: without multicast, with --peers" without_multicast
+  check "a2: two replicas" two_replicas
+  check "a2: the registry went on where it had ended" has_lines headnode/registro_server.txt $((records + 1))
+  check "a2: down again within 2 s" at_most 2 docker compose down
+  check "a2: every file belongs to the owner of the clone, who can delete it" \
+    owned_and_deletable headnode/hearbeat_server.txt headnode/registro_server.txt client/registro_cliente.txt "${DATA_FILES[@]}"
+  # The classic builder, which some versions of 1.29 take, was seen at work with the same stages in Actividad 1.
+  check "a2: docker-compose 1.29 builds it too" docker-compose build
+  check "a2: docker-compose 1.29 runs it" docker-compose up -d
+  check "a2: and its client's messages arrive" eventually has_lines client/registro_cliente.txt 6
+  check "a2: its datanodes are operative" eventually operative 3
+  check "a2: docker-compose 1.29 runs the client" matches "$(docker-compose run --rm -T client put hola 2>/dev/null </dev/null)" '^guardado en datanode[123] '
+  check "a2: docker-compose 1.29 down" docker-compose down
+}
