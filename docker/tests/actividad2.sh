@@ -126,6 +126,11 @@ unpause() { run_quietly docker unpause "$1"; }
 cut_off() { docker network disconnect actividad2_storage "$1"; }
 connect_again() { docker network connect actividad2_storage "$1"; }
 
+# Cut off so shortly that it has its old address again: it must be in the group again, or a new headnode never hears of it.
+found_after_a_short_cut() {
+  cut_off actividad2-datanode2-1 && connect_again actividad2-datanode2-1 && run_quietly docker restart actividad2-headnode-1 && eventually operative 3
+}
+
 # The command is that of README.md.
 fourth_joins() {
   local outcome=0
@@ -181,6 +186,7 @@ actividad2() {
   check "a2: nothing is lost when a datanode is paused and goes on" survives lost_and_back datanode3 pause unpause
   check "a2: nothing is lost when a datanode is cut off and connected again" survives lost_and_back datanode1 cut_off connect_again
   check "a2: nothing is lost when the headnode is killed and started" survives headnode_killed
+  check "a2: a datanode that was cut off for a moment is found by a new headnode" found_after_a_short_cut
   check "a2: a fourth datanode joins by itself" fourth_joins
   local records
   records=$(lines headnode/registro_server.txt)

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::Datagrams;
@@ -39,29 +39,32 @@ impl FromStr for Interface {
     }
 }
 
+/// An IPv4 address on an interface. The same address on another interface is another one: a network that was taken away
+/// and comes back, as with `docker network disconnect` and `connect`, has a new interface, often with the old address.
+type Attachment = (Ipv4Addr, Option<u32>);
+
 impl Interface {
     /// The IPv4 addresses of these interfaces at this moment; none if there are none.
-    fn addresses(&self) -> io::Result<BTreeSet<Ipv4Addr>> {
-        let wanted = match self {
-            Self::Address(address) => return Ok(BTreeSet::from([*address])),
-            Self::Named(name) => Some(name),
-            Self::All => None,
-        };
+    fn attachments(&self) -> io::Result<BTreeSet<Attachment>> {
         let interfaces = if_addrs::get_if_addrs()?;
-        let found = interfaces.into_iter().filter(|interface| match wanted {
-            Some(name) => interface.name == *name,
-            None => interface.is_oper_up() && !interface.is_loopback(),
+        let found = interfaces.into_iter().filter(|interface| match self {
+            Self::Address(address) => interface.ip() == IpAddr::V4(*address),
+            Self::Named(name) => interface.name == *name,
+            Self::All => interface.is_oper_up() && !interface.is_loopback(),
         });
-        let mut addresses: BTreeSet<_> = found
+        let mut attachments: BTreeSet<_> = found
             .filter_map(|interface| match interface.ip() {
-                IpAddr::V4(address) => Some(address),
+                IpAddr::V4(address) => Some((address, interface.index)),
                 IpAddr::V6(_) => None,
             })
             .collect();
-        if addresses.is_empty() && wanted.is_none() {
-            addresses.insert(Ipv4Addr::LOCALHOST);
+        match self {
+            Self::All if attachments.is_empty() => _ = attachments.insert((Ipv4Addr::LOCALHOST, None)),
+            // The system says what is wrong with it.
+            Self::Address(address) if attachments.is_empty() => _ = attachments.insert((*address, None)),
+            _ => {}
         }
-        Ok(addresses)
+        Ok(attachments)
     }
 }
 
@@ -72,7 +75,7 @@ pub struct MulticastSocket {
     interface: Interface,
     /// `None` for a sender.
     group: Option<Ipv4Addr>,
-    in_use: Mutex<BTreeSet<Ipv4Addr>>,
+    in_use: Mutex<BTreeSet<Attachment>>,
 }
 
 impl MulticastSocket {
@@ -106,21 +109,35 @@ impl MulticastSocket {
     }
 
     fn take_up(&self) -> io::Result<()> {
-        let addresses = self.interface.addresses()?;
+        let present = self.interface.attachments()?;
         let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
-        if *in_use == addresses {
+        if *in_use == present {
             return Ok(());
         }
         if let Some(group) = self.group {
-            for address in addresses.difference(&in_use) {
+            self.leave_gone(group, &in_use, &present);
+            for (address, _) in present.difference(&in_use) {
                 match self.socket.join_multicast_v4(group, *address) {
                     Err(error) if error.kind() != io::ErrorKind::AddrInUse => return Err(error),
                     _ => tracing::debug!(%group, interface = %address, "joined"),
                 }
             }
         }
-        *in_use = addresses;
+        *in_use = present;
         Ok(())
+    }
+
+    /// A socket keeps its memberships on interfaces that no longer exist, and may have 20.
+    fn leave_gone(&self, group: Ipv4Addr, in_use: &BTreeSet<Attachment>, present: &BTreeSet<Attachment>) {
+        let indexes = |attachments: &BTreeSet<Attachment>| -> BTreeSet<u32> {
+            attachments.iter().filter_map(|(_, index)| *index).collect()
+        };
+        for index in indexes(in_use).difference(&indexes(present)) {
+            let interface = InterfaceIndexOrAddress::Index(*index);
+            if let Err(error) = SockRef::from(&self.socket).leave_multicast_v4_n(&group, &interface) {
+                tracing::debug!(%group, index, %error, "cannot leave");
+            }
+        }
     }
 }
 
@@ -168,9 +185,9 @@ impl Datagrams for MulticastSocket {
     }
 
     async fn multicast(&self, datagram: &[u8], group: SocketAddrV4) -> io::Result<()> {
-        let addresses = self.in_use.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let attachments = self.in_use.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "no interface to send on"));
-        for address in addresses {
+        for (address, _) in attachments {
             let sent = match SockRef::from(&self.socket).set_multicast_if_v4(&address) {
                 Ok(()) => self.send(datagram, group.into()).await,
                 Err(error) => Err(error),
