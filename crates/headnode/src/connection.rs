@@ -151,7 +151,12 @@ fn report(answer: &Reply, peer: SocketAddr) {
         }
         Reply::Error { id, code, reason } => {
             let id = id.map(|id| id.to_string());
-            tracing::warn!(%peer, id, ?code, reason, "request not done");
+            // Clients try again, many times a second: why it fails has been told once already.
+            if code.is_temporary() {
+                tracing::debug!(%peer, id, ?code, reason, "request not done for now");
+            } else {
+                tracing::warn!(%peer, id, ?code, reason, "request not done");
+            }
         }
         Reply::Record { .. } | Reply::Messages { .. } | Reply::Status(_) => {}
     }

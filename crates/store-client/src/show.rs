@@ -105,7 +105,9 @@ fn table(status: &Status) -> String {
         table.push_str(cells.join("  ").trim_end());
         table.push('\n');
     }
-    let Status { operative, expected, messages, replicas, round, .. } = status;
+    let Status { operative, messages, replicas, round, .. } = status;
+    // Further datanodes may have joined.
+    let expected = status.expected.max(status.datanodes.len());
     let totals = format!(
         "{operative} de {expected} operativos, {messages} mensajes, réplicas {replicas}, ronda {round}"
     );
