@@ -156,9 +156,9 @@ impl LocalGroup {
     /// If the system has no port left.
     pub fn reserve() -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-        // Members may share the port; nobody who asks for just any port is given it.
-        socket.set_reuse_address(true)?;
         socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
+        // Only now: members may share the port, but whoever reserves one, as here, is not given the same.
+        socket.set_reuse_address(true)?;
         let port = socket.local_addr()?.as_socket_ipv4().map_or(0, |address| address.port());
         let [high, low] = port.to_be_bytes();
         Ok(Self { address: SocketAddrV4::new(Ipv4Addr::new(239, 255, high, low), port), _reserved: socket })
@@ -216,6 +216,13 @@ mod tests {
         assert_eq!("127.0.0.1".parse(), Ok(Interface::Address(Ipv4Addr::LOCALHOST)));
         assert_eq!("eth0".parse(), Ok(Interface::Named("eth0".to_owned())));
         assert!("".parse::<Interface>().is_err());
+    }
+
+    #[test]
+    fn no_two_reserved_groups_are_the_same() {
+        let groups: Vec<_> = (0..500).map(|_| LocalGroup::reserve().unwrap()).collect();
+        let different: BTreeSet<_> = groups.iter().map(|group| group.address).collect();
+        assert_eq!(different.len(), groups.len());
     }
 
     #[tokio::test]
