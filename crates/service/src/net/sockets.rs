@@ -31,12 +31,20 @@ pub struct ListenError {
 /// # Errors
 /// [`ListenError`].
 pub fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    listen_with_backlog(address, BACKLOG)
+}
+
+/// The same with at most `backlog` connections that wait in the kernel to be accepted.
+///
+/// # Errors
+/// [`ListenError`].
+pub fn listen_with_backlog(address: SocketAddr, backlog: u32) -> Result<TcpListener, ListenError> {
     let open = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // A restart must not wait for old connections to time out.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        socket.listen(BACKLOG)
+        socket.listen(backlog)
     };
     open().map_err(|cause| ListenError { address, cause })
 }

@@ -1,0 +1,341 @@
+//! The log that graders read: `action: … | result: …` lines on standard output.
+//!
+//! ```text
+//! 2024-08-21 22:11:15 INFO     action: receive_message | result: success | ip: 172.25.125.3 | msg: [CLIENT 1] Message N°1
+//! ```
+//!
+//! The time is UTC; the level takes eight columns, as Python's `%(levelname)-8s`. Nothing else goes to standard output,
+//! and no value can make a line of its own: line ends and what a terminal would act on are written as `\u000a`.
+//!
+//! Lines leave in the order in which they were written, whole. A thread writes them, many at once where many come, so that
+//! a busy server does not make one system call for each. None is dropped: whoever writes while [`MAX_WAITING_BYTES`]
+//! already wait for a slow reader waits too.
+
+use std::fmt::{self, Display, Write as _};
+use std::io::{self, Write};
+use std::mem;
+use std::str::FromStr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use journal::Shown;
+
+/// How much may wait for a slow standard output before who writes more has to wait.
+pub const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
+/// How long the last lines may take to leave at the end of the program.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+const TIME_FORMAT: &str = "%Y-%m-%d %H:%M:%S";
+
+/// Severity of a line; those below the configured one are not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Level {
+    Debug,
+    Info,
+    Warning,
+    Error,
+    Critical,
+}
+
+impl Level {
+    /// Every level, least severe first.
+    pub const ALL: [Self; 5] = [Self::Debug, Self::Info, Self::Warning, Self::Error, Self::Critical];
+
+    /// As Python's `logging` calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warning => "WARNING",
+            Self::Error => "ERROR",
+            Self::Critical => "CRITICAL",
+        }
+    }
+}
+
+impl Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Level {
+    type Err = ();
+
+    /// Reads a level in upper or lower case; `WARN` and `NOTICE` are known to the clients' original library.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text.to_ascii_uppercase().as_str() {
+            "WARN" => Ok(Self::Warning),
+            "NOTICE" => Ok(Self::Info),
+            name => Self::ALL.into_iter().find(|level| level.name() == name).ok_or(()),
+        }
+    }
+}
+
+/// Writes action lines. Clones write to the same place.
+///
+/// ```
+/// use tp0::action_log::{ActionLog, Level};
+///
+/// let (log, written) = ActionLog::captured(Level::Info);
+/// log.info("receive_message").success().field("ip", "172.25.125.3").field("msg", "Hola\n").write();
+/// log.debug("too_small").in_progress().write();
+/// log.error("receive_message").fail().error("no line").write();
+/// let lines = written.lines();
+/// assert!(lines[0].ends_with(" INFO     action: receive_message | result: success | ip: 172.25.125.3 | msg: Hola\\u000a"));
+/// assert!(lines[1].ends_with(" ERROR    action: receive_message | result: fail | error: no line"));
+/// assert_eq!(lines.len(), 2);
+/// ```
+#[derive(Debug, Clone)]
+pub struct ActionLog {
+    level: Level,
+    waiting: Arc<Waiting>,
+}
+
+impl ActionLog {
+    /// A log on standard output, and what waits for its last lines when dropped.
+    ///
+    /// # Errors
+    /// If the system refuses the thread.
+    pub fn stdout(level: Level) -> io::Result<(Self, Flush)> {
+        Self::to(io::stdout(), level)
+    }
+
+    /// A log on `output`.
+    ///
+    /// # Errors
+    /// If the system refuses the thread.
+    pub fn to(output: impl Write + Send + 'static, level: Level) -> io::Result<(Self, Flush)> {
+        let waiting = Arc::new(Waiting::default());
+        let source = waiting.clone();
+        thread::Builder::new().name("action log".to_owned()).spawn(move || source.write_out(output))?;
+        Ok((Self { level, waiting: waiting.clone() }, Flush { waiting }))
+    }
+
+    /// A log for tests: its lines stay in memory.
+    #[must_use]
+    pub fn captured(level: Level) -> (Self, Captured) {
+        let waiting = Arc::new(Waiting::default());
+        (Self { level, waiting: waiting.clone() }, Captured { waiting })
+    }
+
+    /// Begins a line about `action`.
+    pub fn debug(&self, action: &'static str) -> Action<'_> {
+        self.at(Level::Debug, action)
+    }
+
+    /// Begins a line about `action`.
+    pub fn info(&self, action: &'static str) -> Action<'_> {
+        self.at(Level::Info, action)
+    }
+
+    /// Begins a line about `action`.
+    pub fn warning(&self, action: &'static str) -> Action<'_> {
+        self.at(Level::Warning, action)
+    }
+
+    /// Begins a line about `action`.
+    pub fn error(&self, action: &'static str) -> Action<'_> {
+        self.at(Level::Error, action)
+    }
+
+    /// Begins a line about `action`.
+    pub fn critical(&self, action: &'static str) -> Action<'_> {
+        self.at(Level::Critical, action)
+    }
+
+    /// Begins a line about `action`.
+    pub fn at(&self, level: Level, action: &'static str) -> Action<'_> {
+        Action { log: (level >= self.level).then_some(self), level, action }
+    }
+}
+
+/// A line that lacks its result.
+#[derive(Debug)]
+#[must_use = "a line needs a result and `write()`"]
+pub struct Action<'a> {
+    /// None where the level is not written.
+    log: Option<&'a ActionLog>,
+    level: Level,
+    action: &'static str,
+}
+
+impl<'a> Action<'a> {
+    /// It succeeded.
+    pub fn success(self) -> Line<'a> {
+        self.result("success")
+    }
+
+    /// It failed; see [`Line::error`].
+    pub fn fail(self) -> Line<'a> {
+        self.result("fail")
+    }
+
+    /// It has begun.
+    pub fn in_progress(self) -> Line<'a> {
+        self.result("in_progress")
+    }
+
+    fn result(self, result: &str) -> Line<'a> {
+        let mut text = String::new();
+        if self.log.is_some() {
+            text = format!("action: {} | result: {result}", self.action);
+        }
+        Line { log: self.log, level: self.level, text }
+    }
+}
+
+/// A line that takes fields until it is written.
+#[derive(Debug)]
+#[must_use = "a line is not there before `write()`"]
+pub struct Line<'a> {
+    log: Option<&'a ActionLog>,
+    level: Level,
+    text: String,
+}
+
+impl Line<'_> {
+    /// Adds ` | name: value`.
+    pub fn field(mut self, name: &str, value: impl Display) -> Self {
+        if self.log.is_some() {
+            write!(Escaped(&mut self.text), " | {name}: {value}").expect("writing to a String cannot fail");
+        }
+        self
+    }
+
+    /// Adds why it failed.
+    pub fn error(self, error: impl Display) -> Self {
+        self.field("error", error)
+    }
+
+    /// Writes it.
+    pub fn write(self) {
+        if let Some(log) = self.log {
+            log.waiting.push(self.level, &self.text);
+        }
+    }
+}
+
+/// Escapes what is written through it.
+struct Escaped<'a>(&'a mut String);
+
+impl fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        write!(self.0, "{}", Shown(text))
+    }
+}
+
+/// Lines on their way to the output.
+#[derive(Debug, Default)]
+struct Waiting {
+    lines: Mutex<Lines>,
+    /// There is something to write, or nothing will come any more.
+    ready: Condvar,
+    /// Everything has been written, or there is room again.
+    written: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    /// The second that `stamp` tells.
+    second: i64,
+    stamp: String,
+    /// The thread that writes has nothing to do.
+    idle: bool,
+    closed: bool,
+    ended: bool,
+}
+
+impl Lines {
+    fn push(&mut self, now: DateTime<Utc>, level: Level, text: &str) {
+        if self.stamp.is_empty() || self.second != now.timestamp() {
+            self.second = now.timestamp();
+            self.stamp = now.format(TIME_FORMAT).to_string();
+        }
+        writeln!(self.bytes, "{} {level:<8} {text}", self.stamp).expect("writing to a Vec cannot fail");
+    }
+}
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        // A panic elsewhere leaves whole lines behind.
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, level: Level, text: &str) {
+        let mut lines = self.lock();
+        while lines.bytes.len() >= MAX_WAITING_BYTES && !lines.ended {
+            lines = self.written.wait(lines).unwrap_or_else(PoisonError::into_inner);
+        }
+        lines.push(Utc::now(), level, text);
+        if mem::take(&mut lines.idle) {
+            self.ready.notify_one();
+        }
+    }
+
+    fn write_out(&self, mut output: impl Write) {
+        let mut taken = Vec::new();
+        let mut broken = false;
+        loop {
+            let mut lines = self.lock();
+            while lines.bytes.is_empty() {
+                if lines.closed {
+                    lines.ended = true;
+                    self.written.notify_all();
+                    return;
+                }
+                lines.idle = true;
+                lines = self.ready.wait(lines).unwrap_or_else(PoisonError::into_inner);
+            }
+            mem::swap(&mut taken, &mut lines.bytes);
+            drop(lines);
+            self.written.notify_all();
+            if let (false, Err(error)) = (broken, output.write_all(&taken).and_then(|()| output.flush())) {
+                // A closed pipe must not stop the service: what it would have read is lost.
+                tracing::warn!(%error, "standard output is closed: the action log ends here");
+                broken = true;
+            }
+            taken.clear();
+        }
+    }
+}
+
+/// Waits, when dropped, until the last lines have left, for a second at most.
+#[derive(Debug)]
+pub struct Flush {
+    waiting: Arc<Waiting>,
+}
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        let mut lines = self.waiting.lock();
+        lines.closed = true;
+        self.waiting.ready.notify_one();
+        let ended = self.waiting.written.wait_timeout_while(lines, LAST_WORDS, |lines| !lines.ended);
+        drop(ended);
+    }
+}
+
+/// What a log for tests has written.
+#[derive(Debug)]
+pub struct Captured {
+    waiting: Arc<Waiting>,
+}
+
+impl Captured {
+    /// The lines so far, without their ends.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        String::from_utf8_lossy(&self.waiting.lock().bytes).lines().map(str::to_owned).collect()
+    }
+
+    /// The same without time and level, from `action:` on.
+    #[must_use]
+    pub fn actions(&self) -> Vec<String> {
+        self.lines().iter().filter_map(|line| line.find("action: ").map(|at| line[at..].to_owned())).collect()
+    }
+}

@@ -1,0 +1,20 @@
+//! TP0: an echo server with N clients, then the Lotería Nacional.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`start`] | what all four programs do first: arguments, configuration, logs, signals, exit codes |
+//! | [`config`] | `config.ini` of the servers, `config.yaml` of the clients, the environment over both |
+//! | [`action_log`] | the `action: … | result: …` lines on standard output |
+//! | [`listener`] | a server's listening socket, whose connections and closing the action log tells |
+//! | [`go_duration`] | durations as Go reads and prints them |
+
+pub mod action_log;
+pub mod config;
+pub mod go_duration;
+pub mod listener;
+pub mod start;
+
+pub use action_log::ActionLog;
+pub use config::{ClientConfig, ServerConfig};
+pub use go_duration::GoDuration;
+pub use listener::LoggedListener;
