@@ -64,6 +64,7 @@ pub enum AtEof {
 pub struct LineCodec {
     max_bytes: usize,
     at_eof: AtEof,
+    keeps_carriage_returns: bool,
     /// How much of the buffer is known to hold no line end.
     scanned: usize,
     /// Inside an over-long line that was already rejected.
@@ -74,7 +75,13 @@ impl LineCodec {
     /// A codec for lines of at most `max_bytes` bytes, line end not counted.
     #[must_use]
     pub fn new(max_bytes: usize, at_eof: AtEof) -> Self {
-        Self { max_bytes, at_eof, scanned: 0, skipping: false }
+        Self { max_bytes, at_eof, keeps_carriage_returns: false, scanned: 0, skipping: false }
+    }
+
+    /// Leaves a `\r` before the line end in the line: for who has to give back just what came.
+    #[must_use]
+    pub fn keeping_carriage_returns(self) -> Self {
+        Self { keeps_carriage_returns: true, ..self }
     }
 
     /// Whether the stream stands inside a line: `buffer` is what was read and not yet decoded.
@@ -84,7 +91,10 @@ impl LineCodec {
     }
 
     fn check(&self, line: &[u8]) -> Result<String, Rejection> {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = match line.strip_suffix(b"\r") {
+            Some(stripped) if !self.keeps_carriage_returns => stripped,
+            _ => line,
+        };
         if line.len() > self.max_bytes {
             return Err(Rejection::TooLong { max_bytes: self.max_bytes });
         }
@@ -211,6 +221,13 @@ mod tests {
     fn splits_lines_and_drops_one_carriage_return() {
         let lines = read(codec(9), b"a\n\r\nb\r\r\n\nc", &[100]);
         assert_eq!(lines, ["a", "", "b\r", "", "c"].map(|line| Ok(line.to_owned())));
+    }
+
+    #[test]
+    fn carriage_returns_are_kept_where_asked_for() {
+        let keeping = || codec(2).keeping_carriage_returns();
+        assert_eq!(read(keeping(), b"a\r\n\r\nb", &[1]), ["a\r", "\r", "b"].map(|line| Ok(line.to_owned())));
+        assert_eq!(read(keeping(), b"ab\r\nc\n", &[1]), [too_long(2), Ok("c".to_owned())]);
     }
 
     #[test]

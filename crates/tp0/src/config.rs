@@ -30,8 +30,8 @@ mod sources;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use crate::GoDuration;
 use crate::action_log::Level;
+use crate::{ActionLog, GoDuration};
 use sources::Sources;
 
 /// The servers' file.
@@ -129,6 +129,16 @@ impl ServerConfig {
         };
         SocketAddr::new(ip, self.port)
     }
+
+    /// Writes the `config` line with which the server begins.
+    pub fn tell(&self, log: &ActionLog) {
+        log.info("config")
+            .success()
+            .field("port", self.port)
+            .field("listen_backlog", self.listen_backlog)
+            .field("logging_level", self.logging_level)
+            .write();
+    }
 }
 
 /// Configuration of `echo-client` and `lottery-agency`.
@@ -206,6 +216,18 @@ impl ClientConfig {
         sources.warn_about_the_rest();
         Ok(config)
     }
+
+    /// Writes the `config` line with which the client begins.
+    pub fn tell(&self, log: &ActionLog) {
+        log.info("config")
+            .success()
+            .field("client_id", &self.id)
+            .field("server_address", &self.server_address)
+            .field("loop_amount", self.loop_amount)
+            .field("loop_period", self.loop_period)
+            .field("log_level", self.log_level)
+            .write();
+    }
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -236,3 +258,6 @@ fn timeout(text: &str) -> Option<GoDuration> {
     let duration = text.parse().or_else(|_| format!("{text}s").parse::<GoDuration>());
     duration.ok().filter(|duration| duration.as_nanos() > 0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,10 +6,12 @@
 //! | [`config`] | `config.ini` of the servers, `config.yaml` of the clients, the environment over both |
 //! | [`action_log`] | the `action: … | result: …` lines on standard output |
 //! | [`listener`] | a server's listening socket, whose connections and closing the action log tells |
+//! | [`echo`] | exercises 1 to 4: `echo-server` and `echo-client` |
 //! | [`go_duration`] | durations as Go reads and prints them |
 
 pub mod action_log;
 pub mod config;
+pub mod echo;
 pub mod go_duration;
 pub mod listener;
 pub mod start;

@@ -29,7 +29,8 @@ impl LoggedListener {
     /// # Errors
     /// [`ListenError`].
     pub fn open(config: &ServerConfig, log: ActionLog) -> Result<Self, ListenError> {
-        let listener = net::listen_with_backlog(config.address(), config.listen_backlog)?;
+        let listener = net::listen_with_backlog(config.address(), config.listen_backlog)
+            .inspect_err(|error| log.critical("listen").fail().error(error).write())?;
         if let Ok(address) = listener.local_addr() {
             tracing::info!(%address, "listening");
         }

@@ -1,0 +1,9 @@
+//! `echo-server`: see [`tp0::echo`].
+
+use std::process::ExitCode;
+
+use tp0::echo::server::{self, Arguments};
+
+fn main() -> ExitCode {
+    tp0::start::run("ECHO_SERVER", |arguments: &Arguments| &arguments.common, server::run)
+}

@@ -1,0 +1,169 @@
+//! `echo-client`: sends messages one by one, each on a connection of its own, and reads their echoes.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::bail;
+use protocol::line::{AtEof, DEFAULT_MAX_LINE_BYTES, LineCodec, Rejection};
+use service::Shutdown;
+use service::exchange::{self, Ended, Exchange};
+use service::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::action_log::Line;
+use crate::start::{self, Context};
+use crate::{ActionLog, ClientConfig};
+
+/// How long the server may take to accept a connection, to take a message, and to send its echo.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an echo that is on its way is waited for after SIGTERM.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// Sends `loop.amount` messages to an echo server and checks what comes back.
+///
+/// Configured by config.yaml in the current folder and by the environment: CLI_ID, CLI_SERVER_ADDRESS, CLI_LOOP_AMOUNT,
+/// CLI_LOOP_LAPSE, CLI_LOOP_PERIOD, CLI_LOG_LEVEL.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "echo-client",
+    version,
+    after_help = "Each flag can also be set in the environment: --config as ECHO_CLIENT_CONFIG."
+)]
+pub struct Arguments {
+    /// Flags that all programs of TP0 have
+    #[command(flatten)]
+    pub common: start::Common,
+}
+
+/// Why a message was not echoed.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("no answer for {0:?}")]
+    NoAnswer(Duration),
+    #[error("the server closed the connection without an answer")]
+    Closed,
+    #[error("the answer is another message: {0}")]
+    Other(String),
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    #[error(transparent)]
+    Network(#[from] io::Error),
+}
+
+impl From<Ended> for Failed {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Idle(limit) | Ended::NotReading(limit) => Self::NoAnswer(limit),
+            Ended::Broken(error) => Self::Network(error),
+        }
+    }
+}
+
+/// Sends the messages; ends early at SIGTERM or SIGINT, or at the first that is not echoed.
+///
+/// # Errors
+/// If a message was not echoed.
+pub async fn run(context: Context<Arguments, ClientConfig>) -> anyhow::Result<()> {
+    let Context { config, log, shutdown, .. } = context;
+    config.tell(&log);
+    let client = Client { config: &config, log: &log, shutdown: &shutdown };
+    client.send_all().await
+}
+
+struct Client<'a> {
+    config: &'a ClientConfig,
+    log: &'a ActionLog,
+    shutdown: &'a Shutdown,
+}
+
+impl Client<'_> {
+    async fn send_all(&self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let lapse = self.config.loop_lapse.duration();
+        for number in 1..=self.config.loop_amount {
+            if !lapse.is_zero() && started.elapsed() >= lapse {
+                self.tell(self.log.info("timeout_detected").success());
+                break;
+            }
+            self.send_one(&format!("[CLIENT {}] Message N°{number}", self.config.id)).await?;
+            tokio::select! {
+                () = self.shutdown.requested() => {}
+                () = sleep(self.config.loop_period.duration()) => {}
+            }
+            if self.shutdown.is_requested() {
+                self.tell(self.log.info("shutdown").success());
+                return Ok(());
+            }
+        }
+        self.tell(self.log.info("loop_finished").success());
+        Ok(())
+    }
+
+    fn tell(&self, line: Line<'_>) {
+        line.field("client_id", &self.config.id).write();
+    }
+
+    /// Sends a message on a connection of its own; returns without an echo at a shutdown.
+    async fn send_one(&self, message: &str) -> anyhow::Result<()> {
+        let stream = tokio::select! {
+            () = self.shutdown.requested() => return Ok(()),
+            connected = timeout(PATIENCE, connect(&self.config.server_address)) => {
+                match connected.unwrap_or(Err(Failed::NoAnswer(PATIENCE))) {
+                    Ok(stream) => stream,
+                    Err(error) => return self.fail("connect", &error),
+                }
+            }
+        };
+        let echoed = tokio::select! {
+            biased;
+            echoed = exchange(stream, message) => Some(echoed),
+            () = async { self.shutdown.requested().await; sleep(GRACE).await } => None,
+        };
+        // Whether it was echoed or not, the connection is closed by now.
+        let closed = if self.shutdown.is_requested() {
+            self.log.info("close_connection")
+        } else {
+            self.log.debug("close_connection")
+        };
+        match echoed {
+            Some(Ok(echo)) => {
+                let id = &self.config.id;
+                self.log.info("receive_message").success().field("client_id", id).field("msg", echo).write();
+            }
+            Some(Err(error)) => {
+                self.tell(closed.success());
+                return self.fail("receive_message", &error);
+            }
+            None => {}
+        }
+        self.tell(closed.success());
+        Ok(())
+    }
+
+    fn fail(&self, action: &'static str, error: &Failed) -> anyhow::Result<()> {
+        self.log.error(action).fail().field("client_id", &self.config.id).error(error).write();
+        bail!("{action}: {error}")
+    }
+}
+
+async fn connect(address: &str) -> Result<TcpStream, Failed> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Sends `message` and gives back its echo; closes the connection in any case.
+async fn exchange(stream: TcpStream, message: &str) -> Result<String, Failed> {
+    let codec = LineCodec::new(DEFAULT_MAX_LINE_BYTES, AtEof::Reject);
+    let mut exchange = Exchange::new(stream, codec, exchange::Limits { idle: PATIENCE, send: PATIENCE });
+    exchange.send(&mut format!("{message}\n").into_bytes()).await?;
+    let mut lines = Vec::with_capacity(1);
+    // Who calls knows about the shutdown, and leaves the echo a moment more.
+    exchange.next_batch(&mut lines, 1, &Shutdown::new()).await?;
+    match lines.pop() {
+        None => Err(Failed::Closed),
+        Some(Err(rejection)) => Err(rejection.into()),
+        Some(Ok(echo)) if echo != message => Err(Failed::Other(echo)),
+        Some(Ok(echo)) => Ok(echo),
+    }
+}

@@ -1,0 +1,139 @@
+//! One connection of the echo server.
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use protocol::greeting::{ErrorCode, Reply};
+use protocol::line::{AtEof, DEFAULT_MAX_LINE_BYTES, LineCodec, Rejection};
+use service::Shutdown;
+use service::exchange::{self, Ended, Exchange};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::ActionLog;
+use crate::action_log::Level;
+
+/// Lines that are echoed together where connections are kept.
+const BATCH_LINES: usize = 1024;
+
+/// What all connections share.
+pub struct Shared {
+    pub log: ActionLog,
+    /// How long a client may take to complete a line, or to take its echo.
+    pub timeout: Duration,
+    /// Echo all lines, and not the first one only.
+    pub keep: bool,
+    pub shutdown: Shutdown,
+}
+
+/// Why a message got no echo.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    #[error(transparent)]
+    Ended(#[from] Ended),
+    #[error("the client closed the connection without a message")]
+    Nothing,
+}
+
+/// Serves one client.
+pub async fn serve<S>(stream: S, peer: SocketAddr, shared: &Shared)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // A line comes back as it came, also one that ends in `\r\n`.
+    let codec = LineCodec::new(DEFAULT_MAX_LINE_BYTES, AtEof::Reject).keeping_carriage_returns();
+    let limits = exchange::Limits { idle: shared.timeout, send: shared.timeout };
+    let exchange = Exchange::new(stream, codec, limits);
+    let ip = peer.ip();
+    let mut connection =
+        Connection { exchange, ip, shared, lines: Vec::new(), echo: Vec::new(), received: 0 };
+    if let Err(failed) = connection.run().await {
+        shared.log.error("receive_message").fail().field("ip", ip).error(&failed).write();
+        connection.tell(&failed).await;
+        if matches!(failed, Failed::Ended(Ended::Broken(_) | Ended::NotReading(_))) {
+            return close(&shared.log, ip, &shared.shutdown);
+        }
+    }
+    connection.exchange.close().await;
+    close(&shared.log, ip, &shared.shutdown);
+}
+
+/// Each message ends its connection, so that is worth a line only where the server itself ends it.
+fn close(log: &ActionLog, ip: IpAddr, shutdown: &Shutdown) {
+    let level = if shutdown.is_requested() { Level::Info } else { Level::Debug };
+    log.at(level, "close_connection").success().field("ip", ip).write();
+}
+
+struct Connection<'a, S> {
+    exchange: Exchange<S, LineCodec>,
+    ip: IpAddr,
+    shared: &'a Shared,
+    lines: Vec<Result<String, Rejection>>,
+    echo: Vec<u8>,
+    received: u64,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
+    async fn run(&mut self) -> Result<(), Failed> {
+        let at_once = if self.shared.keep { BATCH_LINES } else { 1 };
+        loop {
+            self.exchange.next_batch(&mut self.lines, at_once, &self.shared.shutdown).await?;
+            if self.lines.is_empty() {
+                let ended_early = self.received == 0 && !self.shared.shutdown.is_requested();
+                return if ended_early { Err(Failed::Nothing) } else { Ok(()) };
+            }
+            self.echo_lines().await?;
+            if !self.shared.keep {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends back the lines up to the first that cannot be echoed.
+    async fn echo_lines(&mut self) -> Result<(), Failed> {
+        let mut rejected = None;
+        for line in mem::take(&mut self.lines) {
+            match line {
+                Ok(line) => self.echo(&line),
+                Err(rejection) => {
+                    rejected = Some(rejection);
+                    break;
+                }
+            }
+        }
+        self.exchange.send(&mut self.echo).await?;
+        rejected.map_or(Ok(()), |rejection| Err(rejection.into()))
+    }
+
+    fn echo(&mut self, line: &str) {
+        self.received += 1;
+        let log = &self.shared.log;
+        log.info("receive_message").success().field("ip", self.ip).field("msg", line.trim_end()).write();
+        self.echo.extend_from_slice(line.as_bytes());
+        self.echo.push(b'\n');
+    }
+
+    /// Tells the client why there is no echo, where it can still be told.
+    async fn tell(&mut self, failed: &Failed) {
+        let code = match failed {
+            Failed::Rejected(Rejection::TooLong { .. }) => ErrorCode::MessageTooLong,
+            Failed::Rejected(Rejection::InvalidUtf8 { .. }) => ErrorCode::InvalidUtf8,
+            Failed::Ended(Ended::Idle(_)) => ErrorCode::IdleTimeout,
+            _ => return,
+        };
+        let reason = failed.to_string();
+        self.echo.clear();
+        let told = write_line(&mut self.echo, &Reply::Refused { code, reason: &reason });
+        if told.is_ok() {
+            // The connection closes either way.
+            let _ = self.exchange.send(&mut self.echo).await;
+        }
+    }
+}
+
+fn write_line(bytes: &mut Vec<u8>, reply: &Reply<'_>) -> io::Result<()> {
+    io::Write::write_fmt(bytes, format_args!("{reply}\n"))
+}

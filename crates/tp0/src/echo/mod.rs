@@ -1,0 +1,13 @@
+//! Exercises 1 to 4: one line in, the same line back.
+//!
+//! | from | line | meaning |
+//! | --- | --- | --- |
+//! | client | at most 64 KiB of UTF-8 | a message |
+//! | server | the same bytes | its echo; the server closes the connection, unless it was told to keep it |
+//! | server | `ERROR message-too-long: …`, `ERROR invalid-utf8: …`, `ERROR idle-timeout: …` | no echo: why; then it closes |
+//!
+//! A stream that ends in the middle of a line gets no echo: half a message is none.
+
+pub mod client;
+mod connection;
+pub mod server;

@@ -1,0 +1,62 @@
+//! `echo-server`: sends back each line, to many clients at once.
+
+use std::sync::Arc;
+
+use clap::builder::{RangedU64ValueParser, TypedValueParser as _};
+use service::net;
+
+use super::connection;
+use crate::start::{self, Context};
+use crate::{LoggedListener, ServerConfig};
+
+/// Sends back each line that a client sends: one for each connection.
+///
+/// Configured by config.ini in the current folder and by the environment: SERVER_PORT, SERVER_IP, SERVER_LISTEN_BACKLOG,
+/// LOGGING_LEVEL, CONNECTION_TIMEOUT. Try: nc localhost 12345 <<< Hola
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "echo-server",
+    version,
+    after_help = "Each flag can also be set in the environment: --keep-connections as ECHO_SERVER_KEEP_CONNECTIONS=true."
+)]
+pub struct Arguments {
+    /// Echo every line of a connection, until the client ends it, and not the first one only
+    #[arg(long)]
+    pub keep_connections: bool,
+    /// Connections served at the same time, 1 to 1000000; further ones are closed at once
+    #[arg(long, value_name = "COUNT", default_value_t = 4000, value_parser = count())]
+    pub max_connections: usize,
+    /// Flags that all programs of TP0 have
+    #[command(flatten)]
+    pub common: start::Common,
+}
+
+fn count() -> impl clap::builder::TypedValueParser<Value = usize> {
+    RangedU64ValueParser::<u64>::new()
+        .range(1..=1_000_000)
+        .map(|value| usize::try_from(value).unwrap_or(usize::MAX))
+}
+
+/// Runs the server until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If it cannot listen.
+pub async fn run(context: Context<Arguments, ServerConfig>) -> anyhow::Result<()> {
+    let Context { arguments, config, log, shutdown } = context;
+    config.tell(&log);
+    net::make_room_for(arguments.max_connections).map_err(anyhow::Error::msg)?;
+    let listener = LoggedListener::open(&config, log.clone())?;
+    let shared = Arc::new(connection::Shared {
+        log,
+        timeout: config.connection_timeout.duration(),
+        keep: arguments.keep_connections,
+        shutdown: shutdown.clone(),
+    });
+    let handle = |stream, peer| {
+        let shared = shared.clone();
+        async move { connection::serve(stream, peer, &shared).await }
+    };
+    // Whoever is refused is told nothing: it would look like an echo.
+    net::serve(listener, arguments.max_connections, String::new(), &shutdown, handle).await;
+    Ok(())
+}
