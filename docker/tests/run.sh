@@ -2,7 +2,7 @@
 # The container tests: the real `docker compose build` and `up` of each activity, and its files on the host.
 #
 # Works in temporary copies of the repository, owned by an ordinary user's number. Needs root (for that), Docker with
-# Compose v2 and docker-compose 1.29, nc, and port 5000. Ends with `N passed, N failed`.
+# Compose v2 and docker-compose 1.29, make, nc, and port 5000. Ends with `N passed, N failed`.
 set -uo pipefail
 
 tests=$(cd "$(dirname "$0")" && pwd)
@@ -13,6 +13,8 @@ repository=$(cd "$tests/../.." && pwd)
 . "$tests/actividad1.sh"
 # shellcheck source=docker/tests/actividad2.sh
 . "$tests/actividad2.sh"
+# shellcheck source=docker/tests/tp0.sh
+. "$tests/tp0.sh"
 
 [ "$(id -u)" -eq 0 ] || { echo "run.sh: needs root, to give the copies to another user" >&2; exit 2; }
 work=$(mktemp -d)
@@ -22,10 +24,12 @@ clean_up() {
   for compose in "$work"/*/*/docker-compose.yml; do
     [ -e "$compose" ] && docker compose --file "$compose" down --remove-orphans >/dev/null 2>&1
   done
+  [ -e "$work/tp0" ] && tp0_clean_up
   rm -rf "$work"
 }
 trap clean_up EXIT
 
 actividad1
 actividad2
+tp0
 summary

@@ -1,0 +1,231 @@
+# TP0 in containers. Sourced by run.sh; $work is an empty folder.
+# shellcheck shell=bash disable=SC2154
+
+tp0_clean_up() {
+  docker rm -f server >/dev/null 2>&1
+  make -s -C "$work/tp0/tp0" docker-compose-down >/dev/null 2>&1
+}
+
+# actions CONTAINER: its action lines without their times; the form of each line is checked.
+actions() {
+  local lines
+  lines=$(docker logs "$1" 2>/dev/null)
+  if grep -vE '^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} (DEBUG   |INFO    |WARNING |ERROR   |CRITICAL) action: [a-z_]+ \| result: (success|fail|in_progress)( \| .*)?$' <<<"$lines"; then
+    echo "is no action line"
+  fi
+  cut -c 21- <<<"$lines"
+}
+set_value() { sed -i "s|^\( *$2 *[=:]\).*|\1 $3|" "$1" && grep -q "^ *$2 *[=:] $3\$" "$1"; }
+quick_client() { set_value client/config.yaml amount 2 && set_value client/config.yaml period '"100ms"'; }
+exit_code() { docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' "$1"; }
+ended_well() { equal "$(exit_code "$1")" "exited 0"; }
+tp0_healthy() { equal "$(docker inspect -f '{{.State.Health.Status}}' server)" healthy; }
+containers() { docker ps --all --filter label=com.docker.compose.project=tp0 --format '{{.Names}}' | sort | paste -sd ' '; }
+images() { docker image inspect -f '{{.Id}}' server:latest client:latest; }
+in_network() { docker run --rm -i --network tp0_testing_net --entrypoint "$1" client:latest "${@:2}"; }
+refused() {
+  local code=$1 told
+  shift
+  told=$("$@" 2>&1)
+  equal "$?" "$code" && matches "$told" 'allowed|expected|does not exist|no arguments'
+}
+validates() {
+  local said code
+  said=$("$1" ./validar-echo-server.sh 2>/dev/null)
+  code=$?
+  equal "$said ($code)" "action: test_echo_server | result: $2"
+}
+kept_files_are_generated() {
+  sh ./generar-compose.sh generated.yaml 1 && cmp generated.yaml docker-compose-dev.yaml &&
+    bash ./generar-compose.sh generated.yaml 5 loteria && cmp generated.yaml docker-compose-loteria.yaml
+  local same=$?
+  rm -f generated.yaml
+  return "$same"
+}
+no_variables_that_hide_files() {
+  local set
+  set=$(grep -hoE '(CLI|SERVER|LOGGING|CONNECTION|NUMBER)_[A-Z_]+:' docker-compose-dev.yaml docker-compose-loteria.yaml docker-compose-scale.yaml | sort -u)
+  equal "$set" "CLI_ID:"
+}
+
+echo_client_log() {
+  equal "$(actions client1)" "INFO     action: config | result: success | client_id: 1 | server_address: server:${1:-12345} | loop_amount: 2 | loop_period: 100ms | log_level: INFO
+INFO     action: receive_message | result: success | client_id: 1 | msg: [CLIENT 1] Message N°1
+INFO     action: receive_message | result: success | client_id: 1 | msg: [CLIENT 1] Message N°2
+INFO     action: loop_finished | result: success | client_id: 1"
+}
+echo_server_log() {
+  equal "$(actions server | sed 's/ip: 172\.25\.125\.[0-9]*/ip: IP/')" "INFO     action: config | result: success | port: 12345 | listen_backlog: 4096 | logging_level: INFO
+INFO     action: accept_connections | result: in_progress
+INFO     action: accept_connections | result: success | ip: IP
+INFO     action: accept_connections | result: in_progress
+INFO     action: receive_message | result: success | ip: IP | msg: [CLIENT 1] Message N°1
+INFO     action: accept_connections | result: success | ip: IP
+INFO     action: accept_connections | result: in_progress
+INFO     action: receive_message | result: success | ip: IP | msg: [CLIENT 1] Message N°2"
+}
+tp0_no_privileges() {
+  local status
+  status=$(docker exec server cat /proc/1/status) || return 1
+  equal "$(awk '/^(Uid|Gid):/ { print $2 }' <<<"$status" | paste -sd:)" "$OWNER" &&
+    equal "$(awk '/^Cap/ { print $2 }' <<<"$status" | sort -u)" 0000000000000000
+}
+
+# down_well COMMAND...: it ends every container with exit code 0, not 137.
+down_well() {
+  local since died
+  since=$(date +%s.%N)
+  "$@" || return 1
+  died=$(docker events --since "$since" --until "$(date +%s.%N)" --filter event=die --filter label=com.docker.compose.project=tp0 \
+    --format '{{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}')
+  matches "$died" '^server 0$' && ! grep -v ' 0$' <<<"$died"
+}
+up_with() { sh ./generar-compose.sh generated.yaml "$1" "${2:-echo}" && docker compose -p tp0 -f generated.yaml up -d --no-color --remove-orphans; }
+# An idle connection and one in the middle of a line must not hold up the end.
+idle_connections() {
+  docker run --rm -d --name tp0-idle --network tp0_testing_net --entrypoint sh client:latest -c \
+    '(sleep 60 | nc server 12345) & (printf medio; sleep 60) | nc server 12345' >/dev/null &&
+    eventually sh -c '[ "$(docker logs server | grep -c "accept_connections | result: success")" -ge 2 ]'
+}
+signalled_server() {
+  docker kill -s TERM server >/dev/null && eventually ended_well server &&
+    equal "$(actions server | grep -c 'action: close_connection | result: success')" 2 &&
+    matches "$(actions server)" '^INFO     action: close_listener \| result: success$'
+}
+signalled_client() {
+  docker kill -s TERM client1 >/dev/null && eventually ended_well client1 &&
+    equal "$(actions client1 | tail -n 1)" "INFO     action: shutdown | result: success | client_id: 1"
+}
+
+# wrong_server COMMAND: in place of the server, and under its name.
+wrong_server() {
+  docker rm -f server >/dev/null 2>&1
+  docker run -d --name server --network tp0_testing_net --entrypoint sh client:latest -c "$1" >/dev/null
+}
+
+tp0_echo() {
+  quick_client
+  check "tp0: make docker-image" make docker-image
+  check "tp0: the kept compose files are what generar-compose.sh writes" kept_files_are_generated
+  check "tp0: no variable hides a configuration file" no_variables_that_hide_files
+  for shell in sh bash; do
+    check "tp0: generar-compose.sh --help under $shell" matches "$($shell ./generar-compose.sh --help)" '^Usage:'
+    check "tp0: validar-echo-server.sh --help under $shell" matches "$($shell ./validar-echo-server.sh --help)" '^Usage:'
+    for arguments in "" "x" "x -1" "x 1.5" "x 1 otro" "x 241" "x 1 echo y" "none/x 1"; do
+      # shellcheck disable=SC2086
+      check "tp0: generar-compose.sh refuses '$arguments' under $shell" refused 2 "$shell" ./generar-compose.sh $arguments
+    done
+    check "tp0: validar-echo-server.sh refuses an argument under $shell" refused 2 "$shell" ./validar-echo-server.sh x
+  done
+  check "tp0: without a network the check fails" validates sh "fail (1)"
+  check "tp0: make docker-compose-up" make docker-compose-up
+  check "tp0: the client ends with code 0" eventually ended_well client1
+  check "tp0: the client's log" echo_client_log
+  check "tp0: the server's log" echo_server_log
+  check "tp0: the server runs as the owner, without capabilities" tp0_no_privileges
+  check "tp0: a healthy server, under sh" validates sh "success (0)"
+  check "tp0: a healthy server, under bash" validates bash "success (0)"
+  check "tp0: make docker-compose-logs" matches "$(make docker-compose-logs LOGS_FLAGS=)" 'client1 .*action: loop_finished \| result: success \| client_id: 1$'
+  local built
+  built=$(images)
+  set_value server/config.ini SERVER_PORT 23456
+  set_value server/config.ini LOGGING_LEVEL WARNING
+  set_value client/config.yaml address '"server:23456"'
+  check "tp0: another configuration, and docker compose restart" docker compose -p tp0 -f docker-compose-dev.yaml restart -t 2
+  check "tp0: the server writes warnings only, on another port" eventually validates sh "success (0)"
+  check "tp0: the client's new address" eventually matches "$(docker logs client1 2>&1)" 'server_address: server:23456'
+  check "tp0: no new image was built" equal "$(images)" "$built"
+  git -C "$repository" show HEAD:tp0/server/config.ini >server/config.ini
+  set_value client/config.yaml address '"server:12345"'
+  check "tp0: make docker-compose-down ends them with code 0" down_well make docker-compose-down
+}
+
+tp0_signals() {
+  check "tp0: 0 clients" up_with 0
+  check "tp0: the server alone" eventually tp0_healthy
+  check "tp0: its container" equal "$(containers)" "server"
+  check "tp0: and it echoes" validates sh "success (0)"
+  check "tp0: idle connections" idle_connections
+  check "tp0: SIGTERM to the server: a line for each closing, exit code 0" signalled_server
+  docker rm -f tp0-idle >/dev/null 2>&1
+  check "tp0: a dead server" validates sh "fail (1)"
+  wrong_server 'while :; do echo otra cosa | nc -l -N -p 12345; done'
+  check "tp0: a server that answers something else" validates sh "fail (1)"
+  wrong_server 'nc -l -k -p 12345 >/dev/null'
+  check "tp0: a server that does not answer" at_most 10 validates bash "fail (1)"
+  wrong_server 'while :; do yes | nc -l -p 12345; done'
+  check "tp0: a server that does not stop answering" at_most 10 validates bash "fail (1)"
+  docker rm -f server >/dev/null
+  set_value client/config.yaml period '"1h"'
+  check "tp0: 1 client" up_with 1
+  check "tp0: its containers" equal "$(containers)" "client1 server"
+  check "tp0: it waits" eventually matches "$(sleep 2; docker logs client1)" 'receive_message \| result: success'
+  check "tp0: SIGTERM to the client" signalled_client
+  check "tp0: 5 clients" up_with 5
+  check "tp0: their containers" equal "$(containers)" "client1 client2 client3 client4 client5 server"
+  check "tp0: idle connections again" idle_connections
+  check "tp0: docker compose down -t 1 kills nobody" down_well docker compose -p tp0 -f generated.yaml stop -t 1
+  docker rm -f tp0-idle >/dev/null 2>&1
+  check "tp0: down" docker compose -p tp0 -f generated.yaml down -t 1
+  quick_client
+}
+
+heard_ids() { docker logs server 2>/dev/null | grep -oE 'msg: \[CLIENT [^]]*\] Message N°2' | grep -oE '[^ ]+\]' | tr -d ']' | sort | paste -sd ' '; }
+heard() { equal "$(heard_ids)" "$1"; }
+
+tp0_many() {
+  check "tp0: make docker-compose-up-scale-client NCLIENTS=3" make docker-compose-up-scale-client NCLIENTS=3
+  check "tp0: each client finds an id of its own" eventually heard "1 2 3"
+  check "tp0: down" down_well make docker-compose-down
+  check "tp0: make docker-compose-scaled NCLIENTS=5" make docker-compose-scaled NCLIENTS=5
+  check "tp0: five clients are heard" eventually heard "1 2 3 4 5"
+  check "tp0: down -t 1" at_most 4 docker compose -p tp0 -f docker-compose-scaled.yaml down -t 1
+  # As 1.29 does by itself: with the classic builder.
+  check "tp0: docker-compose 1.29 builds it too" env COMPOSE_DOCKER_CLI_BUILD=0 DOCKER_BUILDKIT=0 docker-compose -f docker-compose-dev.yaml build
+  check "tp0: docker-compose 1.29 runs it" docker-compose -f docker-compose-dev.yaml up -d
+  check "tp0: and its client ends with code 0" eventually ended_well client1
+  check "tp0: with the same log" echo_client_log
+  check "tp0: docker-compose 1.29 down" docker-compose -f docker-compose-dev.yaml down -t 1
+  check "tp0: docker-compose 1.29 scales it" docker-compose -f docker-compose-scale.yaml up -d --scale client=2
+  check "tp0: each with its own id" eventually heard "1 2"
+  check "tp0: docker-compose 1.29 down again" docker-compose -f docker-compose-scale.yaml down -t 1
+}
+
+agencies_ended_well() { for agency in 1 2 3 4 5; do ended_well "client$agency" || return 1; done; }
+winners_told() {
+  local winners
+  winners=$(for agency in 1 2 3 4 5; do actions "client$agency" | grep 'action: consulta_ganadores | result: success' | grep -oE 'cant_ganadores: [0-9]+'; done | paste -sd ' ')
+  equal "$winners" "cant_ganadores: 3 cant_ganadores: 2 cant_ganadores: 2 cant_ganadores: 1 cant_ganadores: 0"
+}
+drawn_once() { equal "$(actions server | grep -c 'action: sorteo | result: success')" 1; }
+# Each agency's file, with the agency in front of each line, is what bets.csv holds.
+every_bet_stored() {
+  local expected
+  expected=$(for agency in 1 2 3 4 5; do sed "s/^/$agency,/" "data/agency-$agency.csv"; done | sort | md5sum)
+  equal "$(tr -d '\r' <server/bets.csv | sort | md5sum)" "$expected"
+}
+bets_owned() { equal "$(stat -c '%u:%g' server/bets.csv)" "$OWNER"; }
+
+tp0_lottery() {
+  check "tp0: make docker-compose-up MODE=loteria" make docker-compose-up MODE=loteria
+  check "tp0: five agencies end with code 0" eventually agencies_ended_well
+  check "tp0: each is told its winners" winners_told
+  check "tp0: one draw" drawn_once
+  check "tp0: bets.csv on the host holds every bet" every_bet_stored
+  check "tp0: bets.csv belongs to the owner of the clone" bets_owned
+  check "tp0: make docker-compose-logs" matches "$(make docker-compose-logs LOGS_FLAGS=)" 'client5 .*action: consulta_ganadores \| result: success \| cant_ganadores: 0$'
+  check "tp0: down -t 1 kills nobody" down_well docker compose -p tp0 -f docker-compose-loteria.yaml down -t 1
+  check "tp0: a second run, scaled" make docker-compose-up-scale-client MODE=loteria NCLIENTS=5
+  check "tp0: each agency finds its own id and file" eventually sh -c '[ "$(docker ps -a --filter name=tp0-client --filter exited=0 -q | wc -l)" -eq 5 ]'
+  check "tp0: nothing is stored twice" every_bet_stored
+  check "tp0: down" down_well make docker-compose-down
+}
+
+tp0() {
+  copy_as "$OWNER" "$work/tp0"
+  cd "$work/tp0/tp0" || return 1
+  tp0_echo
+  tp0_signals
+  tp0_many
+  tp0_lottery
+}
