@@ -48,7 +48,15 @@ impl Process {
     /// # Panics
     /// If it ends before it listens.
     pub fn start(command: Command) -> Self {
-        Self::try_start(command)
+        Self::start_writing_to(Stdio::null(), command)
+    }
+
+    /// The same, with its standard output in this file.
+    ///
+    /// # Panics
+    /// If it ends before it listens.
+    pub fn start_writing_to(stdout: impl Into<Stdio>, command: Command) -> Self {
+        Self::try_start_writing_to(stdout, command)
             .unwrap_or_else(|events| panic!("the program ended before it listened: {events:?}"))
     }
 
@@ -59,10 +67,13 @@ impl Process {
     ///
     /// # Panics
     /// If it cannot be started at all.
-    pub fn try_start(mut command: Command) -> Result<Self, Vec<Value>> {
+    pub fn try_start(command: Command) -> Result<Self, Vec<Value>> {
+        Self::try_start_writing_to(Stdio::null(), command)
+    }
+
+    fn try_start_writing_to(stdout: impl Into<Stdio>, mut command: Command) -> Result<Self, Vec<Value>> {
         command.args(["--log-format", "json"]);
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut events = Vec::new();
         let address = loop {

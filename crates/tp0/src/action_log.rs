@@ -339,3 +339,109 @@ impl Captured {
         self.lines().iter().filter_map(|line| line.find("action: ").map(|at| line[at..].to_owned())).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// An output that takes nothing until it is told to, and hands over what it took.
+    struct Held {
+        go: Receiver<()>,
+        taken: Sender<Vec<u8>>,
+    }
+
+    impl Write for Held {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.go.recv().map_err(|_| io::ErrorKind::BrokenPipe)?;
+            self.taken.send(bytes.to_owned()).map_err(|_| io::ErrorKind::BrokenPipe)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn held() -> (Held, Sender<()>, Receiver<Vec<u8>>) {
+        let (go, gone) = channel();
+        let (taken, takes) = channel();
+        (Held { go: gone, taken }, go, takes)
+    }
+
+    #[test]
+    fn levels_below_the_configured_one_are_not_written() {
+        for (at, level) in Level::ALL.into_iter().enumerate() {
+            let (log, written) = ActionLog::captured(level);
+            for level in Level::ALL {
+                log.at(level, "a").success().write();
+            }
+            assert_eq!(written.lines().len(), Level::ALL.len() - at);
+            assert_eq!(level.name().to_lowercase().parse(), Ok(level));
+        }
+        assert_eq!("LOUD".parse::<Level>(), Err(()));
+    }
+
+    #[test]
+    fn lines_of_many_threads_are_whole_and_none_is_lost() {
+        let (log, written) = ActionLog::captured(Level::Info);
+        thread::scope(|scope| {
+            for writer in 0..8 {
+                let log = log.clone();
+                scope.spawn(move || {
+                    for number in 0..1000 {
+                        log.info("count").success().field("writer", writer).field("number", number).write();
+                    }
+                });
+            }
+        });
+        let mut lines = written.actions();
+        assert_eq!(lines.len(), 8000);
+        lines.sort_unstable();
+        lines.dedup();
+        assert_eq!(lines.len(), 8000);
+        assert!(lines.iter().all(|line| line.starts_with("action: count | result: success | writer: ")));
+    }
+
+    #[test]
+    fn who_writes_too_much_for_a_slow_reader_waits() {
+        let (output, go, taken) = held();
+        let (log, _flush) = ActionLog::to(output, Level::Info).unwrap();
+        let (done, finished) = channel();
+        let text = "x".repeat(1024 * 1024);
+        let writer = thread::spawn(move || {
+            for number in 0..12 {
+                log.info("long").success().field("number", number).field("text", &text).write();
+                done.send(number).unwrap();
+            }
+        });
+        let waited = |finished: &Receiver<i32>| {
+            let mut count = 0;
+            while finished.recv_timeout(Duration::from_millis(300)).is_ok() {
+                count += 1;
+            }
+            count
+        };
+        // What the thread took before it was held, and what waits behind it.
+        let first = waited(&finished);
+        assert!((4..=9).contains(&first), "{first} lines were taken in");
+        drop((go, taken));
+        assert_eq!(first + waited(&finished), 12, "a reader that is gone holds up nobody");
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn the_last_lines_leave_before_the_end() {
+        let (output, go, taken) = held();
+        let (log, flush) = ActionLog::to(output, Level::Info).unwrap();
+        log.info("a").success().write();
+        go.send(()).unwrap();
+        assert!(taken.recv().unwrap().ends_with(b" INFO     action: a | result: success\n"));
+        log.critical("b").fail().error("it broke").write();
+        go.send(()).unwrap();
+        drop(flush);
+        let last = taken.try_recv().unwrap();
+        assert!(last.ends_with(b" CRITICAL action: b | result: fail | error: it broke\n"));
+    }
+}
