@@ -26,6 +26,11 @@ use journal::Shown;
 pub const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 /// How long the last lines may take to leave at the end of the program.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long lines gather after others were written: a busy server then wakes the thread, and enters the system, a thousand
+/// times a second at most. A line that comes after a pause leaves at once.
+const GATHER: Duration = Duration::from_millis(1);
+/// Room for a usual line.
+const LINE_BYTES: usize = 160;
 const TIME_FORMAT: &str = "%Y-%m-%d %H:%M:%S";
 
 /// Severity of a line; those below the configured one are not written.
@@ -182,7 +187,10 @@ impl<'a> Action<'a> {
     fn result(self, result: &str) -> Line<'a> {
         let mut text = String::new();
         if self.log.is_some() {
-            text = format!("action: {} | result: {result}", self.action);
+            text.reserve(LINE_BYTES);
+            for part in ["action: ", self.action, " | result: ", result] {
+                text.push_str(part);
+            }
         }
         Line { log: self.log, level: self.level, text }
     }
@@ -201,7 +209,10 @@ impl Line<'_> {
     /// Adds ` | name: value`.
     pub fn field(mut self, name: &str, value: impl Display) -> Self {
         if self.log.is_some() {
-            write!(Escaped(&mut self.text), " | {name}: {value}").expect("writing to a String cannot fail");
+            for part in [" | ", name, ": "] {
+                self.text.push_str(part);
+            }
+            write!(Escaped(&mut self.text), "{value}").expect("writing to a String cannot fail");
         }
         self
     }
@@ -300,6 +311,7 @@ impl Waiting {
                 broken = true;
             }
             taken.clear();
+            thread::sleep(GATHER);
         }
     }
 }
