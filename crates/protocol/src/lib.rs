@@ -8,6 +8,7 @@
 //! | [`greeting`] | the messages and replies of Actividad 1, one a line | `server`, `client` |
 //! | [`store`] | Actividad 2, client and headnode: one JSON object a line, over TCP | `headnode`, `store-client` |
 //! | [`storage`] | Actividad 2, headnode and datanode: one JSON object a line, over TCP | `headnode`, `datanode` |
+//! | [`lottery`] | TP0, agencies and the lottery: messages that end in `\r\n`, over TCP | `lottery-server`, `lottery-agency` |
 //! | [`heartbeat`] | Actividad 2, heartbeat: one JSON object a datagram, over UDP | `headnode`, `datanode` |
 //!
 //! [`types`] holds what these messages are made of, [`json`] their way to bytes and back.
@@ -16,6 +17,7 @@ pub mod greeting;
 pub mod heartbeat;
 pub mod json;
 pub mod line;
+pub mod lottery;
 pub mod storage;
 pub mod store;
 pub mod types;

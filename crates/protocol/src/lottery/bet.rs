@@ -1,0 +1,272 @@
+//! A bet, and what its fields may hold.
+
+use std::fmt;
+
+use super::Agency;
+
+/// The fields of a bet on the wire.
+const FIELDS: usize = 5;
+
+/// A field of a bet or of a winner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Field {
+    Agency,
+    FirstName,
+    LastName,
+    Document,
+    Birthdate,
+    Number,
+}
+
+impl Field {
+    const OF_BET: [Self; FIELDS] =
+        [Self::FirstName, Self::LastName, Self::Document, Self::Birthdate, Self::Number];
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Agency => "agency",
+            Self::FirstName => "first_name",
+            Self::LastName => "last_name",
+            Self::Document => "document",
+            Self::Birthdate => "birthdate",
+            Self::Number => "number",
+        })
+    }
+}
+
+/// Why something is no bet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BetError {
+    /// Fields are missing, or there are too many: a `,` within a field looks like that too.
+    #[error(
+        "{found} fields separated by commas, not the 5 of first_name,last_name,document,birthdate,number"
+    )]
+    Fields {
+        /// How many there are.
+        found: usize,
+    },
+    /// A field without anything in it.
+    #[error("{field} is empty")]
+    Empty {
+        /// Which.
+        field: Field,
+    },
+    /// A character that would break the grammar.
+    #[error(
+        "{field} holds {character:?}, which cannot travel: commas, colons, line ends and control characters are refused"
+    )]
+    Forbidden {
+        /// Where.
+        field: Field,
+        /// Which.
+        character: char,
+    },
+    /// Not a day.
+    #[error("birthdate {text:?} is not a day written YYYY-MM-DD")]
+    Birthdate {
+        /// What there is.
+        text: String,
+    },
+    /// Not a number.
+    #[error("number {text:?} is not a whole number from 0 to 4294967295")]
+    Number {
+        /// What there is.
+        text: String,
+    },
+    /// The agency's name is too long.
+    #[error("agency has {bytes} bytes; at most {} are allowed", super::MAX_AGENCY_BYTES)]
+    LongAgency {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// It does not fit into a message.
+    #[error("the bet has {bytes} bytes, too many for a message of {limit}")]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+        /// The longest message.
+        limit: usize,
+    },
+}
+
+/// A bet whose fields can travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bet<'a> {
+    first_name: &'a str,
+    last_name: &'a str,
+    document: &'a str,
+    birthdate: &'a str,
+    number: u32,
+    /// The first four fields as they travel, if they came that way.
+    joined: Option<&'a str>,
+    /// The number without zeroes in front, as text.
+    digits: &'a str,
+}
+
+impl<'a> Bet<'a> {
+    /// A bet of these fields, in the order of the wire.
+    ///
+    /// # Errors
+    /// Why it cannot be one.
+    pub fn new(fields: [&'a str; FIELDS]) -> Result<Self, BetError> {
+        for (field, text) in Field::OF_BET.into_iter().zip(fields) {
+            check_text(field, text)?;
+        }
+        Self::of_checked(fields, None)
+    }
+
+    /// Reads a bet as it travels, without its line end.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn parse(line: &'a str) -> Result<Self, BetError> {
+        let mut commas = [0; FIELDS - 1];
+        let mut found = 0;
+        // One look at each byte: this is where a server with many bets spends its time.
+        let mut suspicious = false;
+        for (at, byte) in line.bytes().enumerate() {
+            if byte == b',' {
+                if let Some(slot) = commas.get_mut(found) {
+                    *slot = at;
+                }
+                found += 1;
+            }
+            suspicious |= is_suspicious(byte);
+        }
+        if found != FIELDS - 1 {
+            return Err(BetError::Fields { found: found + 1 });
+        }
+        let [a, b, c, d] = commas;
+        let fields = [&line[..a], &line[a + 1..b], &line[b + 1..c], &line[c + 1..d], &line[d + 1..]];
+        if suspicious {
+            return Self::new(fields).map(|bet| Self { joined: Some(&line[..d]), ..bet });
+        }
+        match fields.iter().position(|text| text.is_empty()) {
+            Some(empty) => Err(BetError::Empty { field: Field::OF_BET[empty] }),
+            None => Self::of_checked(fields, Some(&line[..d])),
+        }
+    }
+
+    fn of_checked(fields: [&'a str; FIELDS], joined: Option<&'a str>) -> Result<Self, BetError> {
+        let [first_name, last_name, document, birthdate, text] = fields;
+        if !is_day(birthdate.as_bytes()) {
+            return Err(BetError::Birthdate { text: birthdate.to_owned() });
+        }
+        let digits = text.trim_start_matches('0');
+        let digits = if digits.is_empty() { &text[text.len() - 1..] } else { digits };
+        // `parse` would take a sign.
+        let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
+        let number = number.ok_or_else(|| BetError::Number { text: text.to_owned() })?;
+        Ok(Self { first_name, last_name, document, birthdate, number, joined, digits })
+    }
+
+    /// The fields in the order of the wire, the number without zeroes in front.
+    #[must_use]
+    pub fn fields(&self) -> [&'a str; FIELDS] {
+        [self.first_name, self.last_name, self.document, self.birthdate, self.digits]
+    }
+
+    /// The document of who bets.
+    #[must_use]
+    pub fn document(&self) -> &'a str {
+        self.document
+    }
+
+    /// What is bet on.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Appends the bet as it travels, without its line end.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self.joined {
+            Some(joined) => out.extend_from_slice(joined.as_bytes()),
+            None => {
+                for (index, field) in self.fields()[..FIELDS - 1].iter().enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    out.extend_from_slice(field.as_bytes());
+                }
+            }
+        }
+        out.push(b',');
+        out.extend_from_slice(self.digits.as_bytes());
+    }
+
+    /// The bytes of the bet as it travels, without its line end.
+    #[must_use]
+    pub fn wire_bytes(&self) -> usize {
+        self.fields().iter().map(|field| field.len()).sum::<usize>() + FIELDS - 1
+    }
+}
+
+/// A bet that has won, and where it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Winner<'a> {
+    /// Where the bet was made.
+    pub agency: &'a str,
+    /// The bet.
+    pub bet: Bet<'a>,
+}
+
+impl<'a> Winner<'a> {
+    /// Reads a winner as it travels, without its line end.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn parse(line: &'a str) -> Result<Self, BetError> {
+        let (agency, bet) = line.split_once(',').ok_or(BetError::Fields { found: 0 })?;
+        Agency::check(agency)?;
+        Ok(Self { agency, bet: Bet::parse(bet)? })
+    }
+
+    /// Appends the winner and its line end.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.agency.as_bytes());
+        out.push(b',');
+        self.bet.write(out);
+        out.push(b'\n');
+    }
+}
+
+/// Whether a field with this byte has to be looked at closely: it is forbidden, or may begin a control character of two
+/// bytes (U+0080 to U+009F).
+fn is_suspicious(byte: u8) -> bool {
+    matches!(byte, 0..b' ' | b':' | 0x7f | 0xc2)
+}
+
+/// Checks what holds for every field.
+pub(super) fn check_text(field: Field, text: &str) -> Result<(), BetError> {
+    if text.is_empty() {
+        return Err(BetError::Empty { field });
+    }
+    match text.chars().find(|character| character.is_control() || matches!(character, ',' | ':')) {
+        Some(character) => Err(BetError::Forbidden { field, character }),
+        None => Ok(()),
+    }
+}
+
+/// Whether `text` is a day of the Gregorian calendar, `YYYY-MM-DD`.
+fn is_day(text: &[u8]) -> bool {
+    let &[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = text else { return false };
+    let digits = [y1, y2, y3, y4, m1, m2, d1, d2];
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return false;
+    }
+    let [y1, y2, y3, y4, m1, m2, d1, d2] = digits.map(|digit| u32::from(digit - b'0'));
+    let year = 1000 * y1 + 100 * y2 + 10 * y3 + y4;
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match 10 * m1 + m2 {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 if leap => 29,
+        2 => 28,
+        _ => return false,
+    };
+    year > 0 && (1..=days).contains(&(10 * d1 + d2))
+}

@@ -1,0 +1,187 @@
+//! What the server says, and how an agency reads it: as a stream, because winners may be any number.
+
+use std::io;
+
+use bytes::{Buf, BytesMut};
+use tokio_util::codec::Decoder;
+
+use super::{BetError, MAX_AGENCY_BYTES, MAX_WINNER_BYTES, Winner};
+
+/// `<sender>:<type>` is at most so long.
+const MAX_HEAD_BYTES: usize = MAX_AGENCY_BYTES + 2;
+
+/// A reply that is complete in itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// It is done, and on disk.
+    Acknowledged,
+    /// It is not done.
+    Refused,
+    /// Not drawn yet: ask again later.
+    Wait,
+}
+
+impl Reply {
+    /// The reply as it travels.
+    #[must_use]
+    pub fn as_bytes(self) -> &'static [u8] {
+        match self {
+            Self::Acknowledged => b"server:0\r\n",
+            Self::Refused => b"server:1\r\n",
+            Self::Wait => b"server:2\r\n",
+        }
+    }
+}
+
+/// What stands in front of the winners.
+#[must_use]
+pub fn start_winners() -> &'static [u8] {
+    b"server:3:"
+}
+
+/// What stands behind the winners.
+#[must_use]
+pub fn end_winners() -> &'static [u8] {
+    b"\r\n"
+}
+
+/// The next part of what the server says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// A whole reply.
+    Reply(Reply),
+    /// Winners follow.
+    WinnersBegin,
+    /// A line that [`Winner::parse`] reads.
+    Winner(String),
+    /// There are no more winners.
+    WinnersEnd,
+}
+
+/// A stream that is not the server's, or is broken.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplyError {
+    /// Not `<sender>:<type>`.
+    #[error("not a reply of the lottery: {0:?}")]
+    Shape(String),
+    /// A line that is no winner.
+    #[error("not a winner: {0}")]
+    Winner(BetError),
+    /// A line without an end.
+    #[error("a winner of more than {MAX_WINNER_BYTES} bytes")]
+    TooLong,
+    /// Not text.
+    #[error("a reply that is not UTF-8")]
+    InvalidUtf8,
+    /// The connection.
+    #[error(transparent)]
+    Broken(#[from] io::Error),
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Head,
+    Winners,
+    /// Behind a last winner that `\r\n` ended.
+    End,
+}
+
+/// Reads replies part by part. Memory is bounded by the longest line of a winner.
+#[derive(Debug, Default)]
+pub struct ReplyDecoder {
+    state: State,
+    scanned: usize,
+}
+
+impl ReplyDecoder {
+    /// Whether the stream stands inside a reply: `buffer` is what was read and not yet decoded.
+    #[must_use]
+    pub fn is_mid_reply(&self, buffer: &[u8]) -> bool {
+        self.state != State::Head || !buffer.is_empty()
+    }
+
+    fn head(&mut self, buffer: &mut BytesMut) -> Result<Option<Part>, ReplyError> {
+        let shown = &buffer[..buffer.len().min(MAX_HEAD_BYTES + 2)];
+        let shape = || ReplyError::Shape(String::from_utf8_lossy(shown).into_owned());
+        let Some(colon) = memchr::memchr(b':', shown) else {
+            return if shown.len() > MAX_AGENCY_BYTES { Err(shape()) } else { Ok(None) };
+        };
+        if colon == 0 || shown[..colon].iter().any(u8::is_ascii_control) {
+            return Err(shape());
+        }
+        let (part, rest): (_, &[u8]) = match shown.get(colon + 1) {
+            None => return Ok(None),
+            Some(b'0') => (Part::Reply(Reply::Acknowledged), b"\r\n"),
+            Some(b'1') => (Part::Reply(Reply::Refused), b"\r\n"),
+            Some(b'2') => (Part::Reply(Reply::Wait), b"\r\n"),
+            Some(b'3') => (Part::WinnersBegin, b":"),
+            Some(_) => return Err(shape()),
+        };
+        let after = &buffer[colon + 2..];
+        if after.len() < rest.len() {
+            return if rest.starts_with(after) { Ok(None) } else { Err(shape()) };
+        }
+        if !after.starts_with(rest) {
+            return Err(shape());
+        }
+        if part == Part::WinnersBegin {
+            self.state = State::Winners;
+        }
+        buffer.advance(colon + 2 + rest.len());
+        Ok(Some(part))
+    }
+
+    fn winner(&mut self, buffer: &mut BytesMut) -> Result<Option<Part>, ReplyError> {
+        let Some(found) = memchr::memchr(b'\n', &buffer[self.scanned..]) else {
+            self.scanned = buffer.len();
+            return if self.scanned > MAX_WINNER_BYTES + 1 { Err(ReplyError::TooLong) } else { Ok(None) };
+        };
+        let end = self.scanned + found;
+        self.scanned = 0;
+        let line = buffer.split_to(end);
+        buffer.advance(1);
+        let line = match line.strip_suffix(b"\r") {
+            None => &line[..],
+            Some(last) => {
+                self.state = State::End;
+                last
+            }
+        };
+        if line.is_empty() && self.state == State::End {
+            return Ok(Some(self.end()));
+        }
+        if line.len() > MAX_WINNER_BYTES {
+            return Err(ReplyError::TooLong);
+        }
+        let text = std::str::from_utf8(line).map_err(|_| ReplyError::InvalidUtf8)?;
+        Winner::parse(text).map_err(ReplyError::Winner)?;
+        Ok(Some(Part::Winner(text.to_owned())))
+    }
+
+    fn end(&mut self) -> Part {
+        self.state = State::Head;
+        Part::WinnersEnd
+    }
+}
+
+impl Decoder for ReplyDecoder {
+    type Item = Part;
+    type Error = ReplyError;
+
+    fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Part>, ReplyError> {
+        match self.state {
+            State::Head => self.head(buffer),
+            State::Winners => self.winner(buffer),
+            State::End => Ok(Some(self.end())),
+        }
+    }
+
+    fn decode_eof(&mut self, buffer: &mut BytesMut) -> Result<Option<Part>, ReplyError> {
+        let part = self.decode(buffer)?;
+        if part.is_none() && self.is_mid_reply(buffer) {
+            return Err(ReplyError::Broken(io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(part)
+    }
+}
