@@ -199,6 +199,16 @@ impl JournalFile {
         self.storage.sync().map_err(|error| self.fatal("sync", error))
     }
 
+    /// Cuts the file to `length` bytes, at the end of a record, and returns when that is on disk. For who writes to two
+    /// files and has room in only one of them.
+    ///
+    /// # Errors
+    /// [`Failure::Fatal`].
+    pub fn truncate(&mut self, length: u64) -> Result<(), Failure> {
+        let cut = self.storage.truncate(length).and_then(|()| self.storage.sync());
+        cut.map_err(|error| self.fatal("cut", error))
+    }
+
     fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.storage.write(bytes) {

@@ -7,6 +7,7 @@
 //! | [`action_log`] | the `action: … | result: …` lines on standard output |
 //! | [`listener`] | a server's listening socket, whose connections and closing the action log tells |
 //! | [`echo`] | exercises 1 to 4: `echo-server` and `echo-client` |
+//! | [`lottery`] | exercises 5 to 8: `lottery-server` and `lottery-agency` |
 //! | [`go_duration`] | durations as Go reads and prints them |
 
 pub mod action_log;
@@ -14,6 +15,7 @@ pub mod config;
 pub mod echo;
 pub mod go_duration;
 pub mod listener;
+pub mod lottery;
 pub mod start;
 
 pub use action_log::ActionLog;

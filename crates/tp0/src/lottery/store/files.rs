@@ -1,0 +1,240 @@
+//! The three files of the lottery, and the draw.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use journal::{Batch, Checksum, Failure, JournalFile};
+use memchr::memmem::Finder;
+use protocol::lottery::WINNING_NUMBER;
+
+use super::ledger::Ledger;
+use super::record::{Draw, Entry, Place};
+use super::recovery;
+
+/// The bets, as the course wants them.
+pub const BETS_FILE: &str = "bets.csv";
+/// Which bytes of `bets.csv` are a batch of whom, who is done, and the draw.
+pub const JOURNAL_FILE: &str = "lottery.journal";
+/// The lines of `bets.csv` that have won: made from it at the draw, and again if they are lost.
+pub const WINNERS_FILE: &str = "winners.csv";
+const UNFINISHED_WINNERS_FILE: &str = "winners.csv.new";
+
+const READ_BYTES: usize = 256 * 1024;
+/// Memory that is kept between rounds, in bytes.
+const KEPT_BYTES: usize = 1024 * 1024;
+
+/// The open files. One thread owns them.
+#[derive(Debug)]
+pub struct Files {
+    folder: PathBuf,
+    bets: JournalFile,
+    journal: JournalFile,
+    bets_bytes: u64,
+    round: u64,
+    records: Batch,
+    lines: Vec<u8>,
+}
+
+/// What the files held when they were opened.
+#[derive(Debug)]
+pub struct Contents {
+    /// Batches and agencies.
+    pub ledger: Ledger,
+    /// The draw, if it was held; its winners are in `winners.csv`.
+    pub draw: Option<Draw>,
+}
+
+impl Files {
+    /// Opens or creates the files in `folder`, and cuts off what a crash has torn.
+    ///
+    /// # Errors
+    /// If a file cannot be used, is in use, or is damaged.
+    pub fn open(folder: &Path) -> anyhow::Result<(Self, Contents)> {
+        let (bets_path, journal_path) = (folder.join(BETS_FILE), folder.join(JOURNAL_FILE));
+        // Both are locked from here on. What is torn of a line is cut off by itself.
+        let (mut bets, bets_tail) = JournalFile::open(&bets_path)?;
+        let (mut journal, journal_tail) = JournalFile::open(&journal_path)?;
+        let found = recovery::read(&journal_path, &bets_path)?;
+        let cut = |name, file: &mut JournalFile, path: &Path, good: u64, torn: u64| -> anyhow::Result<()> {
+            let there = fs::metadata(path)?.len();
+            if there > good {
+                file.truncate(good)?;
+            }
+            let cut_bytes = there - good + torn;
+            if cut_bytes > 0 {
+                tracing::warn!(cut_bytes, "{name} ended in what was never acknowledged: cut it off");
+            }
+            Ok(())
+        };
+        cut(JOURNAL_FILE, &mut journal, &journal_path, found.journal_bytes, journal_tail.torn_bytes)?;
+        cut(BETS_FILE, &mut bets, &bets_path, found.bets_bytes, bets_tail.torn_bytes)?;
+        let mut records = Batch::new(Checksum::Crc32c);
+        if !found.has_header {
+            Entry::Header.push(0, &mut records);
+            journal.commit(records.as_bytes())?;
+            records.clear(0);
+        }
+        let (bets_bytes, round) = (found.bets_bytes, found.round);
+        let files =
+            Self { folder: folder.to_owned(), bets, journal, bets_bytes, round, records, lines: Vec::new() };
+        if let Some(draw) = &found.draw {
+            files.restore_winners(draw)?;
+        }
+        let (bets, done) = (found.ledger.bets(), found.ledger.done());
+        tracing::info!(folder = %folder.display(), bets, done, drawn = found.draw.is_some(), "files opened");
+        Ok((files, Contents { ledger: found.ledger, draw: found.draw }))
+    }
+
+    /// Files on other storage; for tests. They must be new.
+    #[cfg(test)]
+    pub fn with_storage(folder: &Path, bets: JournalFile, journal: JournalFile) -> Self {
+        let records = Batch::new(Checksum::Crc32c);
+        Self { folder: folder.to_owned(), bets, journal, bets_bytes: 0, round: 0, records, lines: Vec::new() }
+    }
+
+    /// Adds a batch to the round: whole lines.
+    pub fn push_batch(&mut self, agency: &str, lines: &[u8], bets: u64, digest: super::Digest) {
+        let offset = self.bets_bytes + self.lines.len() as u64;
+        let place = Place { offset, bytes: lines.len() as u64, crc32c: crc32c::crc32c(lines) };
+        self.lines.extend_from_slice(lines);
+        Entry::Batch { agency: agency.to_owned(), place, bets, digest }
+            .push(self.round + 1, &mut self.records);
+    }
+
+    /// Adds the end of an agency to the round.
+    pub fn push_done(&mut self, agency: &str) {
+        Entry::Done { agency: agency.to_owned() }.push(self.round + 1, &mut self.records);
+    }
+
+    /// Writes the round and returns when it is on disk, all of it; on an error nothing of it is in the files, unless the
+    /// error is fatal.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn commit(&mut self) -> Result<(), Failure> {
+        let outcome = if self.records.is_empty() { Ok(()) } else { self.write_round() };
+        self.records.clear(KEPT_BYTES);
+        self.lines.clear();
+        self.lines.shrink_to(KEPT_BYTES);
+        outcome
+    }
+
+    fn write_round(&mut self) -> Result<(), Failure> {
+        let before = self.journal.write(self.records.as_bytes())?;
+        if !self.lines.is_empty() {
+            match self.bets.write(&self.lines) {
+                Ok(offset) if offset == self.bets_bytes => {}
+                Ok(_) => return Err(self.changed()),
+                Err(failure) => {
+                    if matches!(failure, Failure::NoSpace(_)) {
+                        self.journal.truncate(before)?;
+                    }
+                    return Err(failure);
+                }
+            }
+            self.bets.sync()?;
+        }
+        self.journal.sync()?;
+        self.bets_bytes += self.lines.len() as u64;
+        self.round += 1;
+        Ok(())
+    }
+
+    fn changed(&self) -> Failure {
+        let path = self.folder.join(BETS_FILE).display().to_string();
+        let cause = io::Error::other("somebody else has changed its length");
+        Failure::Fatal { action: "append to", path, cause }
+    }
+
+    /// Finds the winners, and remembers the draw.
+    ///
+    /// # Errors
+    /// Why it could not be held. It may be tried again, unless a [`Failure::Fatal`] is behind it.
+    pub fn draw(&mut self) -> anyhow::Result<Draw> {
+        let draw = write_winners(&self.folder, self.bets_bytes)?;
+        Entry::Draw(draw).push(self.round + 1, &mut self.records);
+        self.commit()?;
+        Ok(draw)
+    }
+
+    /// Makes `winners.csv` again if it is not what was drawn.
+    fn restore_winners(&self, draw: &Draw) -> anyhow::Result<()> {
+        let path = self.folder.join(WINNERS_FILE);
+        if checksum(&path).ok() == Some((draw.winners_bytes, draw.winners_crc32c)) {
+            return Ok(());
+        }
+        tracing::warn!(path = %path.display(), "not what was drawn: made again from bets.csv");
+        let again = write_winners(&self.folder, draw.bets_bytes)?;
+        anyhow::ensure!(
+            again == *draw,
+            "{BETS_FILE} has other winners than at the draw: {again:?}, {draw:?}"
+        );
+        Ok(())
+    }
+}
+
+/// Length and CRC-32C of a file.
+fn checksum(path: &Path) -> io::Result<(u64, u32)> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; READ_BYTES];
+    let (mut bytes, mut sum) = (0, 0);
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok((bytes, sum));
+        }
+        sum = crc32c::crc32c_append(sum, &buffer[..read]);
+        bytes += read as u64;
+    }
+}
+
+/// Copies the lines that have won from the first `bets_bytes` of `bets.csv` to `winners.csv`: one pass, with a buffer.
+fn write_winners(folder: &Path, bets_bytes: u64) -> anyhow::Result<Draw> {
+    let told = |action: &str, name: &str| format!("cannot {action} {}", folder.join(name).display());
+    let bets = File::open(folder.join(BETS_FILE)).with_context(|| told("read", BETS_FILE))?;
+    let unfinished = folder.join(UNFINISHED_WINNERS_FILE);
+    let write = || told("write", UNFINISHED_WINNERS_FILE);
+    let mut winners = BufWriter::new(File::create(&unfinished).with_context(write)?);
+    let mut draw = Draw { bets_bytes, winners: 0, winners_bytes: 0, winners_crc32c: 0 };
+    let mut written = Ok(());
+    each_winner(bets.take(bets_bytes), |line| {
+        draw.winners += 1;
+        draw.winners_bytes += line.len() as u64;
+        draw.winners_crc32c = crc32c::crc32c_append(draw.winners_crc32c, line);
+        if written.is_ok() {
+            written = winners.write_all(line);
+        }
+    })
+    .with_context(|| told("read", BETS_FILE))?;
+    written.with_context(write)?;
+    let file = winners.into_inner().map_err(io::IntoInnerError::into_error).with_context(write)?;
+    file.sync_all().with_context(write)?;
+    fs::rename(&unfinished, folder.join(WINNERS_FILE)).with_context(|| told("replace", WINNERS_FILE))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).with_context(|| told("sync", ""))?;
+    Ok(draw)
+}
+
+/// Shows each line that ends in the winning number to `visit`, line end included.
+fn each_winner(mut bets: impl io::Read, mut visit: impl FnMut(&[u8])) -> io::Result<()> {
+    let ending = format!(",{WINNING_NUMBER}\r\n");
+    let finder = Finder::new(ending.as_bytes());
+    let mut buffer = Vec::with_capacity(2 * READ_BYTES);
+    loop {
+        let read = (&mut bets).take(READ_BYTES as u64).read_to_end(&mut buffer)?;
+        let mut from = 0;
+        while let Some(found) = finder.find(&buffer[from..]) {
+            let end = from + found + ending.len();
+            let start = memchr::memrchr(b'\n', &buffer[..end - 1]).map_or(0, |before| before + 1);
+            visit(&buffer[start..end]);
+            from = end;
+        }
+        if read == 0 {
+            return Ok(());
+        }
+        // The line that is not whole yet stays.
+        let whole = memchr::memrchr(b'\n', &buffer).map_or(0, |last| last + 1);
+        buffer.drain(..whole);
+    }
+}

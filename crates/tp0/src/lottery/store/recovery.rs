@@ -1,0 +1,156 @@
+//! What a crash left of `bets.csv` and `lottery.journal`: the longest beginning of both that belongs together.
+//!
+//! Both files are synced before anything in them is acknowledged, round by round. So a crash can tear the last round
+//! only, of which nobody was told: it is cut off, in both files. Where a batch is wrong although a later round is there,
+//! something else than a crash was at work: cutting would destroy bets that were acknowledged, so that is an error.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use journal::{Checksum, Records};
+
+use super::ledger::Ledger;
+use super::record::{Draw, Entry, Place};
+
+/// No batch is longer: the longest message, with an agency and quotes for each of its shortest bets.
+const MAX_BATCH_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What both files agree on.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Whose file `lottery.journal` is.
+    pub has_header: bool,
+    /// Up to where `lottery.journal` is good.
+    pub journal_bytes: u64,
+    /// Up to where `bets.csv` is good.
+    pub bets_bytes: u64,
+    /// The last round.
+    pub round: u64,
+    /// Batches, agencies and whether the draw was held.
+    pub ledger: Ledger,
+    /// The draw, if it was held.
+    pub draw: Option<Draw>,
+}
+
+/// Reads both files.
+///
+/// # Errors
+/// If they cannot be read, or are damaged where no crash can have damaged them.
+pub fn read(journal: &Path, bets: &Path) -> anyhow::Result<Found> {
+    let told = |path: &Path| format!("cannot read {}", path.display());
+    let file = File::open(journal).with_context(|| told(journal))?;
+    let mut csv = Csv::open(bets).with_context(|| told(bets))?;
+    let mut found = Found::default();
+    let mut records = Records::from(&file, 0, Checksum::Crc32c).peekable();
+    let mut torn = None;
+    while let Some(record) = records.next() {
+        let (offset, record) = record.with_context(|| told(journal))?;
+        found.journal_bytes = offset;
+        let entry = record.as_deref().and_then(Entry::parse);
+        if let Some(wrong) = found.add(entry, &mut csv).with_context(|| told(bets))? {
+            torn = Some(wrong);
+            break;
+        }
+        // The offset behind it: that of the next one, or of the end.
+        if records.peek().is_none() {
+            found.journal_bytes = file.metadata().with_context(|| told(journal))?.len();
+        }
+    }
+    if let Some(wrong) = torn {
+        for record in records {
+            let (_, record) = record.with_context(|| told(journal))?;
+            let Some((round, entry)) = record.as_deref().and_then(Entry::parse) else { continue };
+            if round > wrong.round && wrong.is_belied_by(&entry, &mut csv).with_context(|| told(bets))? {
+                let (bets_at, journal_at) = (found.bets_bytes, found.journal_bytes);
+                bail!(
+                    "{} is damaged at byte {bets_at}, or {} at byte {journal_at}, and what stands behind it was acknowledged: \
+                     restore both files, or move both away to begin anew",
+                    bets.display(),
+                    journal.display()
+                );
+            }
+        }
+    }
+    ensure!(
+        found.has_header || csv.bytes == 0,
+        "{} holds {} bytes that {} does not know: it is of another program; move it away, or choose another --data-dir",
+        bets.display(),
+        csv.bytes,
+        journal.display()
+    );
+    Ok(found)
+}
+
+/// Where the good beginning ends.
+struct Wrong {
+    /// Its round, or the last that it can be of if its line cannot be read.
+    round: u64,
+    /// The line can be read, but its bets are not there.
+    without_bets: bool,
+}
+
+impl Wrong {
+    /// Whether a later entry tells that this was once on disk.
+    fn is_belied_by(&self, later: &Entry, csv: &mut Csv) -> io::Result<bool> {
+        match later {
+            Entry::Batch { place, .. } => csv.holds(place),
+            _ => Ok(!self.without_bets),
+        }
+    }
+}
+
+impl Found {
+    /// Adds an entry, or says what is wrong with it.
+    fn add(&mut self, entry: Option<(u64, Entry)>, csv: &mut Csv) -> io::Result<Option<Wrong>> {
+        let unreadable = Some(Wrong { round: self.round + 1, without_bets: false });
+        let Some((round, entry)) = entry else { return Ok(unreadable) };
+        if self.has_header == (entry == Entry::Header) || round < self.round {
+            return Ok(unreadable);
+        }
+        match entry {
+            Entry::Header => self.has_header = true,
+            Entry::Done { agency } => drop(self.ledger.finish(&agency)),
+            Entry::Draw(draw) => {
+                self.ledger.draw();
+                self.draw = Some(draw);
+            }
+            Entry::Batch { agency, place, bets, digest } => {
+                if place.offset != self.bets_bytes || !csv.holds(&place)? {
+                    return Ok(Some(Wrong { round, without_bets: true }));
+                }
+                self.ledger.stored(&agency, digest, bets);
+                self.bets_bytes += place.bytes;
+            }
+        }
+        self.round = round;
+        Ok(None)
+    }
+}
+
+/// `bets.csv`, read at any place.
+struct Csv {
+    file: File,
+    bytes: u64,
+    buffer: Vec<u8>,
+}
+
+impl Csv {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { file, bytes, buffer: Vec::new() })
+    }
+
+    fn holds(&mut self, place: &Place) -> io::Result<bool> {
+        let there = place.offset.checked_add(place.bytes).is_some_and(|end| end <= self.bytes);
+        if !there || place.bytes > MAX_BATCH_BYTES {
+            return Ok(false);
+        }
+        self.buffer.resize(usize::try_from(place.bytes).unwrap_or(0), 0);
+        self.file.read_exact_at(&mut self.buffer, place.offset)?;
+        Ok(crc32c::crc32c(&self.buffer) == place.crc32c)
+    }
+}
