@@ -49,7 +49,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = cli::duration)]
     pub wait: Duration,
     /// Batches that may be on their way without an answer, 1 to 1024
-    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub window: u16,
     /// Flags that all programs of TP0 have
     #[command(flatten)]

@@ -1,0 +1,8 @@
+//! Lotería Nacional with the real programs: nothing acknowledged is lost or stored twice, and each learns its own only.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod agency;
+mod chaos;
+mod server;
+mod support;
