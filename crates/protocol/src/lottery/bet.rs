@@ -123,25 +123,32 @@ impl<'a> Bet<'a> {
     /// # Errors
     /// Why it is none.
     pub fn parse(line: &'a str) -> Result<Self, BetError> {
-        let mut commas = [0; FIELDS - 1];
-        let mut found = 0;
-        // One look at each byte: this is where a server with many bets spends its time.
-        let mut suspicious = false;
-        for (at, byte) in line.bytes().enumerate() {
-            if byte == b',' {
-                if let Some(slot) = commas.get_mut(found) {
-                    *slot = at;
-                }
-                found += 1;
-            }
-            suspicious |= is_suspicious(byte);
+        let look = Look::at(line.as_bytes());
+        if look.end < line.len() {
+            // A line end within it: told as what it is.
+            let fields: Vec<_> = line.split(',').collect();
+            return match <[&str; FIELDS]>::try_from(fields) {
+                Ok(fields) => Self::new(fields),
+                Err(fields) => Err(BetError::Fields { found: fields.len() }),
+            };
         }
-        if found != FIELDS - 1 {
-            return Err(BetError::Fields { found: found + 1 });
+        Self::looked_at(line, &look)
+    }
+
+    /// Reads the first bet of several with a `\n` between them; gives back the others too.
+    pub(super) fn parse_first(lines: &'a str) -> (Result<Self, BetError>, Option<&'a str>) {
+        let look = Look::at(lines.as_bytes());
+        let bet = Self::looked_at(&lines[..look.end], &look);
+        (bet, lines.get(look.end + 1..))
+    }
+
+    fn looked_at(line: &'a str, look: &Look) -> Result<Self, BetError> {
+        if look.found != FIELDS - 1 {
+            return Err(BetError::Fields { found: look.found + 1 });
         }
-        let [a, b, c, d] = commas;
+        let [a, b, c, d] = look.commas;
         let fields = [&line[..a], &line[a + 1..b], &line[b + 1..c], &line[c + 1..d], &line[d + 1..]];
-        if suspicious {
+        if look.suspicious {
             return Self::new(fields).map(|bet| Self { joined: Some(&line[..d]), ..bet });
         }
         match fields.iter().position(|text| text.is_empty()) {
@@ -205,6 +212,66 @@ impl<'a> Bet<'a> {
     }
 }
 
+/// What one look at each byte of a line tells: this is where a server with many bets spends its time.
+struct Look {
+    /// Where the first of the commas are.
+    commas: [usize; FIELDS - 1],
+    /// How many commas there are.
+    found: usize,
+    /// A field has to be looked at closely.
+    suspicious: bool,
+    /// Where the line ends.
+    end: usize,
+}
+
+impl Look {
+    fn at(bytes: &[u8]) -> Self {
+        let mut look = Self { commas: [0; FIELDS - 1], found: 0, suspicious: false, end: bytes.len() };
+        for (at, byte) in bytes.iter().enumerate() {
+            match KINDS[usize::from(*byte)] {
+                Kind::Plain => {}
+                Kind::Comma => {
+                    if let Some(slot) = look.commas.get_mut(look.found) {
+                        *slot = at;
+                    }
+                    look.found += 1;
+                }
+                Kind::Suspicious => look.suspicious = true,
+                Kind::End => {
+                    look.end = at;
+                    break;
+                }
+            }
+        }
+        look
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Plain,
+    Comma,
+    Suspicious,
+    End,
+}
+
+const KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::Plain; 256];
+    let mut byte = 0u8;
+    loop {
+        if is_suspicious(byte) {
+            kinds[byte as usize] = Kind::Suspicious;
+        }
+        if byte == u8::MAX {
+            break;
+        }
+        byte += 1;
+    }
+    kinds[b',' as usize] = Kind::Comma;
+    kinds[b'\n' as usize] = Kind::End;
+    kinds
+};
+
 /// A bet that has won, and where it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Winner<'a> {
@@ -236,7 +303,7 @@ impl<'a> Winner<'a> {
 
 /// Whether a field with this byte has to be looked at closely: it is forbidden, or may begin a control character of two
 /// bytes (U+0080 to U+009F).
-fn is_suspicious(byte: u8) -> bool {
+const fn is_suspicious(byte: u8) -> bool {
     matches!(byte, 0..b' ' | b':' | 0x7f | 0xc2)
 }
 
@@ -244,6 +311,9 @@ fn is_suspicious(byte: u8) -> bool {
 pub(super) fn check_text(field: Field, text: &str) -> Result<(), BetError> {
     if text.is_empty() {
         return Err(BetError::Empty { field });
+    }
+    if !text.bytes().any(|byte| is_suspicious(byte) || byte == b',') {
+        return Ok(());
     }
     match text.chars().find(|character| character.is_control() || matches!(character, ',' | ':')) {
         Some(character) => Err(BetError::Forbidden { field, character }),

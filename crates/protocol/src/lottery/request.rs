@@ -188,7 +188,7 @@ impl<'a> Request<'a> {
                 Some("") => Err(Malformed::NoBets),
                 Some(bets) => Ok(Self::Bets {
                     agency,
-                    bets: Bets { rest: bets.strip_suffix('\n').unwrap_or(bets), number: 0, ended: false },
+                    bets: Bets { rest: Some(bets.strip_suffix('\n').unwrap_or(bets)), number: 0 },
                 }),
             },
         }
@@ -221,31 +221,19 @@ fn write_short(agency: &Agency, rest: &[u8], out: &mut Vec<u8>) {
 /// The bets of a message, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bets<'a> {
-    rest: &'a str,
+    /// None when all were given.
+    rest: Option<&'a str>,
     number: usize,
-    ended: bool,
 }
 
 impl<'a> Iterator for Bets<'a> {
     type Item = Result<Bet<'a>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
-        }
-        let line = match memchr::memchr(b'\n', self.rest.as_bytes()) {
-            Some(end) => {
-                let line = &self.rest[..end];
-                self.rest = &self.rest[end + 1..];
-                line
-            }
-            None => {
-                self.ended = true;
-                self.rest
-            }
-        };
+        let (bet, rest) = Bet::parse_first(self.rest?);
+        self.rest = rest;
         self.number += 1;
-        Some(Bet::parse(line).map_err(|cause| Malformed::Bet { number: self.number, cause }))
+        Some(bet.map_err(|cause| Malformed::Bet { number: self.number, cause }))
     }
 }
 
