@@ -10,6 +10,7 @@ use service::net::TcpStream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
+use crate::echo;
 use crate::load::{self, Load, Protocol};
 use crate::peers::Peer;
 use crate::stats::{Comparison, Pairing, Spread};
@@ -26,6 +27,7 @@ pub async fn with_redis(arguments: &CompareArguments) -> anyhow::Result<Comparis
     let (name_of_ours, protocol, server) = match arguments.target {
         Target::Server => ("server", Protocol::Server, Peer::server(&arguments.dir, &flags).await?),
         Target::Store => ("store", Protocol::Store, Peer::store(&arguments.dir, &flags).await?),
+        Target::Echo => return echo_with_redis(arguments).await,
     };
     let redis = Peer::redis(&arguments.dir).await?;
     let mut raw = Vec::new();
@@ -55,6 +57,40 @@ pub async fn with_redis(arguments: &CompareArguments) -> anyhow::Result<Comparis
         notes: vec![format!(
             "{}-byte messages, on disk before each reply. Raw write + fdatasync of {RAW_WRITE_BYTES} bytes in this run: {raw} a second; \
              messages for each such sync, row by row: {share}.",
+            arguments.size
+        )],
+    })
+}
+
+/// The echo server and Redis PING, where neither has anything to store.
+async fn echo_with_redis(arguments: &CompareArguments) -> anyhow::Result<Comparison> {
+    let (server, redis) = (Peer::echo(&arguments.dir, true).await?, Peer::redis(&arguments.dir).await?);
+    let mut pairings = Vec::new();
+    for (connections, pipeline) in SHAPES {
+        let ours = Side::new(arguments, Protocol::Echo, &server, connections, pipeline).await?;
+        let theirs = Side::new(arguments, Protocol::RedisPing, &redis, connections, pipeline).await?;
+        let mut rates = Vec::new();
+        for round in 0..arguments.rounds {
+            let ours_first = round % 2 == 0;
+            let first = if ours_first { ours.rate().await? } else { theirs.rate().await? };
+            let second = if ours_first { theirs.rate().await? } else { ours.rate().await? };
+            rates.push(if ours_first { (first, second) } else { (second, first) });
+        }
+        pairings.push(pairing(name(connections, pipeline), &rates));
+    }
+    let closing = Peer::echo(&arguments.dir, false).await?;
+    let mut connections = Vec::new();
+    for _ in 0..arguments.rounds {
+        connections.push(echo::connections_per_second(closing.address, 5000).await?);
+    }
+    let connections = Spread::of(&connections);
+    Ok(Comparison {
+        ours: "echo-server, connections kept",
+        theirs: "Redis PING",
+        rounds: arguments.rounds,
+        pairings,
+        notes: vec![format!(
+            "{}-byte lines, each logged, against PING. With a connection for each message, 50 clients at a time: {connections} a second.",
             arguments.size
         )],
     })

@@ -3,19 +3,22 @@
 //! | command | what it measures |
 //! | --- | --- |
 //! | `bench load` | one target: rate and latencies, in a closed loop or at a fixed rate |
-//! | `bench compare` | `server` or the store, and Redis, in one run, alternating, with the raw `fdatasync` rate of that run |
+//! | `bench compare` | `server`, the store or `echo-server`, and Redis, in one run, alternating, with the raw `fdatasync` rate of that run |
 //! | `bench agree` | this load generator and `redis-benchmark` on the same Redis, alternating |
 //! | `bench idle` | resident memory of `server` with many idle connections |
 //! | `bench start` | time from the start of `server` to its first reply |
 //! | `bench scale` | many messages through the store: memory for each, and time until all is back after `kill -9` |
+//! | `bench lottery` | whole lotteries of real programs: time, bets a second beside a plain write, memory of the server |
 //! | `bench heartbeat` | a headnode's heartbeat with thousands of simulated datanodes |
 //!
 //! Absolute figures move with the machine: compare only what was measured in one run.
 
 mod compare;
+mod echo;
 mod footprint;
 mod heartbeat;
 mod load;
+mod lottery;
 mod peers;
 mod scale;
 mod stats;
@@ -67,6 +70,8 @@ enum Measure {
         #[arg(long, value_name = "DIR", default_value = ".")]
         dir: PathBuf,
     },
+    /// Whole lotteries, from the start of the agencies to the last one's winners, beside a plain write of the same file
+    Lottery(LotteryArguments),
     /// The heartbeat of a headnode with simulated datanodes: processor time, datagrams, losses
     Heartbeat {
         /// How many
@@ -131,6 +136,28 @@ struct CompareArguments {
     json: bool,
 }
 
+#[derive(Debug, Clone, clap::Args)]
+struct LotteryArguments {
+    /// How many
+    #[arg(long, default_value_t = 5, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+    agencies: usize,
+    /// Bets in all; the default is what the course's five agencies have
+    #[arg(long, default_value_t = 78_697, value_parser = clap::value_parser!(u64).range(1..))]
+    bets: u64,
+    /// Bets in a batch
+    #[arg(long, default_value_t = 150)]
+    batch: usize,
+    /// Rounds; in each both sides are measured, in alternating order
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+    /// Folder for the data, so that both sides use the same disk
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
 /// What can be compared with Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Target {
@@ -138,6 +165,8 @@ enum Target {
     Server,
     /// Actividad 2's headnode and three datanodes
     Store,
+    /// TP0's echo server with kept connections, beside Redis PING: neither stores anything
+    Echo,
 }
 
 /// Runs the command line.
@@ -177,6 +206,7 @@ fn run(command: Measure) -> anyhow::Result<()> {
             Measure::Heartbeat { datanodes, rounds } => {
                 stats::print(false, &heartbeat::run(datanodes, rounds).await?)
             }
+            Measure::Lottery(arguments) => stats::print(arguments.json, &lottery::run(&arguments).await?),
             Measure::Start { rounds } => stats::print(false, &footprint::start(rounds).await?),
         }
     })

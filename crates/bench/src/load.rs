@@ -32,6 +32,8 @@ pub enum Protocol {
     Server,
     /// Actividad 2's headnode: a put, acknowledged once it is on a datanode's disk
     Store,
+    /// TP0's echo server that keeps its connections: a line and its echo
+    Echo,
     /// Redis: RPUSH onto one list
     RedisRpush,
     /// Redis: PING
@@ -42,7 +44,7 @@ impl Protocol {
     fn request(self, size: usize) -> Vec<u8> {
         let payload = "x".repeat(size);
         match self {
-            Self::Server => format!("{payload}\n"),
+            Self::Server | Self::Echo => format!("{payload}\n"),
             Self::Store => format!("{{\"put\":{{\"message\":\"{payload}\"}}}}\n"),
             Self::RedisRpush => format!("*3\r\n$5\r\nRPUSH\r\n$5\r\nbench\r\n${size}\r\n{payload}\r\n"),
             Self::RedisPing => "*1\r\n$4\r\nPING\r\n".to_owned(),
@@ -55,6 +57,7 @@ impl Protocol {
         match self {
             Self::Server => b"OK ",
             Self::Store => br#"{"saved":"#,
+            Self::Echo => b"x",
             Self::RedisRpush => b":",
             Self::RedisPing => b"+PONG",
         }

@@ -69,6 +69,17 @@ impl Peer {
         Ok(peer)
     }
 
+    /// TP0's echo server, keeping its connections or closing each after its echo.
+    pub async fn echo(dir: &Path, keep: bool) -> anyhow::Result<Self> {
+        let program = sibling("echo-server")?;
+        Self::start(dir, &program, |command, address, data| {
+            command.env("SERVER_IP", address.ip().to_string()).env("SERVER_PORT", address.port().to_string());
+            // A line for each message is part of what the course asks for, and of what is measured.
+            command.current_dir(data).args(keep.then_some("--keep-connections"));
+        })
+        .await
+    }
+
     /// Redis with a synced append-only file. Rewriting it is off: it would fork in the middle of a measurement.
     pub async fn redis(dir: &Path) -> anyhow::Result<Self> {
         Self::start(dir, Path::new("redis-server"), |command, address, data| {
@@ -123,9 +134,18 @@ impl Peer {
 
 /// Resident memory of a program, in bytes.
 pub fn resident_bytes(process: &Child) -> anyhow::Result<u64> {
+    memory(process, "VmRSS:")
+}
+
+/// The most resident memory that a program had, in bytes.
+pub fn peak_resident_bytes(process: &Child) -> anyhow::Result<u64> {
+    memory(process, "VmHWM:")
+}
+
+fn memory(process: &Child, name: &str) -> anyhow::Result<u64> {
     let id = process.id().context("the program has ended")?;
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such figure")?;
     let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kilobytes * 1024)
 }
