@@ -111,11 +111,11 @@ impl Ledger {
     pub fn stored(&mut self, agency: &str, digest: Digest, bets: u64) {
         self.bets += bets;
         // Looked up first, so that no name is copied for each batch.
-        match self.agencies.get_mut(agency) {
-            Some(book) => *book.stored.entry(digest).or_default() += 1,
-            None => {
-                *self.agencies.entry(agency.to_owned()).or_default().stored.entry(digest).or_default() += 1
-            }
+        if !self.agencies.contains_key(agency) {
+            self.agencies.insert(agency.to_owned(), Book::default());
+        }
+        if let Some(book) = self.agencies.get_mut(agency) {
+            *book.stored.entry(digest).or_default() += 1;
         }
     }
 

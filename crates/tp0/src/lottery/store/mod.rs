@@ -21,7 +21,7 @@ use journal::Failure;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use files::{BETS_FILE, Contents, Files, JOURNAL_FILE, WINNERS_FILE};
-pub use ledger::{Ledger, Refusal, Taken};
+pub use ledger::{Ledger, Refusal, Taken, Verdict};
 pub use record::{Digest, Draw, digest};
 pub use winners::Winners;
 

@@ -215,7 +215,7 @@ async fn what_no_crash_can_have_done_is_an_error_and_nothing_is_cut() {
         let outcome = reopened(&journal, &flipped(&bets, at));
         match at {
             _ if at < third => {
-                assert!(outcome.as_ref().unwrap_err().contains("is damaged at byte"), "{at}: {outcome:?}")
+                assert!(outcome.as_ref().unwrap_err().contains("is damaged at byte"), "{at}: {outcome:?}");
             }
             // The last round with bets: a crash may have torn it.
             _ => assert_eq!(outcome, Ok((4, 0, third)), "{at}"),
