@@ -27,7 +27,7 @@ fn a_single_bet_is_stored_once_however_often_it_is_sent() {
         "action: apuesta_almacenada | result: success | dni: 30904465 | numero: 7574",
         "action: apuesta_recibida | result: success | cantidad: 1",
     ];
-    assert_eq!(server.actions(), stored);
+    assert_eq!(server.first_actions(stored.len()), stored);
     let agency = Agency::start(folder.path(), 1, server.address, &["--await-draw"], &BET);
     let won = "action: consulta_ganadores | result: success | cant_ganadores: 1".to_owned();
     assert_eq!(agency.finish(), (Some(0), vec![sent, won]));

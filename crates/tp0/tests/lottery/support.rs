@@ -47,6 +47,12 @@ impl Server {
             .collect()
     }
 
+    /// The same, once there are so many: lines leave a moment after what they tell of.
+    pub fn first_actions(&self, count: usize) -> Vec<String> {
+        wait_for(&format!("{count} action lines"), || self.actions().len() >= count);
+        self.actions()
+    }
+
     pub fn told(&self, line: &str) {
         wait_for(line, || self.actions().iter().any(|told| told == line));
     }

@@ -1,6 +1,6 @@
 //! Where bets last: a thread that owns the files, and a group commit for everyone who waits.
 //!
-//! Connections put jobs in a queue and wait. The thread takes the whole queue, lets the [`ledger`] judge each job in
+//! Connections put jobs in a queue and wait. The thread takes the whole queue, lets the [`Ledger`] judge each job in
 //! turn, writes and syncs what is new, and answers all: one sync of each file for all agencies that waited. Meanwhile
 //! the network goes on, and the next round gathers. Repeats alone need no disk. The same thread holds the draw.
 
