@@ -52,16 +52,17 @@ pub enum Malformed {
     },
 }
 
-/// The text of one message, without its `\r\n`.
+/// The bytes of one message, without its `\r\n`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame(BytesMut);
 
 impl Frame {
-    /// The text.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        // Checked by the decoder, the only one who makes frames.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+    /// The text. It is checked here, so call it once.
+    ///
+    /// # Errors
+    /// [`Rejection::InvalidUtf8`].
+    pub fn text(&self) -> Result<&str, Rejection> {
+        std::str::from_utf8(&self.0).map_err(|error| Rejection::InvalidUtf8 { at: error.valid_up_to() })
     }
 
     /// Memory that it takes, in bytes.
@@ -130,10 +131,7 @@ impl Decoder for RequestDecoder {
             }
             let text = buffer.split_to(end);
             buffer.advance(END.len());
-            return Ok(Some(match std::str::from_utf8(&text) {
-                Ok(_) => Ok(Frame(text)),
-                Err(error) => Err(Rejection::InvalidUtf8 { at: error.valid_up_to() }),
-            }));
+            return Ok(Some(Ok(Frame(text))));
         }
         Ok(self.bound_open_message(buffer).map(Err))
     }

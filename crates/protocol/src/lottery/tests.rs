@@ -35,7 +35,7 @@ fn read<D: Decoder>(
 fn requests(bytes: &[u8], segments: &[usize]) -> Vec<Result<String, Rejection>> {
     let most = MAX_REQUEST_BYTES + 2;
     let frames = read(RequestDecoder::default(), bytes, segments, most).unwrap();
-    frames.into_iter().map(|frame| frame.map(|frame| frame.text().to_owned())).collect()
+    frames.into_iter().map(|frame| frame.and_then(|frame| frame.text().map(str::to_owned))).collect()
 }
 
 fn replies(bytes: &[u8], segments: &[usize]) -> Result<Vec<Part>, String> {
