@@ -127,19 +127,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     async fn answer(&mut self, frame: Result<Frame, Rejection>) -> Result<(), Failed> {
-        let frame = match frame {
-            Ok(frame) => frame,
+        let text = match frame.as_ref().map_err(Clone::clone).and_then(Frame::text) {
+            Ok(text) => text,
             Err(rejection) => return self.refuse(0, &rejection.into()).await,
         };
-        let request = match self.read(frame.text()) {
+        let request = match self.read(text) {
             Ok(request) => request,
-            Err(refused) => return self.refuse(bets_in(frame.text()), &refused).await,
+            Err(refused) => return self.refuse(bets_in(text), &refused).await,
         };
         let Some(Agency { name, prefix }) = &self.agency else { return Ok(()) };
         let name = name.clone();
         match request {
-            Request::Bets { bets, .. } => match batch(bets, prefix, GROWTH * frame.bytes()) {
-                Err(malformed) => self.refuse(bets_in(frame.text()), &malformed.into()).await,
+            Request::Bets { bets, .. } => match batch(bets, prefix, GROWTH * text.len()) {
+                Err(malformed) => self.refuse(bets_in(text), &malformed.into()).await,
                 Ok((lines, bets, single)) => {
                     let batch = NewBatch { agency: name, lines, bets, taken: self.taken.clone() };
                     let pending = self.shared.store.submit(batch).await;

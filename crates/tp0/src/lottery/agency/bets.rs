@@ -1,10 +1,11 @@
 //! Where an agency's bets come from.
 
 use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
-use protocol::lottery::{Bet, Field};
+use protocol::lottery::{Bet, MAX_BATCH_BYTES};
 
 /// Variables of a single bet, in the order of the wire, and the prefix that they may have.
 const VARIABLES: [&str; 5] = ["NOMBRE", "APELLIDO", "DOCUMENTO", "NACIMIENTO", "NUMERO"];
@@ -12,6 +13,10 @@ const PREFIX: &str = "CLI_";
 /// A first line that names the columns is no bet.
 const COLUMNS: [&str; 5] = ["first_name", "last_name", "document", "birthdate", "number"];
 const READ_BYTES: usize = 64 * 1024;
+/// A longer record fits into no message, also without its quotes.
+const MAX_RECORD_BYTES: usize = 3 * MAX_BATCH_BYTES;
+/// Some spreadsheets put it in front.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Where the bets come from.
 #[derive(Debug)]
@@ -51,14 +56,11 @@ impl Source {
         match self {
             Self::Single(fields) => Ok(Reader::Single(Some(fields))),
             Self::File(path) => {
-                let told = || format!("cannot read the bets of {}", path.display());
-                let file = File::open(path).with_context(told)?;
-                let reader = csv::ReaderBuilder::new()
-                    .has_headers(false)
-                    .flexible(true)
-                    .buffer_capacity(READ_BYTES)
-                    .from_reader(file);
-                Ok(Reader::File { name: path.display().to_string(), reader, record: csv::ByteRecord::new() })
+                let name = path.display().to_string();
+                let file = File::open(path).with_context(|| format!("cannot read the bets of {name}"))?;
+                let file = BufReader::with_capacity(READ_BYTES, file);
+                let text = Vec::with_capacity(256);
+                Ok(Reader::File(Lines { name, file, next: 1, line: 0, text, unquoted: String::new() }))
             }
         }
     }
@@ -67,7 +69,20 @@ impl Source {
 /// Gives one bet after the other.
 pub(super) enum Reader<'a> {
     Single(Option<&'a [String; 5]>),
-    File { name: String, reader: csv::Reader<File>, record: csv::ByteRecord },
+    File(Lines),
+}
+
+/// The records of a file of CSV.
+pub(super) struct Lines {
+    name: String,
+    file: BufReader<File>,
+    /// The number of the next line.
+    next: u64,
+    /// The number of the record's first line.
+    line: u64,
+    /// The record, without its line end.
+    text: Vec<u8>,
+    unquoted: String,
 }
 
 /// A line of the file that is no bet; the ones behind it may be.
@@ -85,43 +100,107 @@ impl Reader<'_> {
     /// # Errors
     /// If the file cannot be read.
     pub fn next(&mut self) -> anyhow::Result<Option<Result<Bet<'_>, NoBet>>> {
-        let (name, reader, record) = match self {
+        let lines = match self {
             Self::Single(bet) => {
                 let Some(fields) = bet.take() else { return Ok(None) };
                 return Ok(Some(Ok(Bet::new(fields.each_ref().map(String::as_str))?)));
             }
-            Self::File { name, reader, record } => (name, reader, record),
+            Self::File(lines) => lines,
         };
         loop {
-            let more = reader.read_byte_record(record).with_context(|| format!("cannot read {name}"))?;
-            if !more {
+            if !lines.read().with_context(|| format!("cannot read {}", lines.name))? {
                 return Ok(None);
             }
-            let line = record.position().map_or(0, csv::Position::line);
-            if line > 1 || !record.iter().eq(COLUMNS.map(str::as_bytes)) {
+            let is_title = lines.line == 1 && lines.text == COLUMNS.join(",").as_bytes();
+            if !is_title && !lines.text.is_empty() {
                 break;
             }
         }
-        let line = record.position().map_or(0, csv::Position::line);
-        Ok(Some(bet(record).map_err(|cause| NoBet { name: name.clone(), line, cause })))
+        let (name, line) = (&lines.name, lines.line);
+        let bet = bet(&lines.text, &mut lines.unquoted);
+        Ok(Some(bet.map_err(|cause| NoBet { name: name.clone(), line, cause })))
     }
 }
 
-fn bet(record: &csv::ByteRecord) -> anyhow::Result<Bet<'_>> {
-    let columns = record.len();
-    anyhow::ensure!(columns == COLUMNS.len(), "{columns} columns, not the 5 of {}", COLUMNS.join(","));
-    let mut fields = [""; 5];
-    let names = [Field::FirstName, Field::LastName, Field::Document, Field::Birthdate, Field::Number];
-    // The whole record at once, which is quicker; then field by field to tell which one it is.
-    let text = std::str::from_utf8(record.as_slice());
-    for (index, (field, name)) in fields.iter_mut().zip(names).enumerate() {
-        let part = text.ok().and_then(|text| text.get(record.range(index)?));
-        *field = match part {
-            Some(part) => part,
-            None => std::str::from_utf8(&record[index]).with_context(|| format!("{name} is not UTF-8"))?,
-        };
+impl Lines {
+    /// Reads the next record into `text`; `false` at the end. A quoted field may hold line ends; it is no bet then, but
+    /// the record behind it may be.
+    fn read(&mut self) -> io::Result<bool> {
+        self.text.clear();
+        self.line = self.next;
+        loop {
+            if !self.read_line()? {
+                break;
+            }
+            self.next += 1;
+            if self.text.len() > MAX_RECORD_BYTES || !ends_in_quotes(&self.text) {
+                break;
+            }
+        }
+        if self.text.is_empty() {
+            return Ok(false);
+        }
+        if self.line == 1 && self.text.starts_with(BYTE_ORDER_MARK) {
+            self.text.drain(..BYTE_ORDER_MARK.len());
+        }
+        while matches!(self.text.last(), Some(b'\n' | b'\r')) {
+            self.text.pop();
+        }
+        Ok(true)
     }
-    Ok(Bet::new(fields)?)
+
+    /// Adds a line, with its end, to `text`; `false` at the end. Of an over-long one only the beginning is kept.
+    fn read_line(&mut self) -> io::Result<bool> {
+        let limit = MAX_RECORD_BYTES as u64 + 1;
+        let read = (&mut self.file).take(limit).read_until(b'\n', &mut self.text)?;
+        if read as u64 == limit && self.text.last() != Some(&b'\n') {
+            self.file.skip_until(b'\n')?;
+        }
+        Ok(read > 0)
+    }
+}
+
+/// Whether the record so far ends within a quoted field: its line end is not the record's.
+fn ends_in_quotes(record: &[u8]) -> bool {
+    if memchr::memchr(b'"', record).is_none() {
+        return false;
+    }
+    // A quote matters at the start of a field, and in a field that began with one; there two of them close it and open
+    // it again.
+    let (mut quoted, mut began_with_quote, mut at_start) = (false, false, true);
+    for byte in record {
+        match byte {
+            b'"' if at_start => (quoted, began_with_quote) = (true, true),
+            b'"' if began_with_quote => quoted = !quoted,
+            b',' if !quoted => began_with_quote = false,
+            _ => {}
+        }
+        at_start = *byte == b',' && !quoted;
+    }
+    quoted
+}
+
+/// Reads a record; `unquoted` is for what stands in quotes.
+fn bet<'a>(record: &'a [u8], unquoted: &'a mut String) -> anyhow::Result<Bet<'a>> {
+    anyhow::ensure!(record.len() <= MAX_RECORD_BYTES, "longer than {MAX_RECORD_BYTES} bytes");
+    let text = std::str::from_utf8(record).context("it is not UTF-8")?;
+    if memchr::memchr(b'"', record).is_none() {
+        return Ok(Bet::parse(text)?);
+    }
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(record);
+    let mut fields = csv::StringRecord::new();
+    reader.read_record(&mut fields)?;
+    let columns = fields.len();
+    anyhow::ensure!(columns == COLUMNS.len(), "{columns} columns, not the 5 of {}", COLUMNS.join(","));
+    unquoted.clear();
+    let mut ends = [0; COLUMNS.len()];
+    for (field, end) in fields.iter().zip(&mut ends) {
+        unquoted.push_str(field);
+        *end = unquoted.len();
+    }
+    let [a, b, c, d, e] = ends;
+    let of = &*unquoted;
+    Ok(Bet::new([&of[..a], &of[a..b], &of[b..c], &of[c..d], &of[d..e]])?)
 }
 
 #[cfg(test)]
@@ -152,7 +231,15 @@ mod tests {
                 .map(|bet| Ok(bet.to_owned()));
         assert_eq!(all(bets.as_bytes()), expected);
         assert_eq!(all(format!("{}\n{bets}", COLUMNS.join(",")).as_bytes()), expected);
+        assert_eq!(all(format!("\u{feff}{bets}").as_bytes()), expected);
+        let quotes = "O\"H,b,1,2000-01-01,1\n\"O\"\"H\",b,2,2000-01-01,2\n";
+        let expected_quotes = ["O\"H|b|1|2000-01-01|1", "O\"H|b|2|2000-01-01|2"];
+        assert_eq!(all(quotes.as_bytes()), expected_quotes.map(|bet| Ok(bet.to_owned())));
         assert_eq!(all(b""), []);
+        let long = format!("{bets}\n{}\n{bets}", "x".repeat(10 * MAX_RECORD_BYTES));
+        let told = all(long.as_bytes());
+        assert_eq!((&told[..3], &told[4..]), (&expected[..], &expected[..]));
+        assert!(told[3].as_ref().unwrap_err().contains("longer than"));
     }
 
     #[test]
@@ -160,10 +247,10 @@ mod tests {
         let bets = b"Ana,Paz\n\"Paz, Ana\",x,1,2000-01-01,7\n\"a\nb\",x,1,2000-01-01,7\n\xff,x,1,2000-01-01,7\na,b,c,2000-01-01,1\n";
         let told = all(bets);
         let expected = [
-            "line 1: 2 columns, not the 5",
+            "line 1: 2 fields separated by commas, not the 5",
             "line 2: first_name holds ','",
             "line 3: first_name holds '\\n'",
-            "line 5: first_name is not UTF-8",
+            "line 5: it is not UTF-8",
         ];
         for (told, expected) in told.iter().zip(expected) {
             let told = told.as_ref().unwrap_err();

@@ -44,6 +44,8 @@ pub struct Contents {
     pub ledger: Ledger,
     /// The draw, if it was held; its winners are in `winners.csv`.
     pub draw: Option<Draw>,
+    /// Of the digests.
+    pub key: u128,
 }
 
 impl Files {
@@ -71,11 +73,16 @@ impl Files {
         cut(JOURNAL_FILE, &mut journal, &journal_path, found.journal_bytes, journal_tail.torn_bytes)?;
         cut(BETS_FILE, &mut bets, &bets_path, found.bets_bytes, bets_tail.torn_bytes)?;
         let mut records = Batch::new(Checksum::Crc32c);
-        if !found.has_header {
-            Entry::Header.push(0, &mut records);
-            journal.commit(records.as_bytes())?;
-            records.clear(0);
-        }
+        let key = match found.key {
+            Some(key) => key,
+            None => {
+                let key = rand::random();
+                Entry::Header { key }.push(0, &mut records);
+                journal.commit(records.as_bytes())?;
+                records.clear(0);
+                key
+            }
+        };
         let (bets_bytes, round) = (found.bets_bytes, found.round);
         let files =
             Self { folder: folder.to_owned(), bets, journal, bets_bytes, round, records, lines: Vec::new() };
@@ -84,7 +91,7 @@ impl Files {
         }
         let (bets, done) = (found.ledger.bets(), found.ledger.done());
         tracing::info!(folder = %folder.display(), bets, done, drawn = found.draw.is_some(), "files opened");
-        Ok((files, Contents { ledger: found.ledger, draw: found.draw }))
+        Ok((files, Contents { ledger: found.ledger, draw: found.draw, key }))
     }
 
     /// Files on other storage; for tests. They must be new.

@@ -86,6 +86,8 @@ impl Drop for Handle {
 #[derive(Debug)]
 struct Shared {
     folder: PathBuf,
+    /// Of the digests.
+    key: u128,
     queue: Mutex<Queue>,
     /// For the thread: the queue has its first job, or was closed.
     wake: Condvar,
@@ -115,6 +117,7 @@ impl Store {
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             folder: folder.to_owned(),
+            key: contents.key,
             queue: Mutex::default(),
             wake: Condvar::new(),
             room: Semaphore::new(QUEUE_BYTES),
@@ -143,7 +146,7 @@ impl Store {
         let Ok(room) = shared.room.acquire_many(permits).await else { return Pending(None) };
         // It is given back when the round has taken the job.
         room.forget();
-        let digest = digest(&batch.lines);
+        let digest = digest(shared.key, &batch.lines);
         shared.push(Job::Batch { batch, digest })
     }
 

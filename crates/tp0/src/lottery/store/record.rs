@@ -2,32 +2,36 @@
 //!
 //! | record | meaning |
 //! | --- | --- |
-//! | `lottery 1` | the first line: what this file is |
+//! | `lottery 1 <key>` | the first line: what this file is, and the key of its digests |
 //! | `batch <round> "<agency>" <offset> <bytes> <crc32c> <bets> <digest>` | these bytes of `bets.csv` are one batch |
 //! | `done <round> "<agency>"` | the agency has sent all its bets |
 //! | `draw <round> <bets bytes> <winners> <winners bytes> <winners crc32c>` | drawn from so much of `bets.csv` |
 //!
 //! A round is what was written and synced together: a crash can only tear the last one.
 
-use journal::{Batch, record};
+use std::hash::Hasher as _;
 
-/// The first 128 bits of the BLAKE3 hash of a batch, as it stands in `bets.csv`.
+use journal::{Batch, record};
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+
+/// Tells batches of one agency apart: SipHash-1-3 of its lines in `bets.csv`, 128 bits, under a key that only this store
+/// knows. So two batches are taken for one by chance only, once in 2^128, and nobody can make such a pair on purpose.
 pub type Digest = [u8; 16];
 
-const HEADER: [&str; 2] = ["lottery", "1"];
+const NAME: [&str; 2] = ["lottery", "1"];
 
 /// The digest of the lines of a batch.
 #[must_use]
-pub fn digest(lines: &[u8]) -> Digest {
-    let mut digest = Digest::default();
-    digest.copy_from_slice(&blake3::hash(lines).as_bytes()[..16]);
-    digest
+pub fn digest(key: u128, lines: &[u8]) -> Digest {
+    let mut hasher = SipHasher13::new_with_key(&key.to_le_bytes());
+    hasher.write(lines);
+    hasher.finish128().as_bytes()
 }
 
 /// What a line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
-    Header,
+    Header { key: u128 },
     Batch { agency: String, place: Place, bets: u64, digest: Digest },
     Done { agency: String },
     Draw(Draw),
@@ -59,7 +63,7 @@ impl Entry {
     pub fn push(&self, round: u64, batch: &mut Batch) {
         batch.push(|record| {
             match self {
-                Self::Header => record.word(HEADER[0]).word(HEADER[1]),
+                Self::Header { key } => record.word(NAME[0]).word(NAME[1]).word(format_args!("{key:032x}")),
                 Self::Batch { agency, place, bets, digest } => {
                     let Place { offset, bytes, crc32c } = place;
                     record.word("batch").word(round).text(agency).word(offset).word(bytes);
@@ -99,7 +103,10 @@ impl Entry {
                 };
                 Some((round.parse().ok()?, Self::Draw(draw)))
             }
-            _ => (fields == HEADER).then_some((0, Self::Header)),
+            [name, version, key] if [name, version] == NAME => {
+                Some((0, Self::Header { key: u128::from_str_radix(key, 16).ok()? }))
+            }
+            _ => None,
         }
     }
 }
@@ -115,11 +122,11 @@ mod tests {
         let place = Place { offset: 7, bytes: 51, crc32c: 0xbeef };
         let draw = Draw { bets_bytes: 99, winners: 1, winners_bytes: 51, winners_crc32c: 0x1234_5678 };
         let golden = [
-            (0, Entry::Header, "lottery 1"),
+            (0, Entry::Header { key: 0xabc }, "lottery 1 00000000000000000000000000000abc"),
             (
                 3,
-                Entry::Batch { agency: "1 \"a\"".to_owned(), place, bets: 2, digest: digest(b"x") },
-                "batch 3 \"1 \\\"a\\\"\" 7 51 0000beef 2 3ae7d805f6789a6402acb70ad4096a85",
+                Entry::Batch { agency: "1 \"a\"".to_owned(), place, bets: 2, digest: digest(7, b"x") },
+                "batch 3 \"1 \\\"a\\\"\" 7 51 0000beef 2 03ba1033448cd9670517a137afb63f22",
             ),
             (4, Entry::Done { agency: "1".to_owned() }, "done 4 \"1\""),
             (5, Entry::Draw(draw), "draw 5 99 1 51 12345678"),
@@ -130,7 +137,7 @@ mod tests {
             assert_eq!(String::from_utf8_lossy(batch.as_bytes()).trim_end(), line);
             assert_eq!(Entry::parse(line.as_bytes()), Some((round, entry)));
         }
-        for line in ["", "lottery 2", "batch 1", "done x \"1\"", "draw 1 2 3"] {
+        for line in ["", "lottery 2 00", "lottery 1", "batch 1", "done x \"1\"", "draw 1 2 3"] {
             assert_eq!(Entry::parse(line.as_bytes()), None, "{line:?}");
         }
     }

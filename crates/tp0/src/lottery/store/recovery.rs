@@ -21,8 +21,8 @@ const MAX_BATCH_BYTES: u64 = 16 * 1024 * 1024;
 /// What both files agree on.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Whose file `lottery.journal` is.
-    pub has_header: bool,
+    /// The key of the digests, from the first line; without it the file is not known to be a lottery's.
+    pub key: Option<u128>,
     /// Up to where `lottery.journal` is good.
     pub journal_bytes: u64,
     /// Up to where `bets.csv` is good.
@@ -75,7 +75,7 @@ pub fn read(journal: &Path, bets: &Path) -> anyhow::Result<Found> {
         }
     }
     ensure!(
-        found.has_header || csv.bytes == 0,
+        found.key.is_some() || csv.bytes == 0,
         "{} holds {} bytes that {} does not know: it is of another program; move it away, or choose another --data-dir",
         bets.display(),
         csv.bytes,
@@ -107,11 +107,12 @@ impl Found {
     fn add(&mut self, entry: Option<(u64, Entry)>, csv: &mut Csv) -> io::Result<Option<Wrong>> {
         let unreadable = Some(Wrong { round: self.round + 1, without_bets: false });
         let Some((round, entry)) = entry else { return Ok(unreadable) };
-        if self.has_header == (entry == Entry::Header) || round < self.round {
+        let is_header = matches!(entry, Entry::Header { .. });
+        if self.key.is_some() == is_header || round < self.round {
             return Ok(unreadable);
         }
         match entry {
-            Entry::Header => self.has_header = true,
+            Entry::Header { key } => self.key = Some(key),
             Entry::Done { agency } => drop(self.ledger.finish(&agency)),
             Entry::Draw(draw) => {
                 self.ledger.draw();
