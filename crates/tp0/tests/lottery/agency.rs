@@ -35,6 +35,18 @@ fn a_single_bet_is_stored_once_however_often_it_is_sent() {
 }
 
 #[test]
+fn a_single_bet_that_cannot_travel_is_told_with_its_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), 1);
+    let mut bet = BET;
+    bet[0].1 = "Santi:ago";
+    let told = Agency::start(folder.path(), 1, server.address, &[], &bet).finish();
+    let expected = "action: apuesta_enviada | result: fail | error: the bet in the environment: first_name holds ':', which cannot travel: commas, colons, line ends and control characters are refused";
+    assert_eq!(told, (Some(1), vec![expected.to_owned()]));
+    assert_eq!(server.bets(), "");
+}
+
+#[test]
 fn what_is_no_bet_is_told_before_sending_and_the_rest_is_sent() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path(), 1);

@@ -72,7 +72,7 @@ pub async fn run(context: Context<Arguments, ClientConfig>) -> anyhow::Result<()
             Source::File(arguments.bets.clone().unwrap_or(usual))
         }
         Err(error) => {
-            log.error("apuesta_enviada").fail().error(&error).write();
+            log.error("apuesta_enviada").fail().error(format_args!("{error:#}")).write();
             return Err(error);
         }
     };
