@@ -1,4 +1,4 @@
-//! Two sides in one run, alternating, so that a machine whose speed drifts is fair to both.
+//! Several programs in one run, in turn, so that a machine whose speed drifts is fair to all.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -6,8 +6,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use service::net::TcpStream;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use crate::echo;
@@ -21,79 +19,119 @@ const SHAPES: [(usize, usize); 4] = [(1, 1), (50, 1), (200, 1), (50, 16)];
 /// Bytes of each write when the disk itself is measured.
 const RAW_WRITE_BYTES: usize = 128;
 
-/// One of our servers and Redis, each durable before every reply.
-pub async fn with_redis(arguments: &CompareArguments) -> anyhow::Result<Comparison> {
+/// One of the programs that are measured in turn.
+struct Contestant {
+    name: &'static str,
+    protocol: Protocol,
+    peer: Peer,
+}
+
+/// One of our servers and its peers, each durable before every reply.
+pub async fn with_peers(arguments: &CompareArguments) -> anyhow::Result<Comparison> {
     let flags = ["--log-level", &arguments.server_log_level];
-    let (name_of_ours, protocol, server) = match arguments.target {
-        Target::Server => ("server", Protocol::Server, Peer::server(&arguments.dir, &flags).await?),
-        Target::Store => ("store", Protocol::Store, Peer::store(&arguments.dir, &flags).await?),
+    let dir = &arguments.dir;
+    let ours = match arguments.target {
+        Target::Server => {
+            Contestant { name: "server", protocol: Protocol::Server, peer: Peer::server(dir, &flags).await? }
+        }
+        Target::Store => {
+            Contestant { name: "store", protocol: Protocol::Store, peer: Peer::store(dir, &flags).await? }
+        }
         Target::Echo => return echo_with_redis(arguments).await,
     };
-    let redis = Peer::redis(&arguments.dir).await?;
-    let mut raw = Vec::new();
-    let mut pairings = Vec::new();
-    for (connections, pipeline) in SHAPES {
-        let ours = Side::new(arguments, protocol, &server, connections, pipeline).await?;
-        let theirs = Side::new(arguments, Protocol::RedisRpush, &redis, connections, pipeline).await?;
-        let mut rates = Vec::new();
-        for round in 0..arguments.rounds {
-            raw.push(raw_sync_rate(&arguments.dir, Duration::from_millis(200))?);
-            flush(&redis).await?;
-            let ours_first = round % 2 == 0;
-            let first = if ours_first { ours.rate().await? } else { theirs.rate().await? };
-            let second = if ours_first { theirs.rate().await? } else { ours.rate().await? };
-            rates.push(if ours_first { (first, second) } else { (second, first) });
-        }
-        pairings.push(pairing(name(connections, pipeline), &rates));
+    let mut contestants = vec![ours, redis(dir, Protocol::RedisRpush).await?];
+    if arguments.target == Target::Store {
+        contestants.push(Contestant {
+            name: "nutcracker in front of three such Redis",
+            protocol: Protocol::RedisRpushSpread,
+            peer: Peer::nutcracker(dir).await?,
+        });
     }
+    let mut raw = Vec::new();
+    let pairings = in_turn(arguments, &contestants, &mut || {
+        raw.push(raw_sync_rate(dir, Duration::from_millis(200))?);
+        Ok(())
+    })
+    .await?;
     let raw = Spread::of(&raw);
     let share = pairings.iter().map(|pairing| format!("{:.2}", pairing.ours.median / raw.median));
     let share = share.collect::<Vec<_>>().join(", ");
-    Ok(Comparison {
-        ours: name_of_ours,
-        theirs: "Redis RPUSH, appendfsync always",
-        rounds: arguments.rounds,
-        pairings,
-        notes: vec![format!(
-            "{}-byte messages, on disk before each reply. Raw write + fdatasync of {RAW_WRITE_BYTES} bytes in this run: {raw} a second; \
-             messages for each such sync, row by row: {share}.",
-            arguments.size
-        )],
-    })
+    let note = format!(
+        "{}-byte messages, on disk before each reply. Raw write + fdatasync of {RAW_WRITE_BYTES} bytes in this run: {raw} a second; \
+         messages for each such sync, row by row: {share}.",
+        arguments.size
+    );
+    Ok(comparison(&contestants, arguments, pairings, note))
 }
 
 /// The echo server and Redis PING, where neither has anything to store.
 async fn echo_with_redis(arguments: &CompareArguments) -> anyhow::Result<Comparison> {
-    let (server, redis) = (Peer::echo(&arguments.dir, true).await?, Peer::redis(&arguments.dir).await?);
-    let mut pairings = Vec::new();
-    for (connections, pipeline) in SHAPES {
-        let ours = Side::new(arguments, Protocol::Echo, &server, connections, pipeline).await?;
-        let theirs = Side::new(arguments, Protocol::RedisPing, &redis, connections, pipeline).await?;
-        let mut rates = Vec::new();
-        for round in 0..arguments.rounds {
-            let ours_first = round % 2 == 0;
-            let first = if ours_first { ours.rate().await? } else { theirs.rate().await? };
-            let second = if ours_first { theirs.rate().await? } else { ours.rate().await? };
-            rates.push(if ours_first { (first, second) } else { (second, first) });
-        }
-        pairings.push(pairing(name(connections, pipeline), &rates));
-    }
+    let contestants = [
+        Contestant {
+            name: "echo-server, connections kept",
+            protocol: Protocol::Echo,
+            peer: Peer::echo(&arguments.dir, true).await?,
+        },
+        redis(&arguments.dir, Protocol::RedisPing).await?,
+    ];
+    let pairings = in_turn(arguments, &contestants, &mut || Ok(())).await?;
     let closing = Peer::echo(&arguments.dir, false).await?;
     let mut connections = Vec::new();
     for _ in 0..arguments.rounds {
         connections.push(echo::connections_per_second(closing.address, 5000).await?);
     }
     let connections = Spread::of(&connections);
-    Ok(Comparison {
-        ours: "echo-server, connections kept",
-        theirs: "Redis PING",
-        rounds: arguments.rounds,
-        pairings,
-        notes: vec![format!(
-            "{}-byte lines, each logged, against PING. With a connection for each message, 50 clients at a time: {connections} a second.",
-            arguments.size
-        )],
-    })
+    let note = format!(
+        "{}-byte lines, each logged, against PING. With a connection for each message, 50 clients at a time: {connections} a second.",
+        arguments.size
+    );
+    Ok(comparison(&contestants, arguments, pairings, note))
+}
+
+async fn redis(dir: &Path, protocol: Protocol) -> anyhow::Result<Contestant> {
+    let pings = protocol == Protocol::RedisPing;
+    let name = if pings { "Redis PING" } else { "Redis RPUSH, appendfsync always" };
+    Ok(Contestant { name, protocol, peer: Peer::redis(dir).await? })
+}
+
+/// Measures each shape of load: in each round every contestant once, in an order that rotates. `before_round` measures
+/// what belongs to none of them.
+async fn in_turn(
+    arguments: &CompareArguments,
+    contestants: &[Contestant],
+    before_round: &mut dyn FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<Vec<Pairing>> {
+    let mut pairings = Vec::new();
+    for (connections, pipeline) in SHAPES {
+        let mut sides = Vec::new();
+        for Contestant { protocol, peer, .. } in contestants {
+            sides.push(Side::new(arguments, *protocol, peer, connections, pipeline).await?);
+        }
+        let mut rounds = Vec::new();
+        for round in 0..arguments.rounds {
+            before_round()?;
+            let mut rates = vec![0.0; sides.len()];
+            for turn in 0..sides.len() {
+                let at = (round + turn) % sides.len();
+                contestants[at].peer.flush().await?;
+                rates[at] = sides[at].rate().await?;
+            }
+            rounds.push(rates);
+        }
+        pairings.push(Pairing::of(name(connections, pipeline), &rounds));
+    }
+    Ok(pairings)
+}
+
+fn comparison(
+    contestants: &[Contestant],
+    arguments: &CompareArguments,
+    pairings: Vec<Pairing>,
+    note: String,
+) -> Comparison {
+    let names: Vec<_> = contestants.iter().map(|contestant| contestant.name).collect();
+    let (ours, theirs) = (names[0], names[1..].to_vec());
+    Comparison { ours, theirs, rounds: arguments.rounds, pairings, notes: vec![note] }
 }
 
 /// This load generator and `redis-benchmark` on one Redis.
@@ -104,7 +142,7 @@ pub async fn generators(arguments: &CompareArguments) -> anyhow::Result<Comparis
         let ours = Side::new(arguments, Protocol::RedisRpush, &redis, connections, pipeline).await?;
         let mut rates = Vec::new();
         for round in 0..arguments.rounds {
-            flush(&redis).await?;
+            redis.flush().await?;
             let ours_first = round % 2 == 0;
             let early = if ours_first { Some(ours.rate().await?) } else { None };
             let theirs = redis_benchmark(&ours.load).await?;
@@ -112,12 +150,18 @@ pub async fn generators(arguments: &CompareArguments) -> anyhow::Result<Comparis
                 Some(rate) => rate,
                 None => ours.rate().await?,
             };
-            rates.push((ours, theirs));
+            rates.push(vec![ours, theirs]);
         }
-        pairings.push(pairing(name(connections, pipeline), &rates));
+        pairings.push(Pairing::of(name(connections, pipeline), &rates));
     }
     let notes = vec![format!("RPUSH of {} bytes under appendfsync always.", arguments.size)];
-    Ok(Comparison { ours: "bench", theirs: "redis-benchmark", rounds: arguments.rounds, pairings, notes })
+    Ok(Comparison {
+        ours: "bench",
+        theirs: vec!["redis-benchmark"],
+        rounds: arguments.rounds,
+        pairings,
+        notes,
+    })
 }
 
 /// One side of a comparison, with as many messages as take it the wanted time.
@@ -154,26 +198,6 @@ fn name(connections: usize, pipeline: usize) -> String {
         1 => format!("{connections} connection{plural}"),
         _ => format!("{connections} connection{plural}, {pipeline} in flight on each"),
     }
-}
-
-fn pairing(what: String, rates: &[(f64, f64)]) -> Pairing {
-    let column = |pick: fn(&(f64, f64)) -> f64| Spread::of(&rates.iter().map(pick).collect::<Vec<_>>());
-    Pairing {
-        what,
-        ours: column(|pair| pair.0),
-        theirs: column(|pair| pair.1),
-        ratio: column(|pair| pair.0 / pair.1),
-    }
-}
-
-/// Empties Redis, so that it does not grow from round to round.
-async fn flush(redis: &Peer) -> anyhow::Result<()> {
-    let mut stream = TcpStream::connect(redis.address).await?;
-    stream.write_all(b"FLUSHALL\r\n").await?;
-    let mut reply = [0; 5];
-    stream.read_exact(&mut reply).await?;
-    anyhow::ensure!(&reply == b"+OK\r\n", "Redis does not flush: {}", String::from_utf8_lossy(&reply));
-    Ok(())
 }
 
 async fn redis_benchmark(load: &Load) -> anyhow::Result<f64> {

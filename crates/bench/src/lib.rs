@@ -113,10 +113,10 @@ struct LoadArguments {
 
 #[derive(Debug, Clone, clap::Args)]
 struct CompareArguments {
-    /// What is compared with Redis
+    /// What is compared with Redis; the store also with nutcracker in front of three Redis, its own topology
     #[arg(long, value_name = "WHAT", default_value = "server")]
     target: Target,
-    /// Rounds; in each both sides are measured, in alternating order
+    /// Rounds; in each every side is measured, in rotating order
     #[arg(long, default_value_t = 10)]
     rounds: usize,
     /// Length of each measurement, roughly
@@ -147,6 +147,10 @@ struct LotteryArguments {
     /// Bets in a batch
     #[arg(long, default_value_t = 150)]
     batch: usize,
+    /// Kill server and agencies when nine tenths are stored, and measure what comes then: all bets are sent again, in
+    /// batches two thirds as large
+    #[arg(long)]
+    interrupted: bool,
     /// Rounds; in each both sides are measured, in alternating order
     #[arg(long, default_value_t = 10)]
     rounds: usize,
@@ -196,7 +200,7 @@ fn run(command: Measure) -> anyhow::Result<()> {
                 stats::print(json, &report)
             }
             Measure::Compare(arguments) => {
-                stats::print(arguments.json, &compare::with_redis(&arguments).await?)
+                stats::print(arguments.json, &compare::with_peers(&arguments).await?)
             }
             Measure::Agree(arguments) => {
                 stats::print(arguments.json, &compare::generators(&arguments).await?)

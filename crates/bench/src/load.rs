@@ -21,6 +21,8 @@ use tokio::task::LocalSet;
 const READ_BYTES: usize = 64 * 1024;
 /// Longest latency that is told apart, in nanoseconds.
 const MAX_LATENCY: u64 = 60_000_000_000;
+/// Lists that [`Protocol::RedisRpushSpread`] fills.
+const SPREAD_LISTS: usize = 1000;
 /// Without a reply for this long the target has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -36,17 +38,29 @@ pub enum Protocol {
     Echo,
     /// Redis: RPUSH onto one list
     RedisRpush,
+    /// Redis: RPUSH onto 1,000 lists in turn, which a proxy spreads over several servers
+    RedisRpushSpread,
     /// Redis: PING
     RedisPing,
 }
 
 impl Protocol {
-    fn request(self, size: usize) -> Vec<u8> {
+    /// How many different requests there are; they are sent in turn.
+    fn variants(self) -> usize {
+        if self == Self::RedisRpushSpread { SPREAD_LISTS } else { 1 }
+    }
+
+    /// A request; all of one protocol and size are equally long.
+    fn request(self, size: usize, variant: usize) -> Vec<u8> {
         let payload = "x".repeat(size);
+        let rpush = |list: &str| {
+            format!("*3\r\n$5\r\nRPUSH\r\n${}\r\n{list}\r\n${size}\r\n{payload}\r\n", list.len())
+        };
         match self {
             Self::Server | Self::Echo => format!("{payload}\n"),
             Self::Store => format!("{{\"put\":{{\"message\":\"{payload}\"}}}}\n"),
-            Self::RedisRpush => format!("*3\r\n$5\r\nRPUSH\r\n$5\r\nbench\r\n${size}\r\n{payload}\r\n"),
+            Self::RedisRpush => rpush("bench"),
+            Self::RedisRpushSpread => rpush(&format!("bench{variant:04}")),
             Self::RedisPing => "*1\r\n$4\r\nPING\r\n".to_owned(),
         }
         .into_bytes()
@@ -58,7 +72,7 @@ impl Protocol {
             Self::Server => b"OK ",
             Self::Store => br#"{"saved":"#,
             Self::Echo => b"x",
-            Self::RedisRpush => b":",
+            Self::RedisRpush | Self::RedisRpushSpread => b":",
             Self::RedisPing => b"+PONG",
         }
     }
@@ -130,11 +144,17 @@ pub async fn run(load: &Load, show_progress: bool) -> anyhow::Result<Report> {
         answered: Cell::new(0),
         latencies: RefCell::new(Histogram::new_with_bounds(1, MAX_LATENCY, 3)?),
     });
+    let requests = Requests::new(load);
     let tasks = LocalSet::new();
     let bar = (show_progress && std::io::stderr().is_terminal()).then(|| progress_bar(load.messages));
     let workers: Vec<_> = streams
         .into_iter()
-        .map(|stream| tasks.spawn_local(Connection::new(stream, load, shared.clone()).run(load.rate)))
+        .enumerate()
+        .map(|(number, stream)| {
+            let requests = requests.starting_at(number);
+            let connection = Connection::new(stream, load, requests, shared.clone());
+            tasks.spawn_local(connection.run(load.rate))
+        })
         .collect();
     let finished = tasks.run_until(async {
         for worker in workers {
@@ -207,26 +227,54 @@ impl Shared {
     }
 }
 
+/// All variants of the request, in turn.
+#[derive(Clone)]
+struct Requests {
+    /// Once round, and on as far as the pipeline is deep: what is sent at a time is one piece of it.
+    bytes: Rc<[u8]>,
+    request_bytes: usize,
+    variants: usize,
+    next: usize,
+}
+
+impl Requests {
+    fn new(load: &Load) -> Self {
+        let variants = load.protocol.variants();
+        let requests =
+            (0..variants + load.pipeline).map(|number| load.protocol.request(load.size, number % variants));
+        let bytes: Rc<[u8]> = requests.flatten().collect();
+        Self { request_bytes: bytes.len() / (variants + load.pipeline), bytes, variants, next: 0 }
+    }
+
+    /// The same for connection `number`: each begins elsewhere.
+    fn starting_at(&self, number: usize) -> Self {
+        Self { next: (number * 7) % self.variants, ..self.clone() }
+    }
+
+    /// The next `count` requests, at most as many as the pipeline is deep.
+    fn take(&mut self, count: usize) -> &[u8] {
+        let start = self.next * self.request_bytes;
+        self.next = (self.next + count) % self.variants;
+        &self.bytes[start..start + count * self.request_bytes]
+    }
+}
+
 struct Connection {
     stream: TcpStream,
     shared: Rc<Shared>,
     done: &'static [u8],
-    /// One request as many times as the pipeline is deep.
-    requests: Vec<u8>,
-    request_bytes: usize,
+    requests: Requests,
     pipeline: u64,
     received: BytesMut,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, load: &Load, shared: Rc<Shared>) -> Self {
-        let request = load.protocol.request(load.size);
+    fn new(stream: TcpStream, load: &Load, requests: Requests, shared: Rc<Shared>) -> Self {
         Self {
             stream,
             shared,
             done: load.protocol.done(),
-            request_bytes: request.len(),
-            requests: request.repeat(load.pipeline),
+            requests,
             pipeline: load.pipeline as u64,
             received: BytesMut::with_capacity(READ_BYTES),
         }
@@ -247,8 +295,7 @@ impl Connection {
                 return Ok(());
             }
             let started = Instant::now();
-            let bytes = usize::try_from(count)? * self.request_bytes;
-            self.stream.write_all(&self.requests[..bytes]).await?;
+            self.stream.write_all(self.requests.take(usize::try_from(count)?)).await?;
             let mut open = count;
             while open > 0 {
                 ensure!(
@@ -279,7 +326,7 @@ impl Connection {
                     // A timer may wake late: all that is due by now is sent.
                     let mut bytes = Vec::new();
                     while let Some(due) = next.filter(|due| *due <= Instant::now()) {
-                        bytes.extend_from_slice(&self.requests[..self.request_bytes]);
+                        bytes.extend_from_slice(self.requests.take(1));
                         open.push_back(due);
                         next = self.next_due(rate);
                     }
@@ -318,5 +365,32 @@ impl Connection {
         self.received.advance(start);
         self.received.reserve(READ_BYTES / 4);
         Ok(replies)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_filled_in_turn_whatever_is_sent_at_a_time() {
+        let load = Load {
+            address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            protocol: Protocol::RedisRpushSpread,
+            connections: 1,
+            pipeline: 16,
+            messages: 1,
+            size: 3,
+            rate: None,
+        };
+        let mut requests = Requests::new(&load).starting_at(150);
+        let mut sent = Vec::new();
+        for count in [16, 1, 7, 16].into_iter().cycle().take(200) {
+            sent.extend_from_slice(requests.take(count));
+        }
+        let sent = String::from_utf8(sent).unwrap();
+        let lists: Vec<_> = sent.split("\r\n").skip(4).step_by(7).collect();
+        assert_eq!(lists.len(), 2000);
+        assert!((0..2000).all(|i| lists[i] == format!("bench{:04}", (1050 + i) % 1000)), "{lists:?}");
     }
 }

@@ -10,7 +10,7 @@ use protocol::json;
 use protocol::store::{Reply, Request, Status};
 use service::net::{LocalGroup, TcpStream};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
@@ -22,6 +22,9 @@ pub struct Peer {
     /// The one that listens at `address`.
     process: Child,
     others: Vec<Child>,
+    /// The Redis servers that a proxy stands in front of.
+    behind: Vec<Self>,
+    is_redis: bool,
     /// Kept for as long as the store runs.
     group: Option<LocalGroup>,
     data: TempDir,
@@ -37,7 +40,7 @@ impl Peer {
         .await
     }
 
-    /// Actividad 2's headnode and three datanodes, all operative.
+    /// Actividad 2's headnode and three datanodes, all available.
     pub async fn store(dir: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
         let (headnode, datanode) = (sibling("headnode")?, sibling("datanode")?);
         let group = LocalGroup::reserve()?;
@@ -62,8 +65,8 @@ impl Peer {
         }
         peer.group = Some(group);
         let started = Instant::now();
-        while status(peer.address).await?.operative < 3 {
-            anyhow::ensure!(started.elapsed() < READY_WITHIN, "the datanodes do not become operative");
+        while status(peer.address).await?.available < 3 {
+            anyhow::ensure!(started.elapsed() < READY_WITHIN, "the datanodes do not become available");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(peer)
@@ -82,12 +85,56 @@ impl Peer {
 
     /// Redis with a synced append-only file. Rewriting it is off: it would fork in the middle of a measurement.
     pub async fn redis(dir: &Path) -> anyhow::Result<Self> {
-        Self::start(dir, Path::new("redis-server"), |command, address, data| {
+        let mut redis = Self::start(dir, Path::new("redis-server"), |command, address, data| {
             command.arg("--bind").arg(address.ip().to_string()).arg("--port").arg(address.port().to_string());
             command.args(["--appendonly", "yes", "--appendfsync", "always", "--save", ""]);
             command.args(["--auto-aof-rewrite-percentage", "0", "--dir"]).arg(data);
         })
-        .await
+        .await?;
+        redis.is_redis = true;
+        Ok(redis)
+    }
+
+    /// Three such Redis behind `nutcracker` (twemproxy), which spreads the lists over them: as in the store, a client
+    /// speaks to one program, which passes each message on to one of three disks.
+    pub async fn nutcracker(dir: &Path) -> anyhow::Result<Self> {
+        let mut servers = Vec::new();
+        for _ in 0..3 {
+            servers.push(Self::redis(dir).await?);
+        }
+        let listed: String = servers.iter().map(|server| format!("    - {}:1\n", server.address)).collect();
+        // It serves its figures, whether somebody wants them or not.
+        let stats = free_address()?;
+        let mut proxy = Self::start(dir, Path::new("nutcracker"), |command, address, data| {
+            let configuration = format!(
+                "pool:\n  listen: {address}\n  hash: fnv1a_64\n  distribution: ketama\n  redis: true\n  servers:\n{listed}"
+            );
+            let path = data.join("nutcracker.yml");
+            // Without it nutcracker ends at once, which is noticed.
+            let _ = std::fs::write(&path, configuration);
+            command.arg("--conf-file").arg(path).args(["--stats-addr", "127.0.0.1", "--stats-port"]);
+            command.arg(stats.port().to_string());
+        })
+        .await?;
+        proxy.behind = servers;
+        Ok(proxy)
+    }
+
+    /// Empties each Redis, so that it does not grow from round to round; does nothing to other programs.
+    pub async fn flush(&self) -> anyhow::Result<()> {
+        let servers = self.behind.iter().map(|server| server.address);
+        for address in servers.chain(self.is_redis.then_some(self.address)) {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.write_all(b"FLUSHALL\r\n").await?;
+            let mut reply = [0; 5];
+            stream.read_exact(&mut reply).await?;
+            anyhow::ensure!(
+                &reply == b"+OK\r\n",
+                "Redis does not flush: {}",
+                String::from_utf8_lossy(&reply)
+            );
+        }
+        Ok(())
     }
 
     async fn start(
@@ -102,11 +149,19 @@ impl Peer {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
         let process = command.spawn().with_context(|| {
             format!(
-                "cannot start {}: is it installed (Debian: redis-server, redis-tools)?",
+                "cannot start {}: is it installed (Debian: redis-server, redis-tools, nutcracker)?",
                 program.display()
             )
         })?;
-        let mut peer = Self { address, process, others: Vec::new(), group: None, data };
+        let mut peer = Self {
+            address,
+            process,
+            others: Vec::new(),
+            behind: Vec::new(),
+            is_redis: false,
+            group: None,
+            data,
+        };
         let started = Instant::now();
         while TcpStream::connect(address).await.is_err() {
             if let Some(status) = peer.process.try_wait()? {

@@ -97,8 +97,8 @@ pub async fn run(messages: u64, dir: &Path) -> anyhow::Result<Scale> {
         start("headnode", &["--listen", &headnode, "--data-dir", &registry, "--expected", "1"])?;
     listens(&headnode, &headnode_process).await?;
     let headnode_ms = started.elapsed().as_secs_f64() * 1000.0;
-    while peers::status(headnode.parse()?).await?.operative < 1 {
-        anyhow::ensure!(started.elapsed() < WITHIN, "the datanode does not become operative");
+    while peers::status(headnode.parse()?).await?.available < 1 {
+        anyhow::ensure!(started.elapsed() < WITHIN, "the datanode does not become available");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let operative_ms = started.elapsed().as_secs_f64() * 1000.0;

@@ -35,20 +35,36 @@ impl fmt::Display for Spread {
     }
 }
 
-/// Two sides measured in turn: what each reached, and the ratio round by round.
+/// Our side and others measured in turn: what each reached, and the ratios round by round.
 #[derive(Debug, Serialize)]
 pub struct Pairing {
     pub what: String,
     pub ours: Spread,
-    pub theirs: Spread,
-    pub ratio: Spread,
+    pub theirs: Vec<Spread>,
+    pub ratios: Vec<Spread>,
+}
+
+impl Pairing {
+    /// Of the rates of each round: ours first, then the others.
+    pub fn of(what: String, rounds: &[Vec<f64>]) -> Self {
+        let column = |rate: &dyn Fn(&[f64]) -> f64| {
+            Spread::of(&rounds.iter().map(|rates| rate(rates)).collect::<Vec<_>>())
+        };
+        let others = 1..rounds.first().map_or(1, Vec::len);
+        Self {
+            what,
+            ours: column(&|rates| rates[0]),
+            theirs: others.clone().map(|side| column(&|rates| rates[side])).collect(),
+            ratios: others.map(|side| column(&|rates| rates[0] / rates[side])).collect(),
+        }
+    }
 }
 
 /// A table of pairings, in Markdown.
 #[derive(Debug, Serialize)]
 pub struct Comparison {
     pub ours: &'static str,
-    pub theirs: &'static str,
+    pub theirs: Vec<&'static str>,
     pub rounds: usize,
     pub pairings: Vec<Pairing>,
     pub notes: Vec<String>,
@@ -57,10 +73,13 @@ pub struct Comparison {
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { ours, theirs, rounds, .. } = self;
-        writeln!(f, "| a second; median (min–max) of {rounds} | {ours} | {theirs} | ratio |")?;
-        writeln!(f, "| --- | --- | --- | --- |")?;
-        for Pairing { what, ours, theirs, ratio } in &self.pairings {
-            writeln!(f, "| {what} | {ours} | {theirs} | {ratio} |")?;
+        let headings: String = theirs.iter().map(|name| format!(" {name} | ratio |")).collect();
+        writeln!(f, "| a second; median (min–max) of {rounds} | {ours} |{headings}")?;
+        writeln!(f, "| --- | --- |{}", " --- | --- |".repeat(theirs.len()))?;
+        for Pairing { what, ours, theirs, ratios } in &self.pairings {
+            let columns = theirs.iter().zip(ratios);
+            let columns: String = columns.map(|(rate, ratio)| format!(" {rate} | {ratio} |")).collect();
+            writeln!(f, "| {what} | {ours} |{columns}")?;
         }
         self.notes.iter().try_for_each(|note| writeln!(f, "\n{note}"))
     }
@@ -89,5 +108,22 @@ mod tests {
         assert_eq!((odd.median, odd.min, odd.max), (2.0, 1.0, 3.0));
         assert_eq!(Spread::of(&[4.0, 1.0]).median, 2.5);
         assert_eq!(Spread::of(&[1234.0]).to_string(), "1234 (1234–1234)");
+    }
+
+    #[test]
+    fn each_side_has_its_column() {
+        let pairing = Pairing::of("row".to_owned(), &[vec![2.0, 1.0, 4.0], vec![4.0, 4.0, 4.0]]);
+        assert_eq!(pairing.ours.median, 3.0);
+        assert_eq!(pairing.theirs.iter().map(|side| side.median).collect::<Vec<_>>(), [2.5, 4.0]);
+        assert_eq!(pairing.ratios.iter().map(|side| side.median).collect::<Vec<_>>(), [1.5, 0.75]);
+        let comparison = Comparison {
+            ours: "a",
+            theirs: vec!["b", "c"],
+            rounds: 2,
+            pairings: vec![pairing],
+            notes: vec![],
+        };
+        let table = comparison.to_string();
+        assert!(table.lines().all(|line| line.matches('|').count() == 7), "{table}");
     }
 }

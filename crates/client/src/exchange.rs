@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{bail, ensure};
 use bytes::BytesMut;
 use protocol::greeting::{MAX_MESSAGE_BYTES, MAX_REPLY_BYTES, Reply};
-use protocol::line::{AtEof, LineCodec};
+use protocol::line::{AtEof, HALF_CHARACTER_SILENCES, LineCodec};
 use service::Shutdown;
 use service::net::TcpStream;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -20,6 +20,8 @@ use crate::input::Input;
 const WINDOW: u64 = 256;
 /// How much is read at a time.
 pub const READ_BYTES: usize = 16 * 1024;
+/// How long a server is silent when a reply ends that has no line end.
+const REPLY_SILENCE: Duration = Duration::from_millis(200);
 
 /// What became of the messages.
 #[derive(Debug, Default)]
@@ -147,27 +149,46 @@ struct Receiver<'a, R> {
     progress: &'a watch::Sender<Progress>,
 }
 
+/// What the connection brought.
+enum Came {
+    Bytes,
+    /// Nothing, for [`REPLY_SILENCE`].
+    Silence,
+    End,
+}
+
 impl<R: AsyncRead + Unpin> Receiver<'_, R> {
     /// Until all is answered.
     async fn run(mut self) -> anyhow::Result<()> {
         let mut codec = LineCodec::new(MAX_REPLY_BYTES, AtEof::Reject);
         let mut received = BytesMut::new();
-        while let Some(read) = self.read_some(&mut received).await? {
-            let decode = if read == 0 { LineCodec::decode_eof } else { LineCodec::decode };
+        loop {
+            // A server that others wrote may send no line end. Of a reply of this protocol, half is not enough.
+            let other = codec.is_mid_line(&received) && !Reply::can_begin_with(&received);
+            let Some(came) = self.read_some(&mut received, other).await? else { return Ok(()) };
             let mut lines = Vec::new();
-            while let Some(line) = decode(&mut codec, &mut received)? {
+            while let Some(line) = codec.decode(&mut received)? {
                 lines.push(line?);
+            }
+            if !matches!(came, Came::Bytes) && !Reply::can_begin_with(&received) {
+                lines.extend(codec.decode_silence(&mut received, HALF_CHARACTER_SILENCES).transpose()?);
             }
             if !lines.is_empty() {
                 self.take(&lines).await?;
             }
-            ensure!(read > 0 || self.progress.borrow().is_complete(), "the server closed the connection");
+            if let Came::End = came {
+                codec.decode_eof(&mut received)?.transpose()?;
+                ensure!(self.progress.borrow().is_complete(), "the server closed the connection");
+            }
         }
-        Ok(())
     }
 
     /// Reads for as long as the server may take, which is for ever while it owes no reply; `None` once all is answered.
-    async fn read_some(&mut self, received: &mut BytesMut) -> anyhow::Result<Option<usize>> {
+    async fn read_some(
+        &mut self,
+        received: &mut BytesMut,
+        heeds_silence: bool,
+    ) -> anyhow::Result<Option<Came>> {
         let (mut complete, mut owing) = (self.progress.subscribe(), self.progress.subscribe());
         let owed_too_long = async {
             // It cannot fail: `self` holds the other side.
@@ -179,24 +200,30 @@ impl<R: AsyncRead + Unpin> Receiver<'_, R> {
         tokio::select! {
             biased;
             _ = complete.wait_for(Progress::is_complete) => Ok(None),
-            read = self.reader.read_buf(received) => Ok(Some(read?)),
+            read = self.reader.read_buf(received) => Ok(Some(if read? == 0 { Came::End } else { Came::Bytes })),
+            () = tokio::time::sleep(REPLY_SILENCE), if heeds_silence => Ok(Some(Came::Silence)),
             () = owed_too_long => bail!("no reply for {:?}", self.reply_timeout),
         }
     }
 
+    /// Prints and records replies, whatever they say, and counts them.
     async fn take(&mut self, lines: &[String]) -> anyhow::Result<()> {
+        self.replies.record(lines).await?;
+        let replies: Vec<_> = lines.iter().map(|line| Reply::parse(line)).collect();
         let (mut acknowledged, mut refused) = (0, 0);
-        for line in lines {
-            match Reply::parse(line)? {
+        for reply in replies.iter().flatten() {
+            match reply {
                 Reply::Received(_) => acknowledged += 1,
                 Reply::Refused { .. } => refused += 1,
             }
         }
-        self.replies.record(lines).await?;
         self.progress.send_modify(|progress| {
             progress.acknowledged += acknowledged;
             progress.refused += refused;
         });
+        for reply in replies {
+            reply?;
+        }
         Ok(())
     }
 }

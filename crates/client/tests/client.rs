@@ -27,7 +27,8 @@ impl Server {
         let (listening, listens) = mpsc::channel();
         let (ends, log, address) =
             (shutdown.clone(), folder.path().join("log.txt"), address.parse().unwrap());
-        let limits = server::Arguments::parse_from(["server", "--max-message-bytes", "1000"]).limits;
+        let limits =
+            server::Arguments::parse_from(["server", "--max-message-bytes", "1000", "--quiet", "0"]).limits;
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -232,6 +233,33 @@ fn something_else_than_the_server_is_recognized() {
     });
     let output = run(address, folder.path(), &[], "");
     ends_with(&output, 1, &["not a reply of this protocol"]);
+    assert_eq!(records(&folder.path().join("respuestas.txt")), ["HTTP/1.1 400 Bad Request"]);
+}
+
+/// What most servers of this assignment do: they answer in their own words and without a line end.
+#[test]
+fn the_reply_of_a_server_by_others_is_printed_and_recorded() {
+    for closes in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let answering = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut message = [0; 100];
+            let length = stream.read(&mut message).unwrap();
+            stream.write_all("Petición recibida".as_bytes()).unwrap();
+            if !closes {
+                // Until the client has ended.
+                let _ = stream.read_to_end(&mut Vec::new());
+            }
+            message[..length].to_vec()
+        });
+        let output = run(address, folder.path(), &[], "");
+        assert_eq!(answering.join().unwrap(), b"Hola, servidor\n");
+        assert_eq!(text(&output.stdout), "Petición recibida\n");
+        assert_eq!(records(&folder.path().join("respuestas.txt")), ["Petición recibida"]);
+        ends_with(&output, 1, &["0 of 1 messages sent were acknowledged", "not a reply of this protocol"]);
+    }
 }
 
 #[test]

@@ -9,19 +9,24 @@ use chrono::Utc;
 use journal::timestamp;
 use protocol::json::{self, MAX_FRAME_BYTES, VERSION};
 use protocol::line::{AtEof, LineCodec, Rejection};
-use protocol::storage::{Failure, Reply, Request};
+use protocol::storage::{Failure, MAX_HELLO_BYTES, Reply, Request};
 use service::Shutdown;
 use service::exchange::{Ended, Exchange, Limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::Identity;
-use crate::store::{Claim, Message, Store};
+use crate::lobby::Place;
+use crate::store::{Claim, Message, Store, failed};
 
 /// Requests that are answered together.
 const BATCH_REQUESTS: usize = 1024;
-/// A headnode may have nothing to store for days; one that is gone is noticed by TCP itself, or is taken over from.
-const IDLE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const SEND: Duration = Duration::from_secs(10);
+/// A headnode says hello at once.
+const BEFORE_HELLO: Limits = Limits { idle: Duration::from_secs(5), send: SEND };
+/// A headnode may have nothing to store for days; one that is gone is noticed by TCP itself, or is taken over from.
+const AFTER_HELLO: Limits = Limits { idle: Duration::from_secs(30 * 24 * 60 * 60), send: SEND };
+/// Replies are sent once they take so much memory, in bytes, even if further requests of the batch wait.
+const REPLY_BYTES: usize = 256 * 1024;
 
 /// What all connections share.
 pub struct Context {
@@ -32,25 +37,46 @@ pub struct Context {
 
 /// What is sent to a connection too many.
 pub fn refusal() -> String {
-    let reason = "too many connections: close some of them".to_owned();
     let mut line = Vec::new();
-    json::encode(&Reply::Failed { code: Failure::TooManyConnections, reason }, &mut line);
+    json::encode(&failed(Failure::TooManyConnections, "too many connections: close some of them"), &mut line);
     String::from_utf8_lossy(&line).into_owned()
 }
 
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+enum Closing {
+    #[error(transparent)]
+    Ended(#[from] Ended),
+    #[error("too many connections say no hello, and this one has waited longest")]
+    Evicted,
+}
+
 /// Serves one headnode until it ends, breaks the rules, is taken over from, or the datanode shuts down.
-pub async fn serve<S>(stream: S, peer: SocketAddr, context: Arc<Context>)
+///
+/// `place` is the connection's place in the lobby, taken when it was accepted: a place taken by this task would go by
+/// the order in which tasks first run, which is not the order in which connections came.
+pub async fn serve<S>(stream: S, peer: SocketAddr, place: Place, context: Arc<Context>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let codec = LineCodec::new(MAX_FRAME_BYTES, AtEof::Reject);
-    let mut exchange = Exchange::new(stream, codec, Limits { idle: IDLE, send: SEND });
-    let mut connection = Connection { peer, context: &context, claim: None, trusted: true };
-    match connection.run(&mut exchange).await {
+    let codec = LineCodec::new(MAX_HELLO_BYTES, AtEof::Reject);
+    let mut exchange = Exchange::new(stream, codec, BEFORE_HELLO);
+    let mut connection = Connection { peer, context: &context, role: Role::Unknown(place), trusted: true };
+    let outcome = connection.run(&mut exchange).await;
+    match (&connection.role, outcome) {
         // Somebody only looked whether this datanode listens, as health checks do every second.
-        Ok(()) if connection.claim.is_none() => tracing::debug!(%peer, "connection closed"),
-        Ok(()) => tracing::info!(%peer, "connection closed"),
-        Err(error) => tracing::warn!(%peer, %error, "connection broken"),
+        (Role::Unknown(_), Ok(())) => tracing::debug!(%peer, "connection closed"),
+        (Role::Headnode(_), Ok(())) => tracing::info!(%peer, "connection closed"),
+        // Its place is needed: nobody waits until the peer has read a reply.
+        (_, Err(error @ Closing::Evicted)) => return tracing::debug!(%peer, %error, "connection closed"),
+        (Role::Unknown(_), Err(Closing::Ended(Ended::Idle(limit)))) => {
+            tracing::debug!(%peer, "connection closed: no hello");
+            let mut line = Vec::new();
+            json::encode(&failed(Failure::HelloTimeout, &format!("no hello within {limit:?}")), &mut line);
+            // The connection closes either way.
+            let _ = exchange.send(&mut line).await;
+        }
+        (_, Err(error)) => tracing::warn!(%peer, %error, "connection broken"),
     }
     exchange.close().await;
 }
@@ -58,43 +84,74 @@ where
 struct Connection<'a> {
     peer: SocketAddr,
     context: &'a Context,
-    /// Since the hello.
-    claim: Option<Claim>,
+    role: Role,
     /// What comes can still be told apart.
     trusted: bool,
 }
 
+/// Whom a connection is with.
+enum Role {
+    /// Nobody knows before the hello.
+    Unknown(Place),
+    /// A headnode, which may store until another one takes over.
+    Headnode(Claim),
+}
+
+impl Role {
+    /// Waits until the connection has to give way to another one.
+    async fn displaced(&mut self) {
+        match self {
+            Self::Unknown(place) => place.evicted().await,
+            Self::Headnode(claim) => claim.lost().await,
+        }
+    }
+}
+
 impl Connection<'_> {
-    async fn run<S>(&mut self, exchange: &mut Exchange<S, LineCodec>) -> Result<(), Ended>
+    async fn run<S>(&mut self, exchange: &mut Exchange<S, LineCodec>) -> Result<(), Closing>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let mut lines = Vec::new();
         let mut replies = Vec::new();
         while self.trusted {
+            let is_unknown = matches!(self.role, Role::Unknown(_));
+            // The first line is answered alone: what comes after it is read by other limits.
+            let most = if is_unknown { 1 } else { BATCH_REQUESTS };
             tokio::select! {
                 biased;
-                () = lost(&mut self.claim) => {
+                () = self.role.displaced() => {
+                    if is_unknown {
+                        return Err(Closing::Evicted);
+                    }
                     tracing::warn!(peer = %self.peer, "a newer connection of a headnode has taken over; if two headnodes are meant, give each its own --group");
                     return Ok(());
                 }
-                taken = exchange.next_batch(&mut lines, BATCH_REQUESTS, &self.context.shutdown) => taken?,
+                taken = exchange.next_batch(&mut lines, most, &self.context.shutdown) => taken?,
             }
             if lines.is_empty() {
                 return Ok(());
             }
-            for reply in self.answer(lines.drain(..)).await {
-                json::encode(&reply, &mut replies);
+            let mut lines = lines.drain(..).peekable();
+            while lines.peek().is_some() && self.trusted {
+                self.answer(&mut lines, &mut replies).await;
+                exchange.send(&mut replies).await?;
             }
-            exchange.send(&mut replies).await?;
+            if is_unknown && matches!(self.role, Role::Headnode(_)) {
+                exchange.set_limits(AFTER_HELLO);
+                exchange.decoder_mut().set_max_bytes(MAX_FRAME_BYTES);
+            }
         }
         Ok(())
     }
 
-    /// Answers a batch of lines, up to the first that cannot be trusted. Messages that follow each other are stored
-    /// together.
-    async fn answer(&mut self, lines: impl Iterator<Item = Result<String, Rejection>>) -> Vec<Reply> {
-        let mut replies = Vec::new();
+    /// Answers lines, up to the first that cannot be trusted or until the replies take much memory. Messages that follow
+    /// each other are stored together.
+    async fn answer(
+        &mut self,
+        lines: &mut impl Iterator<Item = Result<String, Rejection>>,
+        replies: &mut Vec<u8>,
+    ) {
         let mut messages = Vec::new();
         for line in lines {
             let request = line
@@ -104,64 +161,67 @@ impl Connection<'_> {
                 messages.push(Message { id, client, text: message });
                 continue;
             }
-            self.store(&mut messages, &mut replies).await;
-            replies.push(match request {
+            self.store(&mut messages, replies).await;
+            let reply = match request {
                 Ok(request) => self.answer_one(request).await,
                 Err(reason) => self.refuse(Failure::Malformed, reason),
-            });
-            if !self.trusted {
-                return replies;
+            };
+            json::encode(&reply, replies);
+            if !self.trusted || replies.len() >= REPLY_BYTES {
+                return;
             }
         }
-        self.store(&mut messages, &mut replies).await;
-        replies
+        self.store(&mut messages, replies).await;
     }
 
-    async fn store(&mut self, messages: &mut Vec<Message>, replies: &mut Vec<Reply>) {
+    async fn store(&mut self, messages: &mut Vec<Message>, replies: &mut Vec<u8>) {
         if messages.is_empty() {
             return;
         }
         let messages = mem::take(messages);
-        match &self.claim {
-            Some(claim) => {
+        match &self.role {
+            Role::Headnode(claim) => {
                 let time = timestamp(Utc::now());
-                replies.extend(self.context.store.store(claim, messages, &time).await);
+                for reply in self.context.store.store(claim, messages, &time).await {
+                    json::encode(&reply, replies);
+                }
             }
-            None => replies.push(self.refuse(Failure::Malformed, "hello must come first".to_owned())),
+            Role::Unknown(_) => json::encode(&self.refuse_before_hello(), replies),
         }
     }
 
     async fn answer_one(&mut self, request: Request) -> Reply {
+        let store = &self.context.store;
         match request {
             Request::Hello { v, .. } if v != VERSION => {
                 self.refuse(Failure::Malformed, format!("version {v} is not spoken here; use {VERSION}"))
             }
-            Request::Hello { datanode, incarnation, headnode, .. } => {
+            Request::Hello { datanode, incarnation, headnode, highest, .. } => {
                 let identity = &self.context.identity;
                 if (&datanode, incarnation) != (&identity.name, identity.incarnation) {
                     let reason = format!("this is {} in its run {}", identity.name, identity.incarnation);
                     return self.refuse(Failure::WrongDatanode, reason);
                 }
-                self.claim = Some(self.context.store.claim().await);
+                self.role = Role::Headnode(store.claim(highest).await);
                 tracing::info!(peer = %self.peer, %headnode, "headnode connected");
-                Reply::Welcome { v: VERSION, records: self.context.store.records() }
+                Reply::Welcome { v: VERSION, records: store.records() }
             }
-            Request::Fetch { id } => self.context.store.fetch(id).await,
-            Request::Inventory { from } => self.context.store.inventory(from).await,
+            _ if matches!(self.role, Role::Unknown(_)) => self.refuse_before_hello(),
+            Request::Peers { names, after } => store.peers(names, after).await,
+            Request::Gaps { from } => store.gaps(from).await,
+            Request::Fetch { id } => store.fetch(id).await,
+            Request::Inventory { from } => store.inventory(from).await,
             Request::Store { .. } => unreachable!("messages are collected and stored together"),
         }
+    }
+
+    fn refuse_before_hello(&mut self) -> Reply {
+        self.refuse(Failure::Malformed, "hello must come first".to_owned())
     }
 
     fn refuse(&mut self, code: Failure, reason: String) -> Reply {
         tracing::warn!(peer = %self.peer, reason, "connection refused");
         self.trusted = false;
         Reply::Failed { code, reason }
-    }
-}
-
-async fn lost(claim: &mut Option<Claim>) {
-    match claim {
-        Some(claim) => claim.lost().await,
-        None => std::future::pending().await,
     }
 }

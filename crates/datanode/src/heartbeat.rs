@@ -57,8 +57,8 @@ impl<N: Network> Answerer<N> {
         loop {
             let due = waiting.iter().map(|answer| answer.due).min().unwrap_or(refresh);
             let (received, buffer) = tokio::select! {
-                received = self.member.receive(&mut to_all) => (received, &to_all),
-                received = self.own.receive(&mut to_this) => (received, &to_this),
+                // Before receiving: a flood of datagrams must not hold up the answers.
+                biased;
                 () = sleep_until(due.min(refresh)) => {
                     let now = Instant::now();
                     for answer in waiting.extract_if(.., |answer| answer.due <= now).collect::<Vec<_>>() {
@@ -70,6 +70,8 @@ impl<N: Network> Answerer<N> {
                     }
                     continue;
                 }
+                received = self.own.receive(&mut to_this) => (received, &to_this),
+                received = self.member.receive(&mut to_all) => (received, &to_all),
             };
             match received.map(|(length, from)| (Datagram::decode(&buffer[..length]), from)) {
                 Ok((Ok(Datagram::Probe(probe)), from)) => self.take(probe, from, &mut waiting).await,

@@ -4,7 +4,10 @@
 //! | --- | --- |
 //! | `heartbeat` | joins the multicast group and answers probes |
 //! | `connection` | the headnode's connection: store, fetch, inventory |
-//! | [`store`] | `data.txt` and its index: each message once, on disk before it is confirmed |
+//! | `lobby` | connections that have not said hello yet |
+//! | [`store`] | each message once, on disk before it is confirmed |
+//! | [`contents`] | what `data.txt` holds, whatever the disk did to it |
+//! | [`remembered`] | `datanode.journal`: the names of other datanodes, and numbers that are not given again |
 //!
 //! A datanode belongs to one headnode at a time: the newest connection takes over from older ones, so that nothing a
 //! dead headnode left behind is stored after its successor has asked what is held.
@@ -12,7 +15,10 @@
 //! What it does not do: talk to other datanodes, or delete anything.
 
 mod connection;
+pub mod contents;
 mod heartbeat;
+mod lobby;
+pub mod remembered;
 pub mod store;
 
 use std::net::{SocketAddr, SocketAddrV4};
@@ -21,7 +27,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use chrono::Utc;
-use journal::Journal;
+use journal::{Executor, Journal};
 use protocol::heartbeat::DEFAULT_GROUP;
 use protocol::types::{Incarnation, NodeName, ulid};
 use rand::rngs::StdRng;
@@ -30,10 +36,12 @@ use records::DATA_FILE;
 use service::net::{self, Interface, Listener as _, Network};
 use service::{Common, Environment, Shutdown};
 
+use lobby::Lobby;
 use store::Store;
 
-/// Connections at the same time: one headnode, and those that it has not noticed to be broken.
-const MAX_CONNECTIONS: usize = 64;
+/// Connections at the same time: one headnode, those that it has not noticed to be broken, those in the lobby, and those
+/// that have just been sent away.
+const MAX_CONNECTIONS: usize = 256;
 
 /// Answers the headnode's heartbeat and stores messages in data.txt.
 ///
@@ -97,7 +105,7 @@ pub async fn run_in<N: Network>(
     let name = arguments.name.clone().map_or_else(host_name, Ok)?;
     let now = u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0);
     let identity = Arc::new(Identity { name, incarnation: ulid(now, rng.random()) });
-    let (file, contents) = store::open(&arguments.data_dir.join(DATA_FILE))?;
+    let (file, contents, remembered) = store::open(&arguments.data_dir)?;
     let listener = environment.network.listen(arguments.listen).await?;
     let address = listener.local_addr().context("cannot tell the listening address")?;
     let member = environment.network.member(arguments.group, &arguments.interface).await;
@@ -108,10 +116,10 @@ pub async fn run_in<N: Network>(
         environment.network.sender(&arguments.interface).await.context("cannot open a socket to answer")?;
     tracing::info!(name = %identity.name, %address, group = %arguments.group, "listening");
 
-    let start = if environment.simulated { Journal::start_inline } else { Journal::start };
-    let journal = start(file);
+    let executor = if environment.simulated { Executor::Inline } else { Executor::Thread };
+    let journal = Journal::start_on(executor, file);
     let data_open = shutdown.hold(DATA_FILE);
-    let store = Arc::new(Store::new(journal.clone(), contents));
+    let store = Arc::new(Store::new(journal.clone(), contents, remembered));
     let heartbeat = heartbeat::Answerer {
         member,
         own,
@@ -124,22 +132,24 @@ pub async fn run_in<N: Network>(
         rng,
     };
     let heartbeat = tokio::spawn(heartbeat.run());
-    let watcher = tokio::spawn(end_with(journal.clone(), shutdown.clone()));
-    let context = Arc::new(connection::Context { identity, store, shutdown: shutdown.clone() });
-    let handle = |stream, peer| connection::serve(stream, peer, context.clone());
+    let watcher = tokio::spawn(end_with(store.clone(), shutdown.clone()));
+    let lobby: Arc<Lobby> = Arc::default();
+    let context =
+        Arc::new(connection::Context { identity, store: store.clone(), shutdown: shutdown.clone() });
+    let handle = |stream, peer| connection::serve(stream, peer, lobby.enter(), context.clone());
     net::serve(listener, MAX_CONNECTIONS, connection::refusal(), &shutdown, handle).await;
     heartbeat.abort();
     watcher.abort();
     journal.close().await;
     drop(data_open);
     tracing::info!("data.txt closed");
-    journal.failure().map_or(Ok(()), |failure| Err(failure.into()))
+    store.failure().map_or(Ok(()), |failure| Err(failure.into()))
 }
 
-/// A journal that failed confirms nothing more: the datanode ends.
-async fn end_with(journal: Journal, shutdown: Shutdown) {
-    let failure = journal.failed().await;
-    tracing::error!(%failure, "shutting down: data.txt failed");
+/// A store that failed confirms nothing more: the datanode ends.
+async fn end_with(store: Arc<Store>, shutdown: Shutdown) {
+    let failure = store.failed().await;
+    tracing::error!(%failure, "shutting down: a file failed");
     shutdown.request();
 }
 

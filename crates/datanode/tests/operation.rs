@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,6 +11,8 @@ use service::net::LocalGroup;
 use testkit::{Client, Process, Signal};
 
 const ID: &str = "01JD6Q3B4V0000000000000000";
+/// Connections that may wait for their hello at the same time.
+const PLACES: usize = 32;
 
 struct Datanode {
     process: Process,
@@ -69,8 +72,16 @@ fn a_wrong_name_is_one_line_and_exit_code_2() {
 fn nothing_is_stored_before_a_hello_that_is_meant_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let datanode = start(folder.path());
-    for wrong in [store("early"), hello("datanode2", ID), hello("datanode1", ID), json!({"hello": {"v": 2}})]
-    {
+    for wrong in [
+        store("early"),
+        json!({"fetch": {"id": ID}}),
+        json!({"inventory": {"from": 1}}),
+        json!({"gaps": {"from": 1}}),
+        json!({"peers": {"names": ["datanode2"]}}),
+        hello("datanode2", ID),
+        hello("datanode1", ID),
+        json!({"hello": {"v": 2}}),
+    ] {
         let mut client = datanode.connect();
         let reply = client.ask(&wrong);
         assert!(reply["failed"]["reason"].is_string(), "{reply}");
@@ -95,13 +106,51 @@ fn what_is_confirmed_is_there_after_a_kill_and_a_torn_tail_is_not() {
     let whole = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("{whole}2 2026-11-21T09:30:00.123Z 01JD")).unwrap();
     let datanode = start(folder.path());
-    datanode.process.logged("data.txt ended in half a record that was never confirmed: cut it off");
+    datanode.process.logged(
+        "data.txt ended in half a record: cut it off; should it have been confirmed, the headnode's registry tells",
+    );
     assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
     let mut client = datanode.greeted();
     assert_eq!(client.ask(&store("Hola"))["stored"]["seq"], 1, "the same id is the same record");
     assert_eq!(client.ask(&store("otra cosa"))["failed"]["code"], "id-conflict");
     assert_eq!(client.ask(&json!({"fetch": {"id": ID}}))["record"]["message"], "Hola");
-    assert_eq!(client.ask(&json!({"inventory": {"from": 1}}))["holdings"]["records"][0][0], 1);
+    let holdings = client.ask(&json!({"inventory": {"from": 1}}));
+    assert_eq!(holdings["holdings"]["records"][0][0], 1);
+    assert_eq!(holdings["holdings"]["records"][0][5], "Hola", "{holdings}");
+}
+
+#[test]
+fn silent_connections_lock_no_headnode_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let datanode = start(folder.path());
+    let mut serving = datanode.greeted();
+    let mut silent = VecDeque::new();
+    for _ in 0..500 {
+        let mut client = datanode.connect();
+        // Half a hello is as good as none.
+        client.send("{\"hello\":");
+        silent.push_back(client);
+        if silent.len() > PLACES {
+            silent.pop_front().unwrap().cut_off();
+        }
+    }
+    assert_eq!(serving.ask(&store("Hola"))["stored"]["seq"], 1, "who has said hello is not affected");
+    let mut newcomer = datanode.greeted();
+    assert_eq!(newcomer.ask(&store("Hola"))["stored"]["seq"], 1);
+    let mut last = silent.pop_back().unwrap();
+    assert!(last.reply().contains("hello-timeout"), "nobody may be silent for long");
+}
+
+#[test]
+fn a_first_line_that_is_too_long_for_a_hello_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let datanode = start(folder.path());
+    let mut client = datanode.connect();
+    client.send(vec![b'x'; 2000]);
+    let reply = client.reply();
+    assert!(reply.contains("malformed") && reply.contains("1024"), "{reply}");
+    let mut greeted = datanode.greeted();
+    assert_eq!(greeted.ask(&store(&"x".repeat(60_000)))["stored"]["seq"], 1);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! A client's connection: batches of requests, answered in order.
 
+use std::iter::Peekable;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use protocol::json::{self, MAX_FRAME_BYTES, Malformed};
-use protocol::line::{AtEof, LineCodec, Rejection};
+use protocol::json::{self, Malformed};
+use protocol::line::Rejection;
+use protocol::store::plain::{Form, RequestCodec, RequestLine};
 use protocol::store::{ErrorCode, LIST_PAGE, Reply, Request};
 use protocol::types::MAX_MESSAGE_BYTES;
 use service::Shutdown;
@@ -17,6 +19,8 @@ use crate::placer::Placer;
 
 /// Requests of one client that are done at the same time.
 const BATCH_REQUESTS: usize = 1024;
+/// Replies are sent once they take so much memory, in bytes, even if further requests of the batch wait.
+const REPLY_BYTES: usize = 256 * 1024;
 /// How long a client may leave its replies unread.
 const SEND: Duration = Duration::from_secs(10);
 
@@ -39,24 +43,39 @@ pub async fn serve<S>(stream: S, peer: SocketAddr, context: Arc<Context>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let codec = LineCodec::new(MAX_FRAME_BYTES, AtEof::Reject);
-    let mut exchange = Exchange::new(stream, codec, Limits { idle: context.idle_timeout, send: SEND });
+    let mut exchange =
+        Exchange::new(stream, RequestCodec::default(), Limits { idle: context.idle_timeout, send: SEND });
     match run(&mut exchange, peer, &context).await {
+        Ok(()) if context.shutdown.is_requested() => {
+            say_last(&mut exchange, ErrorCode::ShuttingDown, "the headnode ends: try again later".to_owned())
+                .await;
+            tracing::debug!(%peer, "connection closed: shutting down");
+        }
         Ok(()) => tracing::debug!(%peer, "connection closed"),
         Err(error) => {
             tracing::warn!(%peer, %error, "connection closed");
             if let Ended::Idle(limit) = error {
                 let reason = format!("no whole request for {limit:?}: connect again");
-                // The connection closes either way.
-                let _ = exchange.send(&mut refusal(ErrorCode::IdleTimeout, reason).into_bytes()).await;
+                say_last(&mut exchange, ErrorCode::IdleTimeout, reason).await;
             }
         }
     }
     exchange.close().await;
 }
 
+/// Tells the client why its connection closes, in the form in which it speaks.
+async fn say_last<S>(exchange: &mut Exchange<S, RequestCodec>, code: ErrorCode, reason: String)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut line = Vec::new();
+    exchange.decoder().form().encode(&Reply::Error { id: None, code, reason }, &mut line);
+    // The connection closes either way.
+    let _ = exchange.send(&mut line).await;
+}
+
 async fn run<S>(
-    exchange: &mut Exchange<S, LineCodec>,
+    exchange: &mut Exchange<S, RequestCodec>,
     peer: SocketAddr,
     context: &Context,
 ) -> Result<(), Ended>
@@ -65,41 +84,50 @@ where
 {
     let mut lines = Vec::new();
     let mut replies = Vec::new();
+    let mut answered = Vec::new();
     loop {
         exchange.next_batch(&mut lines, BATCH_REQUESTS, &context.shutdown).await?;
         if lines.is_empty() {
             return Ok(());
         }
-        let answers = answer_all(&mut lines, peer, &context.placer).await;
-        for answer in &answers {
-            json::encode(answer, &mut replies);
-        }
-        exchange.send(&mut replies).await?;
-        for answer in &answers {
-            report(answer, peer);
+        let read = |RequestLine { form, text }| (form, text.map(|text| form.decode(text)));
+        let mut requests = lines.drain(..).map(read).peekable();
+        while requests.peek().is_some() {
+            for (form, reply) in answer_next(&mut requests, peer, &context.placer).await {
+                form.encode(&reply, &mut replies);
+                answered.extend(Some(reply).filter(is_reported));
+            }
+            // What is not read must not gather here: a record is a hundred times as long as the request for it.
+            if replies.len() >= REPLY_BYTES || requests.peek().is_none() {
+                exchange.send(&mut replies).await?;
+                answered.drain(..).for_each(|reply| report(&reply, peer));
+            }
         }
     }
 }
 
-/// Messages that follow each other are stored at the same time; what is asked after them sees them.
-async fn answer_all(
-    lines: &mut Vec<Result<String, Rejection>>,
+type Received = (Form, Result<Result<Request, Malformed>, Rejection>);
+
+/// Answers the next of `requests`, or, if it is a message, all messages that follow it without anything between: these
+/// are stored at the same time, and what is asked after them sees them.
+async fn answer_next(
+    requests: &mut Peekable<impl Iterator<Item = Received>>,
     peer: SocketAddr,
     placer: &Placer,
-) -> Vec<Reply> {
-    let mut answers = Vec::with_capacity(lines.len());
-    let mut requests = lines.drain(..).map(|line| line.map(|line| Request::decode(&line))).peekable();
-    while let Some(first) = requests.next() {
-        let mut together = vec![first];
-        while matches!(together[0], Ok(Ok(Request::Put { .. }))) {
-            match requests.next_if(|next| matches!(next, Ok(Ok(Request::Put { .. })))) {
-                Some(next) => together.push(next),
-                None => break,
-            }
+) -> Vec<(Form, Reply)> {
+    let is_put = |(_, request): &Received| matches!(request, Ok(Ok(Request::Put { .. })));
+    let Some(first) = requests.next() else { return Vec::new() };
+    let mut together = vec![first];
+    while is_put(&together[0]) {
+        match requests.next_if(is_put) {
+            Some(next) => together.push(next),
+            None => break,
         }
-        answers.extend(join_all(together.into_iter().map(|request| answer(request, peer, placer))).await);
     }
-    answers
+    let answering = together
+        .into_iter()
+        .map(|(form, request)| async move { (form, answer(request, peer, placer).await) });
+    join_all(answering).await
 }
 
 async fn answer(
@@ -112,12 +140,12 @@ async fn answer(
         Err(rejection) => return rejected(&rejection),
     };
     match request {
-        Ok(Request::Put { id, message }) if message.len() > MAX_MESSAGE_BYTES => {
+        Ok(Request::Put { id, message, .. }) if message.len() > MAX_MESSAGE_BYTES => {
             let reason =
                 format!("the message has {} bytes; at most {MAX_MESSAGE_BYTES} are allowed", message.len());
             Reply::Error { id, code: ErrorCode::MessageTooLong, reason }
         }
-        Ok(Request::Put { id, message }) => placer.put(id, message, peer).await,
+        Ok(Request::Put { id, is_new, message }) => placer.put(id, is_new, message, peer).await,
         Ok(Request::Get { id }) => placer.get(id).await,
         Ok(Request::List { last, before }) => placer.list(last.min(LIST_PAGE), before),
         Ok(Request::Status) => placer.status(),
@@ -138,6 +166,11 @@ fn rejected(rejection: &Rejection) -> Reply {
         Rejection::Unterminated { .. } => ErrorCode::Malformed,
     };
     Reply::Error { id: None, code, reason: rejection.to_string() }
+}
+
+/// Whether [`report`] has anything to say of a reply.
+fn is_reported(reply: &Reply) -> bool {
+    matches!(reply, Reply::Saved { .. } | Reply::Error { .. })
 }
 
 /// The event for the operator's terminal.

@@ -1,4 +1,4 @@
-//! The datanodes that messages can be sent to, and the choice among them.
+//! The datanodes that are available, which means that messages can be sent to them, and the choice among them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,12 +23,12 @@ pub struct Directory {
 /// What the lock protects.
 #[derive(Debug)]
 pub struct State {
-    /// Who is operative.
+    /// Who answers, and whose connection stands.
     pub membership: Membership,
     /// The connection of each, standing or not.
     pub links: HashMap<NodeName, Arc<Link>>,
-    /// Those that messages can be sent to; made up again when somebody asks after a change.
-    operative: Arc<[Arc<Link>]>,
+    /// The connections of those that are available; made up again when somebody asks after a change.
+    available: Arc<[Arc<Link>]>,
     rng: StdRng,
 }
 
@@ -37,7 +37,7 @@ impl Directory {
     #[must_use]
     pub fn new(membership: Membership, start: Instant, seed: u64) -> Self {
         let rng = StdRng::seed_from_u64(seed);
-        let state = State { membership, links: HashMap::new(), operative: Arc::default(), rng };
+        let state = State { membership, links: HashMap::new(), available: Arc::default(), rng };
         Self { start, state: Mutex::new(state) }
     }
 
@@ -63,20 +63,20 @@ impl Directory {
         items.shuffle(&mut self.lock().rng);
     }
 
-    /// The datanodes that messages can be sent to.
+    /// The connections of the available datanodes.
     #[must_use]
-    pub fn operative(&self) -> Arc<[Arc<Link>]> {
+    pub fn available(&self) -> Arc<[Arc<Link>]> {
         let mut state = self.lock();
         state.update();
-        state.operative.clone()
+        state.available.clone()
     }
 
-    /// Up to `count` different operative datanodes, uniformly at random among those that `eligible` accepts.
+    /// Up to `count` different available datanodes, uniformly at random among those that `eligible` accepts.
     pub fn choose(&self, count: usize, eligible: impl Fn(&NodeName) -> bool) -> Vec<Arc<Link>> {
         let mut state = self.lock();
         state.update();
-        let State { operative, rng, .. } = &mut *state;
-        let eligible = operative.iter().filter(|link| eligible(&link.name));
+        let State { available, rng, .. } = &mut *state;
+        let eligible = available.iter().filter(|link| eligible(&link.name));
         if count == 1 {
             return eligible.choose(rng).cloned().into_iter().collect();
         }
@@ -99,8 +99,8 @@ impl State {
         if !self.membership.take_changed() {
             return;
         }
-        let Self { membership, links, operative, .. } = self;
-        let names = membership.nodes().filter(|(_, node)| node.state() == NodeState::Operative);
-        *operative = names.filter_map(|(name, _)| links.get(name).cloned()).collect();
+        let Self { membership, links, available, .. } = self;
+        let names = membership.nodes().filter(|(_, node)| node.state() == NodeState::Available);
+        *available = names.filter_map(|(name, _)| links.get(name).cloned()).collect();
     }
 }

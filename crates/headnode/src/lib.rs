@@ -33,7 +33,7 @@ use clap::builder::{RangedU64ValueParser, TypedValueParser as _};
 use journal::{Failure, JournalFile};
 use protocol::heartbeat::DEFAULT_GROUP;
 use protocol::store::ErrorCode;
-use protocol::types::ulid;
+use protocol::types::{NodeName, ulid};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use records::{HEARTBEAT_FILE, REGISTRY_FILE};
@@ -52,7 +52,7 @@ const MIN_DATANODES: usize = 1024;
 
 /// Asks datanodes whether they are operative, stores each message on one of them, and keeps the registry.
 ///
-/// Clients speak one JSON object a line; try: nc -N localhost 5000 <<< '{"put":{"message":"Hola"}}'
+/// Clients send a message a line, or one JSON object a line; try: echo Hola | nc -N localhost 5000
 #[derive(Debug, Clone, clap::Parser)]
 #[command(
     name = "headnode",
@@ -96,7 +96,10 @@ pub struct HeartbeatArguments {
     /// Datanodes that should be there, 0 to 100000
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = count(0, 100_000))]
     pub expected: usize,
-    /// Datanodes to probe by unicast too, where the network carries no multicast (the port is that of --group)
+    /// Datanodes that are gone for ever: nobody waits for what they may hold
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub forget: Vec<NodeName>,
+    /// Datanodes to probe by unicast too, where the network carries no multicast: all addresses of each name, at the port of --group
     #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', value_parser = cli::host_and_port)]
     pub peers: Vec<String>,
 }
@@ -148,7 +151,10 @@ pub async fn run_in<N: Network>(
         .map_err(anyhow::Error::msg)?;
     let Environment { network, seed, .. } = environment;
     let registry = Registry::open(&data_dir.join(REGISTRY_FILE))?;
-    let (file, _) = JournalFile::open(&data_dir.join(HEARTBEAT_FILE))?;
+    let heartbeat_path = data_dir.join(HEARTBEAT_FILE);
+    let (file, _) = JournalFile::open(&heartbeat_path)?;
+    let earlier =
+        heartbeat::names_in_last_round(&heartbeat_path).context("cannot read hearbeat_server.txt")?;
     let listener = network.listen(listen).await?;
     let address = listener.local_addr().context("cannot tell the listening address")?;
     let datagrams =
@@ -156,8 +162,14 @@ pub async fn run_in<N: Network>(
     tracing::info!(%address, group = %heartbeat.group, "listening");
     ready(address);
 
-    let HeartbeatArguments { interval, attempts, expected, group, peers, .. } = heartbeat;
-    let membership = Membership::new(Config { interval, attempts, expected }, Duration::ZERO);
+    let HeartbeatArguments { interval, attempts, expected, group, peers, forget, .. } = heartbeat;
+    let mut membership = Membership::new(Config { interval, attempts, expected }, Duration::ZERO);
+    membership.forget(&forget);
+    registry.forget(&forget);
+    let registered = registry.holdings(|holdings| holdings.datanodes().cloned().collect::<Vec<_>>());
+    for name in earlier.iter().chain(&registered).filter(|name| membership.remember(name)) {
+        registry.expect(name);
+    }
     let directory = Arc::new(Directory::new(membership, Instant::now(), seed));
     let now = u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0);
     let links = Arc::new(link::Context {
@@ -179,7 +191,7 @@ pub async fn run_in<N: Network>(
     )
     .await;
     let failure = if watcher.is_finished() { watcher.await.ok() } else { None };
-    for link in directory.operative().iter() {
+    for link in directory.available().iter() {
         link.give_up();
     }
     let closed = registry.close();
@@ -213,6 +225,7 @@ async fn end_with<N: Network>(
     shutdown: Shutdown,
 ) -> Arc<Failure> {
     let failure = tokio::select! {
+        biased;
         failure = heartbeat.run() => Arc::new(failure),
         failure = registry.failed() => failure,
     };

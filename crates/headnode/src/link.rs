@@ -5,14 +5,16 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use protocol::json::{self, MAX_FRAME_BYTES, VERSION};
 use protocol::line::{AtEof, LineCodec};
-use protocol::storage::{Reply, Request};
+use protocol::storage::{Failure, PEERS_PAGE, Reply, Request};
 use protocol::types::{Incarnation, NodeName};
+use roaring::RoaringTreemap;
 use service::net::Network;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot};
@@ -21,12 +23,14 @@ use tokio_util::codec::Decoder as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::directory::Directory;
-use crate::registry::{Reconciled, Registry, RegistryError};
+use crate::registry::{Comparison, Reconciled, Registry, RegistryError};
 
 const READ_BYTES: usize = 64 * 1024;
 /// Pauses between attempts to connect.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// Identifiers of lost records that are named in the log, at most.
+const NAMED_LOSSES: usize = 20;
 
 /// What a link needs besides its datanode.
 #[derive(Debug)]
@@ -43,6 +47,17 @@ pub struct Context<N> {
     pub store_timeout: Duration,
 }
 
+impl<N> Context<N> {
+    /// Takes in names of datanodes that another one was told of.
+    fn learn(&self, names: &[NodeName]) {
+        for name in names {
+            if self.directory.change(|state| state.membership.remember(name)) {
+                self.registry.expect(name);
+            }
+        }
+    }
+}
+
 /// The connection to one run of a datanode.
 #[derive(Debug)]
 pub struct Link {
@@ -53,6 +68,8 @@ pub struct Link {
     /// Where it stores.
     pub address: SocketAddr,
     queue: Mutex<Queue>,
+    /// How many of the datanodes' names this one was told.
+    told_peers: AtomicUsize,
     /// There is something to send.
     wake: Notify,
     given_up: CancellationToken,
@@ -99,6 +116,7 @@ impl Link {
             incarnation,
             address,
             queue: Mutex::default(),
+            told_peers: AtomicUsize::new(0),
             wake: Notify::new(),
             given_up: CancellationToken::new(),
         }
@@ -124,6 +142,21 @@ impl Link {
         Ok(receiver)
     }
 
+    /// Tells this datanode those of `names`, all that are known, that it was not told yet.
+    pub fn tell_peers(&self, names: &[NodeName]) {
+        let told = self.told_peers.load(Ordering::Relaxed);
+        let Some(news) = names.get(told..).filter(|news| !news.is_empty()) else { return };
+        let page = &news[..news.len().min(PEERS_PAGE)];
+        let mut line = Vec::new();
+        // It has told all that it remembers when the connection was made.
+        let after = page.iter().max().cloned();
+        json::encode(&Request::Peers { names: page.to_vec(), after }, &mut line);
+        if self.ask(&line).is_ok() {
+            // Should the connection break, the next one tells everything again.
+            self.told_peers.store(told + page.len(), Ordering::Relaxed);
+        }
+    }
+
     /// Ends the connection and everything that is on its way there.
     pub fn give_up(&self) {
         self.given_up.cancel();
@@ -147,7 +180,7 @@ impl Link {
             let Err(broken) = outcome;
             let reason = broken.to_string();
             if stood || reason != told {
-                tracing::warn!(datanode = %self.name, address = %self.address, reason, "connection broken: datanode suspect");
+                tracing::warn!(datanode = %self.name, address = %self.address, reason, "connection broken: nothing is sent to this datanode");
                 told = reason;
             }
             pause = if stood { FIRST_PAUSE } else { (pause * 2).min(LAST_PAUSE) };
@@ -165,6 +198,7 @@ impl Link {
         let stream = connecting.map_err(|_| Broken::Timeout(limit))??;
         let mut connection = Connection::new(stream, limit);
         self.greet(context, &mut connection).await?;
+        self.exchange_peers(context, &mut connection).await?;
         self.reconcile(context, &mut connection).await?;
         self.lock().open = true;
         *stood = true;
@@ -172,6 +206,8 @@ impl Link {
         context.directory.change(|state| state.membership.connection_stands(&self.name, self.incarnation));
         let Connection { mut reader, mut writer, mut codec, mut received, .. } = connection;
         tokio::select! {
+            // In a fixed order, so that a simulation can be repeated.
+            biased;
             broken = self.send_all(&mut writer) => Err(broken),
             broken = self.receive_all(&mut reader, &mut codec, &mut received) => Err(broken),
             broken = self.watch(limit) => Err(broken),
@@ -188,6 +224,7 @@ impl Link {
             headnode: context.headnode,
             datanode: self.name.clone(),
             incarnation: self.incarnation,
+            highest: context.registry.holdings(|holdings| holdings.highest(&self.name)),
         };
         match connection.ask(&hello).await? {
             Reply::Welcome { .. } => Ok(()),
@@ -195,42 +232,118 @@ impl Link {
         }
     }
 
-    /// Asks what the datanode holds that is not registered: confirmations may have been lost, here or with an earlier
-    /// headnode.
+    /// Tells the datanode whom the headnode has ever known, and learns whom the datanode was told of: that outlives the
+    /// loss of the registry.
+    async fn exchange_peers<N: Network>(
+        &self,
+        context: &Context<N>,
+        connection: &mut Connection<N::Stream>,
+    ) -> Result<(), Broken> {
+        let known = context.directory.look(|membership| membership.names().to_vec());
+        let mut pages = known.chunks(PEERS_PAGE);
+        let mut after: Option<NodeName> = None;
+        let mut all_learnt = false;
+        loop {
+            let names = pages.next().unwrap_or_default();
+            if names.is_empty() && all_learnt {
+                break;
+            }
+            match connection.ask(&Request::Peers { names: names.to_vec(), after: after.clone() }).await? {
+                Reply::Peers { names, more } => {
+                    let goes_on = names.last().is_some_and(|last| Some(last) > after.as_ref());
+                    if more && !goes_on {
+                        return Err(Broken::Protocol("a page of names does not go on".to_owned()));
+                    }
+                    context.learn(&names);
+                    after = names.into_iter().next_back().or(after);
+                    all_learnt = !more;
+                }
+                Reply::Failed { code: Failure::DiskFull, reason } => {
+                    tracing::warn!(datanode = %self.name, reason, "it was not told of the other datanodes");
+                    break;
+                }
+                other => return Err(unexpected(other)),
+            }
+        }
+        self.told_peers.store(known.len(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Asks what the datanode holds that is not registered, as confirmations may have been lost, here or with an earlier
+    /// headnode; and what is registered that it does not hold, as its disk may have lost it.
     async fn reconcile<N: Network>(
         &self,
         context: &Context<N>,
         connection: &mut Connection<N::Stream>,
     ) -> Result<(), Broken> {
-        let mut from = context.registry.first_wanted(&self.name);
-        let mut added = 0;
+        let registry = &context.registry;
+        let registry_bytes = registry.bytes()?;
+        let lost = self.registered_in_gaps(context, connection).await?;
+        let mut comparison = Comparison::ByNumber;
+        let mut held = RoaringTreemap::new();
+        let registered = registry.holdings(|holdings| holdings.registered_without(&self.name, &held));
+        let mut from = registry.holdings(|holdings| holdings.first_wanted(&self.name));
+        let (mut added, mut last) = (0, 0);
         loop {
             let Reply::Holdings { records, more } = connection.ask(&Request::Inventory { from }).await?
             else {
                 return Err(Broken::Protocol("holdings were expected".to_owned()));
             };
-            match context.registry.reconcile(&self.name, from, &records)? {
+            match registry.reconcile(&self.name, from, &records, comparison, &mut held)? {
                 Reconciled::Added(count) => added += count,
                 Reconciled::Different => {
                     tracing::error!(
                         datanode = %self.name,
                         "it does not hold what is registered of it: if its data.txt was lost, restore it from a copy"
                     );
-                    from = 1;
+                    (comparison, from) = (Comparison::ById, 1);
                     continue;
                 }
             }
-            match records.last() {
-                Some(last) if more => from = last.0 + 1,
-                _ => break,
+            last = records.last().map_or(last, |record| record.0);
+            if !more {
+                break;
             }
+            from = last + 1;
             // A long list must not keep everyone else waiting.
             tokio::task::yield_now().await;
         }
         if added > 0 {
             tracing::warn!(datanode = %self.name, added, "places registered that had been missing in the registry");
         }
+        let replaced = (comparison == Comparison::ById).then(|| &(registered - held) - &lost);
+        if let Some(lost) = registry.reconciled(&self.name, last, lost, replaced) {
+            let ids = registry.ids_at(&self.name, &lost, registry_bytes, NAMED_LOSSES).await?;
+            let ids = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            tracing::error!(
+                datanode = %self.name,
+                lost = lost.len(),
+                ids,
+                "registered, but not held: the datanode has lost acknowledged records; restore its data.txt from a copy"
+            );
+        }
         Ok(())
+    }
+
+    /// The registered numbers of this datanode that it knows to belong to no readable record.
+    async fn registered_in_gaps<N: Network>(
+        &self,
+        context: &Context<N>,
+        connection: &mut Connection<N::Stream>,
+    ) -> Result<RoaringTreemap, Broken> {
+        let mut lost = RoaringTreemap::new();
+        let mut from = 1;
+        loop {
+            let Reply::Gaps { ranges, more } = connection.ask(&Request::Gaps { from }).await? else {
+                return Err(Broken::Protocol("gaps were expected".to_owned()));
+            };
+            lost |= context.registry.holdings(|holdings| holdings.registered_in(&self.name, &ranges));
+            match ranges.last() {
+                Some((_, last)) if more && *last >= from && *last < u64::MAX => from = last + 1,
+                _ if more => return Err(Broken::Protocol("a page of gaps does not go on".to_owned())),
+                _ => return Ok(lost),
+            }
+        }
     }
 
     async fn send_all(&self, writer: &mut (impl AsyncWrite + Unpin)) -> Broken {
@@ -330,6 +443,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         loop {
             if let Some(reply) = decode(&mut self.codec, &mut self.received)? {
                 return match reply {
+                    Reply::Failed { code: Failure::DiskFull, .. } => Ok(reply),
                     Reply::Failed { .. } => Err(unexpected(reply)),
                     reply => Ok(reply),
                 };

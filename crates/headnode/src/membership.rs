@@ -10,7 +10,7 @@
 //! 1,100 at 5 %, one in 146 at 10 %. One attempt alone would be wrong once in 50 rounds at 1 %. (The test
 //! `false_alarms_are_as_rare_as_stated` measures it.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ use protocol::types::{Incarnation, NodeName};
 
 /// Probes that a datanode gets within a round before it is given up.
 pub const DEFAULT_ATTEMPTS: u32 = 3;
+/// Datanodes that are remembered, at most; answers of further ones are dropped.
+pub const MAX_DATANODES: usize = 100_000;
 /// After so many rounds without any answer the operator is told what to check.
 pub const SILENT_ROUNDS: u64 = 3;
 
@@ -69,7 +71,7 @@ pub enum Action {
 pub struct Round {
     /// Its number, from 1.
     pub number: u64,
-    /// Every known datanode, by name.
+    /// Every datanode that was ever known, by name.
     pub nodes: Vec<Sighting>,
     /// How many answered.
     pub answered: usize,
@@ -84,8 +86,8 @@ pub struct Round {
 pub struct Sighting {
     /// Its name.
     pub name: NodeName,
-    /// Where it stores.
-    pub address: SocketAddr,
+    /// Where it stores, if it has answered since the start.
+    pub address: Option<SocketAddr>,
     /// From the probe to its answer, if it answered.
     pub round_trip: Option<Duration>,
     /// It did not in the round before, or the other way round, or it is new.
@@ -130,8 +132,8 @@ impl Node {
     pub fn state(&self) -> NodeState {
         match (self.answers, self.link) {
             (false, _) => NodeState::NotOperative,
-            (true, Link::Standing) => NodeState::Operative,
-            (true, Link::Connecting | Link::Broken) => NodeState::Suspect,
+            (true, Link::Standing) => NodeState::Available,
+            (true, Link::Connecting | Link::Broken) => NodeState::Operative,
         }
     }
 }
@@ -145,6 +147,12 @@ pub struct Stale;
 pub struct Membership {
     config: Config,
     nodes: BTreeMap<NodeName, Node>,
+    /// Datanodes that have not answered since the start, and whether a round has reported them.
+    absent: BTreeMap<NodeName, bool>,
+    /// All of both, in the order in which they became known.
+    names: Vec<NodeName>,
+    /// Those that are gone for ever.
+    forgotten: BTreeSet<NodeName>,
     round: u64,
     token: u64,
     /// When each attempt of this round was sent.
@@ -164,6 +172,9 @@ impl Membership {
         Self {
             config,
             nodes: BTreeMap::new(),
+            absent: BTreeMap::new(),
+            names: Vec::new(),
+            forgotten: BTreeSet::new(),
             round: 0,
             token: 0,
             sent: Vec::new(),
@@ -175,7 +186,36 @@ impl Membership {
         }
     }
 
-    /// All known datanodes, by name.
+    /// Takes no notice of these datanodes until they answer.
+    pub fn forget(&mut self, names: &[NodeName]) {
+        self.forgotten.extend(names.iter().cloned());
+    }
+
+    /// Notes that there was such a datanode before the start; returns whether that is news.
+    pub fn remember(&mut self, name: &NodeName) -> bool {
+        let is_news = !self.nodes.contains_key(name)
+            && !self.absent.contains_key(name)
+            && !self.forgotten.contains(name)
+            && self.names.len() < MAX_DATANODES;
+        if is_news {
+            self.absent.insert(name.clone(), false);
+            self.names.push(name.clone());
+        }
+        is_news
+    }
+
+    /// The names of all datanodes that were ever known, in the order in which they became known.
+    #[must_use]
+    pub fn names(&self) -> &[NodeName] {
+        &self.names
+    }
+
+    /// Datanodes that have not answered since the start, by name.
+    pub fn absent(&self) -> impl Iterator<Item = &NodeName> {
+        self.absent.keys()
+    }
+
+    /// All datanodes that have answered since the start, by name.
     pub fn nodes(&self) -> impl Iterator<Item = (&NodeName, &Node)> {
         self.nodes.iter()
     }
@@ -204,7 +244,8 @@ impl Membership {
     pub fn tick(&mut self, now: Duration, token: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.open && now >= self.next_tick() {
-            if self.sent.len() < self.config.attempts as usize && now < self.next_round {
+            let may_probe = self.sent.len() < self.config.attempts as usize && now < self.next_round;
+            if may_probe && !self.all_have_answered() {
                 self.probe_again(now, &mut actions);
             } else {
                 self.end_round(&mut actions);
@@ -214,6 +255,11 @@ impl Membership {
             self.begin_round(now, token, &mut actions);
         }
         actions
+    }
+
+    /// Whether all datanodes of this run have answered in this round, and are as many as should be there.
+    fn all_have_answered(&self) -> bool {
+        self.nodes.len() >= self.config.expected && self.answered == self.nodes.len()
     }
 
     fn begin_round(&mut self, now: Duration, token: u64, actions: &mut Vec<Action>) {
@@ -267,11 +313,18 @@ impl Membership {
             }
             sightings.push(Sighting {
                 name: name.clone(),
-                address: node.address,
+                address: Some(node.address),
                 round_trip: answered.then_some(node.round_trip),
                 changed: node.reported.replace(answered) != Some(answered),
             });
         }
+        sightings.extend(self.absent.iter_mut().map(|(name, reported)| Sighting {
+            name: name.clone(),
+            address: None,
+            round_trip: None,
+            changed: !std::mem::replace(reported, true),
+        }));
+        sightings.sort_by(|one, other| one.name.cmp(&other.name));
         let answered = sightings.iter().filter(|sighting| sighting.round_trip.is_some()).count();
         self.silent = if answered == 0 { self.silent + 1 } else { 0 };
         actions.push(Action::Report(Round {
@@ -298,6 +351,12 @@ impl Membership {
             return Err(Stale);
         };
         let round_trip = now.saturating_sub(*sent);
+        if self.absent.remove(&answer.name).is_none() && !self.nodes.contains_key(&answer.name) {
+            if self.names.len() >= MAX_DATANODES {
+                return Err(Stale);
+            }
+            self.names.push(answer.name.clone());
+        }
         let known = self.nodes.get(&answer.name);
         if let Some(refused) = known.and_then(|node| refuse(node, from, answer)) {
             return Ok(vec![Action::Refuse(from, refused)]);
@@ -326,7 +385,8 @@ impl Membership {
         };
         let known = self.nodes.insert(answer.name.clone(), node);
         self.answered += usize::from(known.is_none_or(|known| known.last_round != self.round));
-        if self.open && self.nodes.len() >= self.config.expected && self.answered == self.nodes.len() {
+        // Datanodes of earlier runs get the first window to answer, but hold up no round for longer.
+        if self.open && self.all_have_answered() && self.absent.is_empty() {
             self.end_round(&mut actions);
         }
         Ok(actions)
@@ -337,7 +397,7 @@ impl Membership {
         self.set_link(name, incarnation, Link::Standing);
     }
 
-    /// The connection to this run of a datanode broke, or could not be made: it is suspect from now on.
+    /// The connection to this run of a datanode broke, or could not be made: nothing is sent to it from now on.
     pub fn connection_broke(&mut self, name: &NodeName, incarnation: Incarnation) {
         self.set_link(name, incarnation, Link::Broken);
     }

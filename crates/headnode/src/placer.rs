@@ -9,17 +9,17 @@ use journal::timestamp;
 use protocol::json;
 use protocol::storage::{Failure, Reply as Stored, Request as Storing};
 use protocol::store::{Entry, ErrorCode, NodeState, NodeStatus, Reply, Status};
-use protocol::types::{Id, MessageCrc, NodeName, Place, ulid};
+use protocol::types::{Id, MessageCrc, NodeName, Place, beginning, ulid};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::directory::Directory;
 use crate::link::Link;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Holdings, Registry, RegistryError, UnreadableLine};
 
 /// Memory for messages on their way to datanodes, in bytes; further ones wait their turn.
 const ON_THEIR_WAY_BYTES: usize = 64 * 1024 * 1024;
-/// What a message on its way takes besides its text.
+/// What a message on its way takes besides its text, in each form in which it stands somewhere.
 const OVERHEAD_BYTES: usize = 512;
 
 /// Puts messages on datanodes, and gets them back.
@@ -48,27 +48,36 @@ impl Placer {
         Self { directory, registry, replicas, expected, room: Semaphore::new(ON_THEIR_WAY_BYTES) }
     }
 
-    /// Stores a message, unless it is stored already.
-    pub async fn put(&self, id: Option<Id>, message: String, client: SocketAddr) -> Reply {
+    /// Stores a message, unless it is stored already. Without an id it gets one; `is_new` tells that its id was never
+    /// sent before.
+    pub async fn put(&self, id: Option<Id>, is_new: bool, message: String, client: SocketAddr) -> Reply {
+        let is_new = is_new || id.is_none();
         let id = id.unwrap_or_else(|| {
             let random = u128::from(self.directory.random()) << 64 | u128::from(self.directory.random());
             ulid(u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0), random)
         });
         let message_crc32c = MessageCrc::of(&message);
         let mut attempts = Attempts::default();
-        if let Some(entry) = self.registry.lookup(id) {
-            if entry.message_crc32c != message_crc32c {
-                return conflict(id);
+        match self.registry.lookup(id) {
+            Ok(Some(entry)) if entry.message_crc32c != message_crc32c => return conflict(id),
+            Ok(Some(entry)) => attempts.places = self.trusted(entry.places),
+            Ok(None) if !is_new => {
+                if let Some(refused) = self.cannot_tell(id) {
+                    return refused;
+                }
             }
-            if entry.places.len() >= self.replicas {
-                return Reply::Saved { id, places: entry.places, message_crc32c };
-            }
-            attempts.places = entry.places;
+            Ok(None) => {}
+            Err(UnreadableLine) => return unreadable_line(id),
         }
-        let bytes = u32::try_from(message.len() + OVERHEAD_BYTES).unwrap_or(u32::MAX);
+        if attempts.places.len() >= self.replicas {
+            return Reply::Saved { id, places: attempts.places, message_crc32c };
+        }
+        let (line_bytes, bytes) = bytes_on_the_way(&message, self.replicas);
+        let permits = u32::try_from(bytes.min(ON_THEIR_WAY_BYTES)).unwrap_or(u32::MAX);
         // It cannot fail: nobody closes the semaphore.
-        let _room = self.room.acquire_many(bytes).await;
-        let mut line = Vec::with_capacity(message.len() + OVERHEAD_BYTES);
+        let _room = self.room.acquire_many(permits).await;
+        let mut line = Vec::with_capacity(line_bytes);
+        let beginning = Some(beginning(&message));
         json::encode(&Storing::Store { id, client, message }, &mut line);
         self.place(id, &line, message_crc32c, &mut attempts).await;
         if attempts.places.is_empty() {
@@ -76,7 +85,7 @@ impl Placer {
         }
         let confirmed = attempts.places.len();
         let places = mem::take(&mut attempts.places);
-        let entry = Entry { time: String::new(), id, client, places, message_crc32c };
+        let entry = Entry { time: String::new(), id, client, places, message_crc32c, beginning };
         match self.registry.record(entry).await {
             Ok(entry) if confirmed >= self.replicas => {
                 Reply::Saved { id, places: entry.places, message_crc32c }
@@ -108,10 +117,34 @@ impl Placer {
         }
     }
 
+    /// The places that can be believed without asking: a datanode that has lost acknowledged records may have lost any.
+    fn trusted(&self, places: Vec<Place>) -> Vec<Place> {
+        let has_losses =
+            |place: &Place| self.registry.holdings(|holdings| holdings.lost(&place.datanode) > 0);
+        places.into_iter().filter(|place| !has_losses(place)).collect()
+    }
+
+    /// The reply about an id that is not registered, where that does not tell whether it was ever used.
+    fn cannot_tell(&self, id: Id) -> Option<Reply> {
+        let unasked = self.registry.holdings(Holdings::unasked)?;
+        let names: Vec<_> = unasked.iter().map(NodeName::to_string).collect();
+        let who = if names.is_empty() { "any datanode".to_owned() } else { names.join(", ") };
+        let reason = format!(
+            "the registry may lack messages, and {who} was not asked yet for what it holds: nobody can tell whether this id \
+             is in use; start it, or tell the headnode to --forget it if it is gone for ever"
+        );
+        Some(error(Some(id), ErrorCode::Unavailable, &reason))
+    }
+
     /// Reads a message back, from any datanode that holds it.
     pub async fn get(&self, id: Id) -> Reply {
-        let Some(entry) = self.registry.lookup(id) else {
-            return error(Some(id), ErrorCode::NotFound, "no message has this id");
+        let entry = match self.registry.lookup(id) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => {
+                let not_found = || error(Some(id), ErrorCode::NotFound, "no message has this id");
+                return self.cannot_tell(id).unwrap_or_else(not_found);
+            }
+            Err(UnreadableLine) => return unreadable_line(id),
         };
         let mut places = entry.places;
         self.directory.shuffle(&mut places);
@@ -120,7 +153,7 @@ impl Placer {
         let mut damaged = Vec::new();
         let mut away = Vec::new();
         for place in places {
-            let link = self.directory.operative().iter().find(|link| link.name == place.datanode).cloned();
+            let link = self.directory.available().iter().find(|link| link.name == place.datanode).cloned();
             let Some(Ok(asked)) = link.map(|link| link.ask(&line)) else {
                 away.push(place.to_string());
                 continue;
@@ -142,7 +175,7 @@ impl Placer {
             return error(Some(id), ErrorCode::Damaged, &reason);
         }
         let reason =
-            format!("it is held at {}, which is not operative: try again when it is", away.join(", "));
+            format!("it is held at {}, which is not available: try again when it is", away.join(", "));
         error(Some(id), ErrorCode::Unavailable, &reason)
     }
 
@@ -162,28 +195,61 @@ impl Placer {
     pub fn status(&self) -> Reply {
         let (now, wall_clock) = (Instant::now().duration_since(self.directory.start()), Utc::now());
         let (datanodes, round) = self.directory.look(|membership| {
-            let nodes = membership.nodes().map(|(name, node)| NodeStatus {
-                name: name.clone(),
-                state: node.state(),
-                address: node.address,
-                // Newer than what it last answered, if messages have been stored there since.
-                records: node.records.max(self.registry.held_by(name)),
-                free_bytes: node.free_bytes,
-                last_answer: timestamp(wall_clock - now.saturating_sub(node.last_answer)),
-                round_trip_us: u64::try_from(node.round_trip.as_micros()).unwrap_or(u64::MAX),
+            let answering = membership.nodes().map(|(name, node)| {
+                let (registered, lost) = self.registered(name);
+                NodeStatus {
+                    name: name.clone(),
+                    state: node.state(),
+                    address: Some(node.address),
+                    // Newer than what it last answered, if messages have been stored there since.
+                    records: node.records.max(registered),
+                    lost,
+                    free_bytes: node.free_bytes,
+                    last_answer: Some(timestamp(wall_clock - now.saturating_sub(node.last_answer))),
+                    round_trip_us: u64::try_from(node.round_trip.as_micros()).unwrap_or(u64::MAX),
+                }
             });
-            (nodes.collect::<Vec<_>>(), membership.round())
+            let absent = membership.absent().map(|name| {
+                let (records, lost) = self.registered(name);
+                NodeStatus {
+                    name: name.clone(),
+                    state: NodeState::NotOperative,
+                    address: None,
+                    records,
+                    lost,
+                    free_bytes: 0,
+                    last_answer: None,
+                    round_trip_us: 0,
+                }
+            });
+            let mut datanodes: Vec<_> = answering.chain(absent).collect();
+            datanodes.sort_by(|one, other| one.name.cmp(&other.name));
+            (datanodes, membership.round())
         });
-        let operative = datanodes.iter().filter(|node| node.state == NodeState::Operative).count();
+        let count = |state| datanodes.iter().filter(|node| node.state == state).count();
+        let available = count(NodeState::Available);
         Reply::Status(Status {
+            operative: available + count(NodeState::Operative),
+            available,
             datanodes,
-            operative,
             expected: self.expected,
             replicas: self.replicas,
             messages: self.registry.messages(),
             round,
         })
     }
+
+    /// How many records of a datanode are registered, and how many of them it has lost.
+    fn registered(&self, name: &NodeName) -> (u64, u64) {
+        self.registry.holdings(|holdings| (holdings.records(name), holdings.lost(name)))
+    }
+}
+
+/// The most that the line of a message takes in bytes, and with it the message itself, its line, and a copy of the line in
+/// the queue of each datanode that it is sent to.
+fn bytes_on_the_way(message: &str, replicas: usize) -> (usize, usize) {
+    let line_bytes = json::string_bytes(message) + OVERHEAD_BYTES;
+    (line_bytes, message.len() + line_bytes * (1 + replicas))
 }
 
 impl Attempts {
@@ -218,11 +284,11 @@ impl Attempts {
             return conflict(id);
         }
         if self.tried.is_empty() && self.places.is_empty() && replicas == 1 {
-            let reason = "no datanode is operative: the message is not stored; try again";
-            return error(Some(id), ErrorCode::NoOperativeDatanode, reason);
+            let reason = "no datanode is available: the message is not stored; try again";
+            return error(Some(id), ErrorCode::NoAvailableDatanode, reason);
         }
         if self.full > 0 && self.full == self.tried.len() {
-            let reason = "no operative datanode has space for the message: free some, or add a datanode";
+            let reason = "no available datanode has space for the message: free some, or add a datanode";
             return error(Some(id), ErrorCode::DiskFull, reason);
         }
         let reason = format!(
@@ -236,6 +302,11 @@ impl Attempts {
 
 fn conflict(id: Id) -> Reply {
     error(Some(id), ErrorCode::IdConflict, "this id was used for another message: choose a new one")
+}
+
+fn unreadable_line(id: Id) -> Reply {
+    let reason = "the registry's line about this id is damaged: restart the headnode, which then asks the datanodes again";
+    error(Some(id), ErrorCode::Unavailable, reason)
 }
 
 fn not_registered(id: Id, cause: &RegistryError) -> Reply {
@@ -254,4 +325,27 @@ fn not_registered(id: Id, cause: &RegistryError) -> Reply {
 
 fn error(id: Option<Id>, code: ErrorCode, reason: &str) -> Reply {
     Reply::Error { id, code, reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::types::MAX_MESSAGE_BYTES;
+
+    use super::*;
+
+    #[test]
+    fn the_room_that_a_message_takes_covers_its_line_in_every_queue() {
+        for text in ["", "x", "\u{1}", "\"", "ñ", "\u{2028}"] {
+            let message = text.repeat(MAX_MESSAGE_BYTES / text.len().max(1));
+            let client = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap();
+            let mut line = Vec::new();
+            json::encode(&Storing::Store { id: Id::max(), client, message: message.clone() }, &mut line);
+            for replicas in [1, 2, 16] {
+                let (line_bytes, all_bytes) = bytes_on_the_way(&message, replicas);
+                assert!(line.len() <= line_bytes, "{text:?}: {} bytes", line.len());
+                assert!(message.len() + line.len() * (1 + replicas) <= all_bytes);
+                assert!(line_bytes - line.len() <= OVERHEAD_BYTES, "no more than needed");
+            }
+        }
+    }
 }

@@ -2,30 +2,40 @@
 //!
 //! The truth is what the datanodes hold; the registry can be made up again from it. So a line is written before the
 //! client is told, which outlives the end of this process, but nobody waits until it is on disk: after a crash of the
-//! whole machine the missing lines are asked for again, when each datanode's connection is made.
+//! whole machine the missing lines are asked for again, when each datanode's connection is made. Until then nobody can
+//! say that an id was never used; `registro_server.state` tells whether that is so.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `state` | the file and its index |
+//! | `holdings` | what is registered of each datanode, what it has lost, and who has still to be asked |
+//! | `completeness` | whether the file lacks nothing that was acknowledged |
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, ensure};
-use chrono::Utc;
-use journal::{Batch, Checksum, Failure, Index, JournalFile, Records, record_at, timestamp};
+use journal::{Batch, Checksum, Failure, Index, JournalFile, Records};
 use protocol::storage::Holding;
 use protocol::store::Entry;
 use protocol::types::{Id, NodeName, Place};
-use records::{parse_entry, push_entry};
+use records::parse_entry_key;
 use roaring::RoaringTreemap;
 use tokio::sync::{Notify, oneshot, watch};
 
-/// How much is read at a time when the last messages are listed.
-const LIST_BLOCK_BYTES: u64 = 64 * 1024;
-/// Memory that is kept between batches, in bytes.
-const KEPT_BYTES: usize = 256 * 1024;
-/// So many of the records that are known already are asked for again, to see that they are the same.
-const RECHECKED: u64 = 100;
+mod completeness;
+mod holdings;
+mod state;
+
+use completeness::Completeness;
+pub use holdings::Holdings;
+use state::State;
+pub use state::UnreadableLine;
+
+/// Lines that are read without a pause for others.
+const LINES_AT_A_TIME: u64 = 1000;
 
 /// Why a place was not registered.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -55,27 +65,23 @@ struct Shared {
     failure: watch::Sender<Option<Arc<Failure>>>,
 }
 
-#[derive(Debug)]
-struct State {
-    /// `None` once the registry is closed.
-    file: Option<JournalFile>,
-    reader: File,
-    /// Of each message, its newest line.
-    index: Index,
-    /// Which numbers of each datanode are registered.
-    held: HashMap<NodeName, RoaringTreemap>,
-    waiting: Vec<(Entry, oneshot::Sender<Result<Entry, RegistryError>>)>,
-    batch: Batch,
-}
-
 /// What a datanode's holdings told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reconciled {
     /// So many places were registered that had been missing.
     Added(usize),
-    /// The datanode does not hold what the registry knows of it: it lost its file, or has another one. Everything it
-    /// holds has to be asked for.
+    /// The datanode does not hold what the registry knows of it: it lost its file, or has another one. All its records
+    /// have to be compared.
     Different,
+}
+
+/// How the records of a datanode are compared with what is registered of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// By their numbers, and a few of them by their identifiers.
+    ByNumber,
+    /// Each of them by its identifier.
+    ById,
 }
 
 impl Registry {
@@ -85,35 +91,44 @@ impl Registry {
     /// If the file cannot be used, or holds something else.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let mut index = Index::default();
-        let mut held: HashMap<NodeName, RoaringTreemap> = HashMap::new();
-        let mut strangers = 0u64;
+        let mut places = Holdings::new(false);
+        let mut unknown_lines = 0u64;
         let (file, recovery) = JournalFile::open_verified(path, |offset, line| {
-            let Some(entry) = parse_entry(line) else {
-                strangers += 1;
+            let Some((id, registered)) = parse_entry_key(line) else {
+                unknown_lines += 1;
                 return;
             };
-            index.insert(entry.id.into(), offset);
-            for place in &entry.places {
-                hold(&mut held, place);
-            }
+            index.insert(id.into(), offset);
+            registered.iter().for_each(|place| places.hold(place));
         })?;
         let shown = path.display();
         ensure!(
-            strangers == 0,
-            "{shown} holds {strangers} records that are not a registry's: choose another --data-dir"
+            unknown_lines == 0,
+            "{shown} holds {unknown_lines} records that are not a registry's: choose another --data-dir"
         );
         let (cut_bytes, damaged) = (recovery.torn_bytes, recovery.damaged.len());
-        if cut_bytes > 0 || damaged > 0 {
+        let is_whole = cut_bytes == 0 && damaged == 0;
+        if !is_whole {
             tracing::warn!(
                 cut_bytes,
                 damaged,
                 "the registry was damaged: what is missing is asked for from the datanodes"
             );
         }
-        tracing::info!(path = %shown, messages = index.len(), "registro_server.txt opened");
+        let completeness = Completeness::open(path, is_whole)
+            .with_context(|| format!("cannot read and write the state file beside {shown}"))?;
+        let (messages, complete) = (index.len(), completeness.is_complete());
+        tracing::info!(path = %shown, messages, complete, "registro_server.txt opened");
         let reader = File::open(path).with_context(|| format!("cannot read {shown}"))?;
-        let batch = Batch::new(Checksum::Crc32c);
-        let state = State { file: Some(file), reader, index, held, waiting: Vec::new(), batch };
+        let state = State {
+            file: Some(file),
+            reader,
+            index,
+            holdings: places.with_lines_lacking(!complete),
+            completeness,
+            waiting: Vec::new(),
+            batch: Batch::new(Checksum::Crc32c),
+        };
         let shared =
             Shared { state: Mutex::new(state), pending: Notify::new(), failure: watch::Sender::new(None) };
         let registry = Self { shared: Arc::new(shared) };
@@ -122,8 +137,10 @@ impl Registry {
     }
 
     /// What is registered of `id`.
-    #[must_use]
-    pub fn lookup(&self, id: Id) -> Option<Entry> {
+    ///
+    /// # Errors
+    /// [`UnreadableLine`]: it is registered, and nobody can tell how.
+    pub fn lookup(&self, id: Id) -> Result<Option<Entry>, UnreadableLine> {
         self.lock().lookup(id)
     }
 
@@ -133,10 +150,19 @@ impl Registry {
         self.lock().index.len() as u64
     }
 
-    /// Records of `datanode` that are registered.
-    #[must_use]
-    pub fn held_by(&self, datanode: &NodeName) -> u64 {
-        self.lock().held.get(datanode).map_or(0, RoaringTreemap::len)
+    /// Looks at what is registered of each datanode.
+    pub fn holdings<T>(&self, look: impl FnOnce(&Holdings) -> T) -> T {
+        look(&self.lock().holdings)
+    }
+
+    /// Notes that these datanodes are gone for ever: what they may hold is given up.
+    pub fn forget(&self, datanodes: &[NodeName]) {
+        self.lock().holdings.forget(datanodes);
+    }
+
+    /// Notes that there is, or was, such a datanode: it may hold what the registry lacks.
+    pub fn expect(&self, datanode: &NodeName) {
+        self.lock().holdings.expect(datanode);
     }
 
     /// Registers the places of a message, beside those that are registered already, and gives all of them back. An
@@ -160,15 +186,8 @@ impl Registry {
         outcome.await.unwrap_or(Err(RegistryError::Closed))
     }
 
-    /// The first number of `datanode` to ask for, so that nothing is missing afterwards.
-    #[must_use]
-    pub fn first_wanted(&self, datanode: &NodeName) -> u64 {
-        let state = self.lock();
-        let known = state.held.get(datanode).map_or(0, contiguous);
-        known.saturating_sub(RECHECKED).max(1)
-    }
-
-    /// Takes in a page of what `datanode` holds, asked for from number `from` on.
+    /// Takes in a page of what `datanode` holds, asked for from number `from` on. `held` gets the numbers of those records
+    /// that were registered before, if they are compared one by one.
     ///
     /// # Errors
     /// [`RegistryError`].
@@ -177,24 +196,31 @@ impl Registry {
         datanode: &NodeName,
         from: u64,
         page: &[Holding],
+        comparison: Comparison,
+        held: &mut RoaringTreemap,
     ) -> Result<Reconciled, RegistryError> {
         let mut state = self.lock();
         if state.file.is_none() {
             return Err(RegistryError::Closed);
         }
-        if !state.agrees(datanode, from, page) {
-            state.held.remove(datanode);
+        if comparison == Comparison::ByNumber && !state.agrees(datanode, from, page) {
             return Ok(Reconciled::Different);
         }
-        let missing: Vec<_> = page
-            .iter()
-            .filter(|holding| state.held.get(datanode).is_none_or(|held| !held.contains(holding.0)))
-            .map(|Holding(seq, id, time, client, message_crc32c)| Entry {
+        let is_registered = |holding: &&Holding| match comparison {
+            Comparison::ByNumber => state.holdings.contains(datanode, holding.0),
+            Comparison::ById => state.is_registered(datanode, holding),
+        };
+        let (known, missing): (Vec<&Holding>, Vec<&Holding>) = page.iter().partition(is_registered);
+        held.extend(known.iter().map(|holding| holding.0));
+        let missing: Vec<_> = missing
+            .into_iter()
+            .map(|Holding(seq, id, time, client, message_crc32c, beginning)| Entry {
                 time: time.clone(),
                 id: *id,
                 client: *client,
                 places: vec![Place { datanode: datanode.clone(), seq: *seq }],
                 message_crc32c: *message_crc32c,
+                beginning: beginning.clone(),
             })
             .collect();
         let added = missing.len();
@@ -203,7 +229,72 @@ impl Registry {
         outcome.map_err(|failure| self.told(failure))
     }
 
-    /// The last `count` messages in front of the mark `before`, newest first, and the mark for older ones.
+    /// Notes that `datanode` was asked for everything up to its number `last`, and that it does not hold the registered
+    /// numbers `lost`; `replaced`, if all were compared by id, are those that belong to another record there. Returns
+    /// all that it has lost, if that is news.
+    #[must_use]
+    pub fn reconciled(
+        &self,
+        datanode: &NodeName,
+        last: u64,
+        lost: RoaringTreemap,
+        replaced: Option<RoaringTreemap>,
+    ) -> Option<RoaringTreemap> {
+        self.lock().holdings.reconciled(datanode, last, lost, replaced)
+    }
+
+    /// The length of the file in bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn bytes(&self) -> io::Result<u64> {
+        Ok(self.lock().reader.metadata()?.len())
+    }
+
+    /// Up to `most` identifiers of messages that are registered at those `numbers` of `datanode` within the first `bytes`
+    /// of the file: reads all of it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn ids_at(
+        &self,
+        datanode: &NodeName,
+        numbers: &RoaringTreemap,
+        bytes: u64,
+        most: usize,
+    ) -> io::Result<Vec<Id>> {
+        let reader = self.lock().reader.try_clone()?;
+        let mut ids = Vec::new();
+        for (number, line) in (1u64..).zip(Records::from(&reader, 0, Checksum::Crc32c)) {
+            let (offset, line) = line?;
+            if offset >= bytes || ids.len() == most {
+                break;
+            }
+            let Some((id, places)) = line.and_then(|line| parse_entry_key(&line)) else { continue };
+            let is_at = |place: &Place| &place.datanode == datanode && numbers.contains(place.seq);
+            if places.iter().any(is_at) && !ids.contains(&id) {
+                ids.push(id);
+            }
+            if number % LINES_AT_A_TIME == 0 {
+                // A long file must not keep everyone else waiting.
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Keeps the note on whether the registry is complete up to date; to be called now and then.
+    pub fn note_completeness(&self) {
+        let mut state = self.lock();
+        let complete = state.holdings.unasked().is_none();
+        let noted = state.reader.metadata().and_then(|file| state.completeness.update(file.len(), complete));
+        if let Err(error) = noted {
+            tracing::warn!(%error, "cannot write registro_server.state: the next start asks every datanode");
+        }
+    }
+
+    /// The last `count` messages in front of the mark `before`, newest first, and the mark for older ones. Gives fewer
+    /// than `count` if more would not fit a frame.
     ///
     /// # Errors
     /// The system's.
@@ -225,11 +316,21 @@ impl Registry {
     /// # Errors
     /// The failure after which nothing was registered any more, if there was one.
     pub fn close(&self) -> Result<(), Arc<Failure>> {
-        let file = self.lock().file.take();
+        let mut state = self.lock();
+        let file = state.file.take();
         self.shared.pending.notify_one();
         match (self.shared.failure.borrow().clone(), file) {
             (Some(failure), _) => Err(failure),
-            (None, Some(mut file)) => file.sync().map_err(Arc::new),
+            (None, Some(mut file)) => {
+                file.sync()?;
+                let complete = state.holdings.unasked().is_none();
+                let noted =
+                    state.reader.metadata().and_then(|file| state.completeness.close(file.len(), complete));
+                if let Err(error) = noted {
+                    tracing::warn!(%error, "cannot write registro_server.state: the next start asks every datanode");
+                }
+                Ok(())
+            }
             (None, None) => Ok(()),
         }
     }
@@ -278,142 +379,6 @@ impl Registry {
         self.shared.failure.send_replace(Some(failure.clone()));
         RegistryError::Fatal(failure)
     }
-}
-
-impl State {
-    fn lookup(&self, id: Id) -> Option<Entry> {
-        let offset = self.index.get(id.into())?;
-        match record_at(&self.reader, offset, Checksum::Crc32c) {
-            Ok(line) => line.and_then(|line| parse_entry(&line)).filter(|entry| entry.id == id),
-            Err(error) => {
-                tracing::error!(%error, "cannot read registro_server.txt");
-                None
-            }
-        }
-    }
-
-    /// Writes a line for each of `entries` that tells something new; gives them back with all their places.
-    fn write(&mut self, entries: Vec<Entry>) -> Result<Vec<Entry>, Failure> {
-        let mut merged: Vec<Entry> = Vec::with_capacity(entries.len());
-        // Of each identifier in this batch, its newest line: where in the batch, and which entry.
-        let mut fresh: HashMap<Id, (u64, usize)> = HashMap::with_capacity(entries.len());
-        self.batch.clear(KEPT_BYTES);
-        let now = timestamp(Utc::now());
-        for mut entry in entries {
-            if entry.time.is_empty() {
-                entry.time.clone_from(&now);
-            }
-            let known = match fresh.get(&entry.id) {
-                Some((_, at)) => merged.get(*at).cloned(),
-                None => self.lookup(entry.id),
-            };
-            let (entry, is_news) = merge(known, entry);
-            if is_news {
-                fresh.insert(entry.id, (self.batch.as_bytes().len() as u64, merged.len()));
-                push_entry(&mut self.batch, &entry);
-            }
-            merged.push(entry);
-        }
-        if !self.batch.is_empty() {
-            // It is there: callers look first.
-            let Some(file) = self.file.as_mut() else { return Ok(merged) };
-            let start = file.write(self.batch.as_bytes())?;
-            for (id, (at, _)) in fresh {
-                self.index.insert(id.into(), start + at);
-            }
-        }
-        for place in merged.iter().flat_map(|entry| &entry.places) {
-            hold(&mut self.held, place);
-        }
-        Ok(merged)
-    }
-
-    /// Whether `datanode` still holds what is registered of it: if it should have anything from `from` on, at least
-    /// one of those records has to be there and be the same.
-    fn agrees(&self, datanode: &NodeName, from: u64, page: &[Holding]) -> bool {
-        let Some(held) = self.held.get(datanode) else { return true };
-        if from > contiguous(held) {
-            return true;
-        }
-        let mut known = page.iter().filter(|holding| held.contains(holding.0)).peekable();
-        known.peek().is_some()
-            && known.take(usize::try_from(RECHECKED).unwrap_or(usize::MAX)).all(|Holding(seq, id, ..)| {
-                let place = Place { datanode: datanode.clone(), seq: *seq };
-                self.lookup(*id).is_some_and(|entry| entry.places.contains(&place))
-            })
-    }
-
-    fn list(&self, count: usize, before: Option<u64>) -> io::Result<(Vec<Entry>, Option<u64>)> {
-        let mut end = self.reader.metadata()?.len().min(before.unwrap_or(u64::MAX));
-        let mut entries = Vec::new();
-        while end > 0 {
-            let start = end.saturating_sub(LIST_BLOCK_BYTES);
-            // Offsets of lines in this block; the first one may have begun before it.
-            let mut lines = Vec::new();
-            for line in Records::from(&self.reader, start, Checksum::Crc32c) {
-                let (offset, record) = line?;
-                if offset >= end {
-                    break;
-                }
-                lines.push((offset, record));
-            }
-            for (offset, record) in lines.iter().rev() {
-                let entry = record.as_ref().and_then(|line| parse_entry(line));
-                // An older line of a message whose newest line is elsewhere says less.
-                let Some(entry) = entry.filter(|entry| self.index.get(entry.id.into()) == Some(*offset))
-                else {
-                    continue;
-                };
-                if entries.len() == count {
-                    return Ok((entries, Some(*offset + 1)));
-                }
-                entries.push(entry);
-            }
-            // The line that the block begins inside of is read again, whole, with the next block.
-            end = if start == 0 { 0 } else { lines.get(1).map_or(start, |(offset, _)| *offset) };
-        }
-        Ok((entries, None))
-    }
-}
-
-fn hold(held: &mut HashMap<NodeName, RoaringTreemap>, place: &Place) {
-    match held.get_mut(&place.datanode) {
-        Some(seqs) => drop(seqs.insert(place.seq)),
-        None => drop(held.insert(place.datanode.clone(), RoaringTreemap::from_iter([place.seq]))),
-    }
-}
-
-/// The entry with the places of both, and whether `entry` has told something new.
-fn merge(known: Option<Entry>, entry: Entry) -> (Entry, bool) {
-    let Some(mut known) = known else { return (entry, true) };
-    if known.message_crc32c != entry.message_crc32c {
-        tracing::error!(
-            id = %entry.id, known = ?known.places, other = ?entry.places,
-            "two different messages have one id: only the first is registered"
-        );
-        return (known, false);
-    }
-    let news: Vec<_> = entry.places.into_iter().filter(|place| !known.places.contains(place)).collect();
-    let is_news = !news.is_empty();
-    if is_news {
-        known.time = entry.time;
-        known.places.extend(news);
-    }
-    (known, is_news)
-}
-
-/// The number up to which all are there, from 1.
-fn contiguous(held: &RoaringTreemap) -> u64 {
-    let (mut known, mut unknown) = (0, held.len() + 1);
-    while known + 1 < unknown {
-        let middle = known + (unknown - known) / 2;
-        if held.rank(middle) == middle {
-            known = middle;
-        } else {
-            unknown = middle;
-        }
-    }
-    known
 }
 
 #[cfg(test)]

@@ -78,11 +78,15 @@ fn one_data_folder_has_one_headnode() {
 fn sigterm_ends_it_well_and_names_what_is_closed() {
     let folder = tempfile::tempdir().unwrap();
     let mut headnode = start(folder.path(), &[]);
-    let mut client = headnode.connect();
-    client.ask(&json!({"status": {}}));
+    let mut clients = [headnode.connect(), headnode.connect()];
+    clients[0].ask(&json!({"status": {}}));
+    clients[1].send("Hola\n");
+    clients[1].reply();
     headnode.process.signal(Signal::SIGTERM);
     assert!(headnode.process.ended().success());
-    assert_eq!(client.finish(), "");
+    let [json, plain] = clients.map(Client::finish);
+    assert_eq!(code(&json), "shutting-down");
+    assert!(plain.starts_with("no guardado (shutting-down): "), "{plain}");
     for closed in ["listener closed", "connections closed", "registro_server.txt closed"] {
         headnode.process.logged(closed);
     }
@@ -93,27 +97,68 @@ fn every_wrong_line_has_its_reply_and_the_next_one_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let headnode = start(folder.path(), &[]);
     let mut client = headnode.connect();
-    let too_long = vec![b'x'; 500_000];
+    let too_long = format!("{{{}", "x".repeat(500_000));
     let wrong: [(&[u8], &str); 7] = [
-        (b"hola", "malformed"),
-        (b"", "malformed"),
+        (b"{hola", "malformed"),
+        (b" {\"put\":3}", "malformed"),
         (b"{\"delete\":{}}", "malformed"),
         (b"{\"v\":2,\"status\":{}}", "unsupported-version"),
         (b"{\"put\":{\"message\":\"\xff\"}}", "invalid-utf8"),
-        (&too_long, "message-too-long"),
-        (b"{\"get\":{\"id\":\"00000000010000000000000002\"}}", "not-found"),
+        (too_long.as_bytes(), "message-too-long"),
+        (b"{\"get\":{\"id\":\"00000000010000000000000002\"}}", "unavailable"),
     ];
     for (line, expected) in wrong {
         client.send(line);
         client.send("\n");
         assert_eq!(code(&client.reply()), expected);
     }
-    let deep = "[".repeat(100_000);
+    let deep = "{\"a\":".repeat(50_000);
     client.send(format!("{deep}\n"));
     assert_eq!(code(&client.reply()), "malformed");
     assert_eq!(client.ask(&json!({"status": {}}))["status"]["operative"], 0);
     client.send("{\"put\":");
     assert_eq!(code(client.finish().trim()), "malformed");
+}
+
+#[test]
+fn a_line_of_plain_text_is_answered_with_one_in_spanish() {
+    let folder = tempfile::tempdir().unwrap();
+    let headnode = start(folder.path(), &[]);
+    let mut client = headnode.connect();
+    let none_available =
+        "no guardado (no-available-datanode): ningún datanode está disponible: inténtelo de nuevo más tarde";
+    let too_long = "no guardado (message-too-long): el mensaje tiene más de 65536 bytes: divídalo";
+    let blank = "no guardado (malformed): la línea está en blanco: escriba un mensaje";
+    let not_utf8 = "no guardado (invalid-utf8): el mensaje no es UTF-8: envíelo en esa codificación";
+    let lines: [(&[u8], &str); 7] = [
+        (b"Hola", none_available),
+        (b"  [\"tampoco es un objeto\"]\r", none_available),
+        (&[b'x'; 64 * 1024 + 1], too_long),
+        (&[b'x'; 500_000], too_long),
+        (b"", blank),
+        (b"\t ", blank),
+        (b"Latin-1: \xf1", not_utf8),
+    ];
+    for (line, expected) in lines {
+        client.send(line);
+        client.send("\n");
+        assert_eq!(client.reply(), expected);
+        assert_eq!(client.ask(&json!({"status": {}}))["status"]["operative"], 0, "JSON goes on beside it");
+    }
+    client.send("sin fin de línea");
+    assert_eq!(client.finish(), format!("{none_available}\n"));
+}
+
+#[test]
+fn a_line_without_its_end_is_told_how_to_end_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let headnode = start(folder.path(), &["--idle-timeout", "300ms"]);
+    let mut client = headnode.connect();
+    client.send("Hola");
+    assert_eq!(
+        format!("{}\n{}", client.reply(), client.reply()),
+        "no guardado (idle-timeout): no llegó a tiempo ninguna línea completa: termine cada mensaje con un fin de línea\n"
+    );
 }
 
 #[test]
@@ -125,9 +170,9 @@ fn replies_keep_the_order_of_requests() {
         [r#"{"put":{"message":"a"}}"#, r#"{"status":{}}"#, r#"{"put":{"message":"b"}}"#, r#"{"list":{}}"#];
     client.send(requests.map(|request| format!("{request}\n")).concat());
     let replies = [(); 4].map(|()| client.reply());
-    assert_eq!(code(&replies[0]), "no-operative-datanode");
+    assert_eq!(code(&replies[0]), "no-available-datanode");
     assert!(replies[1].starts_with("{\"status\":"), "{}", replies[1]);
-    assert_eq!(code(&replies[2]), "no-operative-datanode");
+    assert_eq!(code(&replies[2]), "no-available-datanode");
     assert_eq!(replies[3], r#"{"messages":{"entries":[]}}"#);
 }
 

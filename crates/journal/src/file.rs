@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::record::Checksum;
 use crate::scan::{Recovery, scan};
@@ -152,6 +152,8 @@ impl JournalFile {
         }
         let recovery = recover(&mut file).map_err(|cause| told("read", cause))?;
         if recovery.torn_bytes > 0 {
+            keep_torn_tail(path, &mut file, recovery.whole_bytes)
+                .map_err(|cause| told("keep a copy of the torn tail of", cause))?;
             file.set_len(recovery.whole_bytes).map_err(|cause| told("cut the torn tail of", cause))?;
         }
         // What an earlier process wrote and did not sync must be on disk before anything is built on it.
@@ -253,11 +255,35 @@ fn open_or_create(path: &Path) -> Result<File, OpenError> {
     // A name is on disk only after a sync of the folder it stands in. Also for a file that is there already: the
     // process that created it may have died before its sync.
     for folder in missing.into_iter().map(folder_of).chain([folder]) {
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|cause| told("sync", folder, cause))?;
+        sync_folder(folder).map_err(|cause| told("sync", folder, cause))?;
     }
     Ok(file)
+}
+
+/// The file beside `path` that keeps every torn tail that was ever cut from it, one a line.
+#[must_use]
+pub fn torn_tails_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".torn");
+    name.into()
+}
+
+/// Appends what stands in `file` from `start` on to [`torn_tails_of`] `path`, and returns when that is on disk.
+///
+/// A torn tail is usually half a write that nobody was told about. A record that was acknowledged and then lost its last
+/// sector looks the same, so its bytes are kept.
+fn keep_torn_tail(path: &Path, file: &mut File, start: u64) -> io::Result<()> {
+    let tails = torn_tails_of(path);
+    let mut kept = OpenOptions::new().append(true).create(true).open(&tails)?;
+    file.seek(SeekFrom::Start(start))?;
+    io::copy(file, &mut kept)?;
+    Write::write_all(&mut kept, b"\n")?;
+    kept.sync_all()?;
+    sync_folder(folder_of(&tails))
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -38,6 +38,16 @@ pub enum AppendError {
     Closed,
 }
 
+/// What runs the committer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Executor {
+    /// A thread of its own: the runtime goes on while the disk works.
+    Thread,
+    /// The runtime's own thread, which every commit holds up. For simulations, whose time stands still meanwhile, so
+    /// that nothing depends on how fast a thread is. Everything else is the same.
+    Inline,
+}
+
 /// A file that many tasks append to. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Journal {
@@ -116,24 +126,29 @@ impl Journal {
     /// Outside a tokio runtime, or if the system has no thread left.
     #[must_use]
     pub fn start(file: JournalFile) -> Self {
-        let (journal, committer) = Self::new(file);
-        let shared = committer.0.clone();
-        let thread = std::thread::Builder::new().name("journal".to_owned());
-        thread.spawn(move || committer.run()).expect("a program at its start can have one more thread");
-        tokio::spawn(start_rounds(shared.clone()));
-        tokio::spawn(answer_writers(shared));
-        journal
+        Self::start_on(Executor::Thread, file)
     }
 
-    /// The same without a thread: every commit holds up the runtime. For simulations, whose time stands still
-    /// meanwhile, so that nothing depends on how fast a thread is.
+    /// The same, with the committer on the given executor.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// As [`start`](Self::start).
     #[must_use]
-    pub fn start_inline(file: JournalFile) -> Self {
+    pub fn start_on(executor: Executor, file: JournalFile) -> Self {
         let (journal, committer) = Self::new(file);
-        tokio::spawn(commit_inline(committer));
+        let shared = committer.0.clone();
+        let inline = match executor {
+            Executor::Thread => {
+                let thread = std::thread::Builder::new().name("journal".to_owned());
+                thread
+                    .spawn(move || committer.run())
+                    .expect("a program at its start can have one more thread");
+                None
+            }
+            Executor::Inline => Some(committer),
+        };
+        tokio::spawn(start_rounds(shared.clone(), inline));
+        tokio::spawn(answer_writers(shared));
         journal
     }
 
@@ -246,8 +261,8 @@ impl Answer {
     }
 }
 
-/// Starts a round whenever the committer rests and there is something to write.
-async fn start_rounds(shared: Arc<Shared>) {
+/// Starts a round whenever the committer rests and there is something to write. An `inline` committer runs here.
+async fn start_rounds(shared: Arc<Shared>, inline: Option<Committer>) {
     let mut last_alone = Duration::ZERO;
     loop {
         shared.started.notified().await;
@@ -255,12 +270,24 @@ async fn start_rounds(shared: Arc<Shared>) {
         tokio::task::yield_now().await;
         let mut queue = lock(&shared.queue);
         if queue.closed {
+            if let Some(committer) = &inline {
+                drop(queue);
+                committer.commit_rounds(When::Now);
+            }
             return;
         }
-        if queue.round.writers.len() != 1 || last_alone > ALONE_LIMIT {
+        // How long a commit took says nothing where time stands still meanwhile.
+        let was_slow = inline.is_none() && last_alone > ALONE_LIMIT;
+        if queue.round.writers.len() != 1 || was_slow {
             last_alone = Duration::ZERO;
             queue.committing = !queue.round.writers.is_empty();
-            shared.wake.notify_one();
+            match &inline {
+                Some(committer) => {
+                    drop(queue);
+                    committer.commit_rounds(When::Now);
+                }
+                None => shared.wake.notify_one(),
+            }
             continue;
         }
         let spare = mem::take(&mut queue.spare);
@@ -271,25 +298,6 @@ async fn start_rounds(shared: Arc<Shared>) {
         last_alone = started.elapsed();
         lock(&shared.queue).spare = emptied;
         answer.tell();
-    }
-}
-
-/// Does all of the committer's work as a task.
-async fn commit_inline(committer: Committer) {
-    let shared = &committer.0;
-    loop {
-        shared.started.notified().await;
-        tokio::task::yield_now().await;
-        let mut queue = lock(&shared.queue);
-        let round = mem::take(&mut queue.round);
-        let closed = queue.closed;
-        drop(queue);
-        if !round.writers.is_empty() {
-            shared.commit(round).0.tell();
-        }
-        if closed {
-            return;
-        }
     }
 }
 
@@ -307,13 +315,27 @@ async fn answer_writers(shared: Arc<Shared>) {
     }
 }
 
-/// The thread that writes for all.
+/// Writes for all.
 struct Committer(Arc<Shared>);
+
+/// How long a committer that has nothing to write goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// It returns.
+    Now,
+    /// It waits for the next round, until the queue is closed.
+    Closed,
+}
 
 impl Committer {
     fn run(self) {
+        self.commit_rounds(When::Closed);
+    }
+
+    /// Writes rounds until there is nothing to write, and then until `end`.
+    fn commit_rounds(&self, end: When) {
         let shared = &self.0;
-        while let Some(round) = self.next_round() {
+        while let Some(round) = self.next_round(end) {
             let (answer, emptied) = shared.commit(round);
             let mut queue = lock(&shared.queue);
             queue.spare = emptied;
@@ -323,18 +345,18 @@ impl Committer {
         }
     }
 
-    /// Waits until there is something to write; `None` once the queue is closed and empty.
-    fn next_round(&self) -> Option<Round> {
+    /// The next round; if there is none, `None` at once or when the queue is closed.
+    fn next_round(&self, end: When) -> Option<Round> {
         let mut queue = lock(&self.0.queue);
         loop {
             if (queue.committing || queue.closed) && !queue.round.writers.is_empty() {
                 let spare = mem::take(&mut queue.spare);
                 return Some(mem::replace(&mut queue.round, spare));
             }
-            if queue.closed {
+            queue.committing = false;
+            if queue.closed || end == When::Now {
                 return None;
             }
-            queue.committing = false;
             queue = self.0.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }

@@ -104,6 +104,20 @@ impl Record<'_> {
         self
     }
 
+    /// A field of bytes that are not text, as one word of printable ASCII: spaces and whatever is not printable are
+    /// written as `\xff`, `\t`, `\r` or `\n`, and quotes and backslashes with a backslash before them. A Python bytes
+    /// literal and `printf %b` read it back.
+    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.separate();
+        for byte in bytes {
+            match byte {
+                b' ' => self.bytes.extend_from_slice(br"\x20"),
+                byte => self.bytes.extend(byte.escape_ascii()),
+            }
+        }
+        self
+    }
+
     fn separate(&mut self) {
         if self.bytes.len() > self.start {
             self.bytes.push(b' ');
@@ -155,7 +169,11 @@ impl fmt::Display for Shown<'_> {
 
 /// Whether `text` needs nothing but quotes around it.
 fn is_plain(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b' '..=b'~' if byte != b'"' && byte != b'\\'))
+    let is_plain_ascii = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+    // Without a branch for each byte: the processor looks at a whole chunk at a time.
+    let is_plain_chunk = |chunk: &&[u8]| chunk.iter().fold(true, |plain, byte| plain & is_plain_ascii(*byte));
+    let ascii: usize = text.as_bytes().chunks(16).take_while(is_plain_chunk).map(<[u8]>::len).sum();
+    text[ascii..].chars().all(|c| c != '"' && c != '\\' && !TerminalSafe::must_escape(c))
 }
 
 fn write_quoted(out: &mut Vec<u8>, text: &str) {
@@ -284,6 +302,19 @@ mod tests {
             });
             assert_eq!(batch.as_bytes(), format!("{written} 7\n").as_bytes());
         }
+    }
+
+    #[test]
+    fn bytes_are_one_word() {
+        let mut batch = Batch::new(Checksum::None);
+        batch.push(|record| {
+            record.word("x").bytes(b"\"Se\xf1or\" \\'\t\r\n\x1b\x7f").word("y");
+        });
+        let line = batch.as_bytes().strip_suffix(b"\n").unwrap();
+        let line = std::str::from_utf8(line).unwrap();
+        let word = r#"\"Se\xf1or\"\x20\\\'\t\r\n\x1b\x7f"#;
+        assert_eq!(line, format!("x {word} y"));
+        assert_eq!(fields(line).unwrap(), ["x", word, "y"]);
     }
 
     #[test]

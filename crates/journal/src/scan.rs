@@ -1,8 +1,10 @@
 //! Reads records back, and tells what a crash tore from what was damaged later.
 //!
-//! A record that was acknowledged ends in a line end that is on disk. So what stands behind the last line end is the
-//! torn tail of a write that nobody was told about, and is cut. A whole line whose checksum is wrong is damage: it is
-//! told, kept as it is, and never served.
+//! A record that was acknowledged ends in a line end that is on disk. So what stands behind the last line end is, as a
+//! rule, the torn tail of a write that nobody was told about. It is cut, and a copy is kept
+//! ([`torn_tails_of`](crate::file::torn_tails_of)): a disk that lost the last sector of an acknowledged record leaves the
+//! same picture, and only somebody who was told of that record can tell the difference. A whole line whose checksum is
+//! wrong is damage: it is reported, kept as it is, and never served.
 
 use std::io::{self, BufRead};
 

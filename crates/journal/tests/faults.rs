@@ -5,7 +5,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use journal::{AppendError, Batch, Checksum, Failure, Journal, JournalFile, Storage};
+use journal::{AppendError, Batch, Checksum, Executor, Failure, Journal, JournalFile, Storage};
 use proptest::prelude::*;
 
 /// A disk in memory with faults on demand.
@@ -146,72 +146,85 @@ fn a_partial_write_that_cannot_be_taken_back_is_final() {
     faults_happened(&disk, 2);
 }
 
+/// Group commit is the same whatever runs the committer.
+const EXECUTORS: [Executor; 2] = [Executor::Thread, Executor::Inline];
+
 #[tokio::test]
 async fn many_writers_share_syncs_and_each_learns_its_offset() {
-    let disk = Shared::default();
-    let journal = Journal::start(disk.file());
-    let writers: Vec<_> = (0..500)
-        .map(|i| {
-            let journal = journal.clone();
-            tokio::spawn(async move { (i, journal.append(&batch(&format!("record-{i}"))).await.unwrap()) })
-        })
-        .collect();
-    let mut places = Vec::new();
-    for writer in writers {
-        places.push(writer.await.unwrap());
+    for executor in EXECUTORS {
+        let disk = Shared::default();
+        let journal = Journal::start_on(executor, disk.file());
+        let writers: Vec<_> = (0..500)
+            .map(|i| {
+                let journal = journal.clone();
+                tokio::spawn(
+                    async move { (i, journal.append(&batch(&format!("record-{i}"))).await.unwrap()) },
+                )
+            })
+            .collect();
+        let mut places = Vec::new();
+        for writer in writers {
+            places.push(writer.await.unwrap());
+        }
+        let text = disk.text();
+        for (i, offset) in places {
+            assert!(text[offset as usize..].starts_with(&format!("record-{i}\n")), "record {i} at {offset}");
+        }
+        assert_eq!(text.lines().count(), 500);
+        let syncs = disk.with(|disk| disk.syncs);
+        assert!(syncs < 50, "500 writers that were ready together took {syncs} syncs");
     }
-    let text = disk.text();
-    for (i, offset) in places {
-        assert!(text[offset as usize..].starts_with(&format!("record-{i}\n")), "record {i} at {offset}");
-    }
-    assert_eq!(text.lines().count(), 500);
-    let syncs = disk.with(|disk| disk.syncs);
-    assert!(syncs < 50, "500 writers that were ready together took {syncs} syncs");
 }
 
 #[tokio::test]
 async fn a_failed_sync_reaches_every_writer_and_the_program() {
-    let disk = Shared::default();
-    let journal = Journal::start(disk.file());
-    journal.append(&batch("before")).await.unwrap();
-    disk.with(|disk| disk.sync_error = Some(EIO));
-    let (one, two) = (batch("one"), batch("two"));
-    let (one, two) = tokio::join!(journal.append(&one), journal.append(&two));
-    assert!(
-        matches!((&one, &two), (Err(AppendError::Fatal(_)), Err(AppendError::Fatal(_)))),
-        "{one:?} {two:?}"
-    );
-    faults_happened(&disk, 1);
-    assert!(journal.failed().await.to_string().contains("cannot sync data.txt"));
-    let late = journal.append(&batch("late")).await;
-    assert!(matches!(late, Err(AppendError::Fatal(_))), "{late:?}");
-    assert!(!disk.text().contains("late"));
+    for executor in EXECUTORS {
+        let disk = Shared::default();
+        let journal = Journal::start_on(executor, disk.file());
+        journal.append(&batch("before")).await.unwrap();
+        disk.with(|disk| disk.sync_error = Some(EIO));
+        let (one, two) = (batch("one"), batch("two"));
+        let (one, two) = tokio::join!(journal.append(&one), journal.append(&two));
+        assert!(
+            matches!((&one, &two), (Err(AppendError::Fatal(_)), Err(AppendError::Fatal(_)))),
+            "{one:?} {two:?}"
+        );
+        faults_happened(&disk, 1);
+        assert!(journal.failed().await.to_string().contains("cannot sync data.txt"));
+        let late = journal.append(&batch("late")).await;
+        assert!(matches!(late, Err(AppendError::Fatal(_))), "{late:?}");
+        assert!(!disk.text().contains("late"));
+    }
 }
 
 #[tokio::test]
 async fn a_full_disk_is_told_and_the_journal_goes_on() {
-    let disk = Shared::default();
-    let journal = Journal::start(disk.file());
-    disk.with(|disk| disk.capacity = Some(4));
-    let refused = journal.append(&batch("too-long")).await;
-    assert!(matches!(refused, Err(AppendError::NoSpace(_))), "{refused:?}");
-    assert_eq!(journal.append(&batch("abc")).await.unwrap(), 0);
-    faults_happened(&disk, 1);
+    for executor in EXECUTORS {
+        let disk = Shared::default();
+        let journal = Journal::start_on(executor, disk.file());
+        disk.with(|disk| disk.capacity = Some(4));
+        let refused = journal.append(&batch("too-long")).await;
+        assert!(matches!(refused, Err(AppendError::NoSpace(_))), "{refused:?}");
+        assert_eq!(journal.append(&batch("abc")).await.unwrap(), 0);
+        faults_happened(&disk, 1);
+    }
 }
 
 #[tokio::test]
 async fn closing_commits_what_waits_and_refuses_what_comes() {
-    let disk = Shared::default();
-    let journal = Journal::start(disk.file());
-    let waiting = tokio::spawn({
-        let journal = journal.clone();
-        async move { journal.append(&batch("waiting")).await }
-    });
-    tokio::task::yield_now().await;
-    journal.close().await;
-    waiting.await.unwrap().unwrap();
-    assert_eq!(disk.text(), "waiting\n");
-    assert!(matches!(journal.append(&batch("late")).await, Err(AppendError::Closed)));
+    for executor in EXECUTORS {
+        let disk = Shared::default();
+        let journal = Journal::start_on(executor, disk.file());
+        let waiting = tokio::spawn({
+            let journal = journal.clone();
+            async move { journal.append(&batch("waiting")).await }
+        });
+        tokio::task::yield_now().await;
+        journal.close().await;
+        waiting.await.unwrap().unwrap();
+        assert_eq!(disk.text(), "waiting\n");
+        assert!(matches!(journal.append(&batch("late")).await, Err(AppendError::Closed)));
+    }
 }
 
 proptest! {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use journal::{Batch, Checksum, Damage, JournalFile, OpenError, Recovery};
@@ -50,7 +51,7 @@ fn cut_at_every_byte_keeps_every_whole_record() {
     for checksum in [Checksum::None, Checksum::Crc32c] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data.txt");
-        let messages = messages(40);
+        let messages = messages(15);
         let bytes = write(&path, checksum, &messages);
         let ends = line_ends(&bytes);
         for cut in 0..=bytes.len() {
@@ -67,6 +68,24 @@ fn cut_at_every_byte_keeps_every_whole_record() {
             let expected = [&bytes[..ends[whole]], b"next\n"].concat();
             assert_eq!(fs::read(&path).unwrap(), expected, "cut at {cut}");
         }
+    }
+}
+
+#[test]
+fn what_is_cut_off_is_kept_beside_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.txt");
+    let tails = journal::torn_tails_of(&path);
+    write(&path, Checksum::Crc32c, &messages(2));
+    assert!(!tails.exists(), "nothing was torn");
+    let mut expected = Vec::new();
+    for torn in ["half a rec", "and ano\0\0\0"] {
+        fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(torn.as_bytes()).unwrap();
+        let (_, recovery, served) = open(&path, Checksum::Crc32c);
+        assert_eq!((recovery.torn_bytes, served.len()), (torn.len() as u64, 2));
+        expected.extend_from_slice(torn.as_bytes());
+        expected.push(b'\n');
+        assert_eq!(fs::read(&tails).unwrap(), expected);
     }
 }
 

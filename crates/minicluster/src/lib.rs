@@ -6,7 +6,7 @@
 //!
 //! # fn main() -> anyhow::Result<()> {
 //! let cluster = Cluster::start(&Config::new("run"))?;
-//! cluster.wait_until_operative(3)?;
+//! cluster.wait_until_available(3)?;
 //! println!("clients connect to {}", cluster.address());
 //! cluster.stop()
 //! # }
@@ -28,7 +28,7 @@ use protocol::store::{Reply, Request, Status};
 use service::net::LocalGroup;
 use service::{Common, Environment, Shutdown, cli};
 
-/// How long the datanodes get to become operative.
+/// How long the datanodes get to become available.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
 
@@ -79,13 +79,13 @@ pub async fn run(arguments: Arguments, shutdown: Shutdown) -> anyhow::Result<()>
     let Arguments { datanodes, replicas, interval, listen, data_dir, .. } = arguments;
     let config = Config { datanodes, replicas, interval, listen, ..Config::new(&data_dir) };
     let cluster = Cluster::start(&config)?;
-    cluster.wait_until_operative(datanodes)?;
+    cluster.wait_until_available(datanodes)?;
     println!(
-        "{datanodes} datanodes operativos; clients connect to {}. Files are in {}.",
+        "{datanodes} datanodes disponibles; los clientes se conectan a {}. Los archivos están en {}.",
         cluster.address(),
         data_dir.display()
     );
-    println!("Type messages, one a line; Ctrl-D ends.");
+    println!("Escriba mensajes, uno por línea; Ctrl-D termina.");
     let options = store_client::session::Options::default();
     let address = cluster.address().to_string();
     let session =
@@ -139,7 +139,7 @@ struct Part {
 }
 
 impl Cluster {
-    /// Starts the parts, and returns when clients can connect. Datanodes become operative shortly after.
+    /// Starts the parts, and returns when clients can connect. Datanodes become available shortly after.
     ///
     /// # Errors
     /// If the headnode cannot start.
@@ -185,18 +185,18 @@ impl Cluster {
         self.address
     }
 
-    /// Waits until so many datanodes are operative.
+    /// Waits until messages can be sent to so many datanodes.
     ///
     /// # Errors
     /// If a part has ended, or it takes longer than 20 s.
-    pub fn wait_until_operative(&self, datanodes: usize) -> anyhow::Result<()> {
+    pub fn wait_until_available(&self, datanodes: usize) -> anyhow::Result<()> {
         let started = Instant::now();
-        while self.status()?.operative < datanodes {
+        while self.status()?.available < datanodes {
             if let Some(part) = self.parts.iter().find(|part| part.has_ended()) {
                 bail!("{} has ended: see what it logged", part.name);
             }
             if started.elapsed() > READY_WITHIN {
-                bail!("fewer than {datanodes} datanodes are operative after {READY_WITHIN:?}");
+                bail!("fewer than {datanodes} datanodes are available after {READY_WITHIN:?}");
             }
             thread::sleep(POLL);
         }

@@ -6,6 +6,7 @@
 //! | server | `OK mensaje recibido correctamente: <message>` | it is in `log.txt`, on disk |
 //! | server | `ERROR <code>: <reason>` | it is not; [`ErrorCode`] lists the codes |
 //!
+//! A line end ends a message; so does the end of the stream, and the silence of the client, as the server is configured.
 //! Replies come in the order of the messages. After an error about one line (`message-too-long`, `invalid-utf8`,
 //! `disk-full`) the connection goes on; after any other it closes.
 
@@ -113,6 +114,12 @@ impl<'a> Reply<'a> {
             line.strip_prefix(ERROR).and_then(|rest| rest.split_once(": ")).ok_or(NotAReply)?;
         Ok(Self::Refused { code: code.parse()?, reason })
     }
+
+    /// Whether a reply can begin with `bytes`; what cannot be one needs no line end to be told apart.
+    #[must_use]
+    pub fn can_begin_with(bytes: &[u8]) -> bool {
+        [RECEIVED, ERROR].iter().any(|start| bytes.iter().zip(start.as_bytes()).all(|(a, b)| a == b))
+    }
 }
 
 impl FromStr for ErrorCode {
@@ -159,6 +166,16 @@ mod tests {
         for line in ["", "OK", "hola", "ERROR", "ERROR x", "ERROR unheard-of: x", "HTTP/1.1 400 Bad Request"]
         {
             assert_eq!(Reply::parse(line), Err(NotAReply), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_a_reply_is_told_from_other_text() {
+        for begun in ["", "OK", "OK mensaje recibido correctamente: Hol", "ERR", "ERROR disk-full"] {
+            assert!(Reply::can_begin_with(begun.as_bytes()), "{begun:?}");
+        }
+        for other in ["ok", "OK recibido", "Mensaje recibido", "ERROR:"] {
+            assert!(!Reply::can_begin_with(other.as_bytes()), "{other:?}");
         }
     }
 }

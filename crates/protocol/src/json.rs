@@ -39,6 +39,17 @@ pub fn encode(message: &impl Serialize, line: &mut Vec<u8>) {
     line.push(b'\n');
 }
 
+/// The length in bytes of `text` as a JSON string, as [`encode`] writes it.
+#[must_use]
+pub fn string_bytes(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0x00..=0x1f => 6,
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum::<usize>() + 2
+}
+
 /// Reads a message from a line (or datagram).
 ///
 /// # Errors
@@ -61,4 +72,22 @@ pub(crate) fn check_version(line: &[u8]) -> Result<(), Malformed> {
 
 pub(crate) fn version() -> u32 {
     VERSION
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_length_of_a_string_is_known_before_it_is_written(text in any::<String>(), low in "[\\x00-\\x7f]{0,40}") {
+            for text in [text, low] {
+                let mut line = Vec::new();
+                encode(&text, &mut line);
+                prop_assert_eq!(string_bytes(&text) + 1, line.len());
+            }
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! Lines of UTF-8 text on a byte stream: the frames of every TCP protocol here.
 //!
 //! TCP keeps no message boundaries: one read may bring half a line or forty. A line ends with `\n` (one `\r` before
-//! it is dropped, for telnet and Windows) and holds at most a stated number of bytes.
+//! it is dropped, for telnet and Windows) and holds at most a stated number of bytes. Where a program allows it, the
+//! silence of the sender ends a line too: see [`LineCodec::decode_silence`].
 
 use std::io;
 
@@ -10,6 +11,10 @@ use tokio_util::codec::{Decoder, Encoder};
 
 /// The longest line unless a program says otherwise, in bytes, without its line end.
 pub const DEFAULT_MAX_LINE_BYTES: usize = 64 * 1024;
+
+/// Silences in a row that end a line whose last character is incomplete. One silence is not enough: the sender of half
+/// a character has more to send, unless its text is not UTF-8.
+pub const HALF_CHARACTER_SILENCES: u32 = 10;
 
 /// A line that cannot be taken as a message. The stream itself goes on: the next line is read as usual.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +30,8 @@ pub enum Rejection {
     InvalidUtf8 {
         /// Offset of the first wrong byte within the line.
         at: usize,
+        /// The line, without its end.
+        bytes: Vec<u8>,
     },
     /// The stream ended in the middle of a line, and [`AtEof::Reject`] is in force.
     #[error("the stream ended in the middle of a line, after {bytes} bytes of it")]
@@ -69,13 +76,22 @@ pub struct LineCodec {
     scanned: usize,
     /// Inside an over-long line that was already rejected.
     skipping: bool,
+    /// Silence has ended the last line, so a line end that comes next belongs to it.
+    awaits_line_end: bool,
 }
 
 impl LineCodec {
     /// A codec for lines of at most `max_bytes` bytes, line end not counted.
     #[must_use]
     pub fn new(max_bytes: usize, at_eof: AtEof) -> Self {
-        Self { max_bytes, at_eof, keeps_carriage_returns: false, scanned: 0, skipping: false }
+        Self {
+            max_bytes,
+            at_eof,
+            keeps_carriage_returns: false,
+            scanned: 0,
+            skipping: false,
+            awaits_line_end: false,
+        }
     }
 
     /// Leaves a `\r` before the line end in the line: for who has to give back just what came.
@@ -84,10 +100,54 @@ impl LineCodec {
         Self { keeps_carriage_returns: true, ..self }
     }
 
-    /// Whether the stream stands inside a line: `buffer` is what was read and not yet decoded.
+    /// Allows lines of at most `max_bytes` bytes from the next one on.
+    pub fn set_max_bytes(&mut self, max_bytes: usize) {
+        self.max_bytes = max_bytes;
+    }
+
+    /// Whether the stream stands inside a line that silence can end: `buffer` is what was read and not yet decoded.
+    /// A lone `\r` is no such line, but the first half of a line end.
     #[must_use]
     pub fn is_mid_line(&self, buffer: &[u8]) -> bool {
-        self.skipping || !buffer.is_empty()
+        self.skipping || !matches!(buffer, b"" | b"\r")
+    }
+
+    /// Ends the line in `buffer` because its sender has been silent, for the `silences`-th time in a row. A line end
+    /// that comes later belongs to this line: it is dropped and makes no empty line.
+    ///
+    /// Returns `None` if there is nothing to tell: no line is open, it ends inside a character (until
+    /// [`HALF_CHARACTER_SILENCES`]), or it was too long and rejected before. What follows is then a new line.
+    pub fn decode_silence(
+        &mut self,
+        buffer: &mut BytesMut,
+        silences: u32,
+    ) -> Option<Result<String, Rejection>> {
+        if !self.is_mid_line(buffer) {
+            return None;
+        }
+        let rejected = std::mem::take(&mut self.skipping);
+        if !rejected && silences < HALF_CHARACTER_SILENCES && ends_inside_character(buffer) {
+            return None;
+        }
+        let line = (!rejected).then(|| self.check(buffer));
+        buffer.clear();
+        self.scanned = 0;
+        self.awaits_line_end = true;
+        line
+    }
+
+    /// Drops the line end of a line that silence has ended; `false` while what has come may be half of one.
+    fn drop_late_line_end(&mut self, buffer: &mut BytesMut) -> bool {
+        let length = match &buffer[..] {
+            [] => return false,
+            [b'\r'] if !self.keeps_carriage_returns => return false,
+            [b'\r', b'\n', ..] if !self.keeps_carriage_returns => 2,
+            [b'\n', ..] => 1,
+            _ => 0,
+        };
+        buffer.advance(length);
+        self.awaits_line_end = false;
+        true
     }
 
     fn check(&self, line: &[u8]) -> Result<String, Rejection> {
@@ -100,7 +160,7 @@ impl LineCodec {
         }
         match std::str::from_utf8(line) {
             Ok(text) => Ok(text.to_owned()),
-            Err(error) => Err(Rejection::InvalidUtf8 { at: error.valid_up_to() }),
+            Err(error) => Err(Rejection::InvalidUtf8 { at: error.valid_up_to(), bytes: line.to_vec() }),
         }
     }
 
@@ -119,11 +179,18 @@ impl LineCodec {
     }
 }
 
+fn ends_inside_character(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
+}
+
 impl Decoder for LineCodec {
     type Item = Result<String, Rejection>;
     type Error = io::Error;
 
     fn decode(&mut self, buffer: &mut BytesMut) -> io::Result<Option<Self::Item>> {
+        if self.awaits_line_end && !self.drop_late_line_end(buffer) {
+            return Ok(None);
+        }
         while let Some(found) = memchr::memchr(b'\n', &buffer[self.scanned..]) {
             let end = self.scanned + found;
             let skipped = std::mem::take(&mut self.skipping);
@@ -143,6 +210,10 @@ impl Decoder for LineCodec {
         }
         self.skipping = false;
         self.scanned = 0;
+        if std::mem::take(&mut self.awaits_line_end) {
+            // Half of a line end at most.
+            buffer.clear();
+        }
         if buffer.is_empty() {
             return Ok(None);
         }
@@ -217,6 +288,10 @@ mod tests {
         Err(Rejection::TooLong { max_bytes })
     }
 
+    fn invalid(at: usize, bytes: &[u8]) -> Result<String, Rejection> {
+        Err(Rejection::InvalidUtf8 { at, bytes: bytes.to_vec() })
+    }
+
     #[test]
     fn splits_lines_and_drops_one_carriage_return() {
         let lines = read(codec(9), b"a\n\r\nb\r\r\n\nc", &[100]);
@@ -254,7 +329,7 @@ mod tests {
     #[test]
     fn invalid_utf8_names_the_place_and_the_next_line_is_read() {
         let lines = read(codec(99), b"ab\xff\nok\n", &[2]);
-        assert_eq!(lines, [Err(Rejection::InvalidUtf8 { at: 2 }), Ok("ok".to_owned())]);
+        assert_eq!(lines, [invalid(2, b"ab\xff"), Ok("ok".to_owned())]);
     }
 
     #[test]
@@ -265,6 +340,69 @@ mod tests {
             [Ok("a".into()), Err(Rejection::Unterminated { bytes: 4 })]
         );
         assert_eq!(read(strict(), b"a\n", &[3]), [Ok("a".into())]);
+    }
+
+    /// Everything that `codec` reads when a silence of the sender follows each segment.
+    fn read_with_silences(mut codec: LineCodec, segments: &[&[u8]]) -> Vec<Result<String, Rejection>> {
+        let mut buffer = BytesMut::new();
+        let mut lines = Vec::new();
+        for segment in segments {
+            buffer.extend_from_slice(segment);
+            while let Some(line) = codec.decode(&mut buffer).unwrap() {
+                lines.push(line);
+            }
+            lines.extend(codec.decode_silence(&mut buffer, 1));
+            assert_eq!(codec.decode_silence(&mut buffer, 2), None, "it was told once");
+        }
+        while let Some(line) = codec.decode_eof(&mut buffer).unwrap() {
+            lines.push(line);
+        }
+        lines
+    }
+
+    #[test]
+    fn silence_ends_a_line_and_a_late_line_end_belongs_to_it() {
+        let cases: [(&[&[u8]], &[&str]); 9] = [
+            (&[b"a", b"b"], &["a", "b"]),
+            (&[b"a\nb"], &["a", "b"]),
+            (&[b"a", b"\n", b"\n"], &["a", ""]),
+            (&[b"a", b"\r\nb\n"], &["a", "b"]),
+            (&[b"a\r", b"\n", b"b"], &["a", "b"]),
+            (&[b"a", b"\r", b"\n", b"b"], &["a", "b"]),
+            (&[b"a", b"\r", b"b\n"], &["a", "\rb"]),
+            (&[b"a", b"\r"], &["a"]),
+            (&[b"\r", b"\n"], &[""]),
+        ];
+        for (segments, lines) in cases {
+            let expected: Vec<_> = lines.iter().map(|line| Ok((*line).to_owned())).collect();
+            assert_eq!(read_with_silences(codec(9), segments), expected, "{segments:?}");
+        }
+        let keeping = codec(9).keeping_carriage_returns();
+        let lines = read_with_silences(keeping, &[b"a", b"\n", b"b", b"\r\n"]);
+        assert_eq!(lines, ["a", "b", "\r"].map(|line| Ok(line.to_owned())));
+    }
+
+    #[test]
+    fn silence_ends_an_over_long_line_that_is_told_once() {
+        let lines = read_with_silences(codec(2), &[b"abcd", b"\n", b"e", b"fgh", b"i\n"]);
+        assert_eq!(lines, [too_long(2), Ok("e".into()), too_long(2), Ok("i".into())]);
+    }
+
+    #[test]
+    fn half_a_character_waits_for_its_other_half_but_not_for_ever() {
+        let mut codec = codec(9);
+        let mut buffer = BytesMut::from(&b"se\xc3"[..]);
+        for silences in 1..HALF_CHARACTER_SILENCES {
+            assert_eq!(codec.decode_silence(&mut buffer, silences), None);
+            assert!(codec.is_mid_line(&buffer));
+        }
+        buffer.extend_from_slice(b"\xb1or");
+        assert_eq!(codec.decode_silence(&mut buffer, 1), Some(Ok("señor".to_owned())));
+        buffer.extend_from_slice(b"se\xf1");
+        let rejected = codec.decode_silence(&mut buffer, HALF_CHARACTER_SILENCES);
+        assert_eq!(rejected, Some(invalid(2, b"se\xf1")));
+        buffer.extend_from_slice(b"\xff");
+        assert!(codec.decode_silence(&mut buffer, 1).is_some(), "no other half can mend it");
     }
 
     #[test]
@@ -289,6 +427,15 @@ mod tests {
             }
             let expected: Vec<_> = lines.into_iter().map(Ok).collect();
             prop_assert_eq!(read(codec(80), &bytes, &segments), expected);
+        }
+
+        #[test]
+        fn silences_split_lines_and_lose_nothing(
+            segments in prop::collection::vec("[a-cñ€\n]{0,5}", 0..20),
+        ) {
+            let bytes: Vec<_> = segments.iter().map(String::as_bytes).collect();
+            let lines: Result<Vec<_>, _> = read_with_silences(codec(80), &bytes).into_iter().collect();
+            prop_assert_eq!(lines.unwrap().concat(), segments.concat().replace('\n', ""));
         }
 
         #[test]

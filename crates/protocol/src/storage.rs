@@ -2,18 +2,23 @@
 //!
 //! | from | line | meaning |
 //! | --- | --- | --- |
-//! | headnode | `{"hello":{"v":1,"headnode":"01…","datanode":"datanode1","incarnation":"01…"}}` | the first line: whom it takes this for |
+//! | headnode | `{"hello":{"v":1,"headnode":"01…","datanode":"datanode1","incarnation":"01…","highest":17}}` | the first line, at most [`MAX_HELLO_BYTES`]: whom it takes this for, and the highest number that it knows to be given here |
+//! | headnode | `{"peers":{"names":["datanode1"],"after":"datanode1"}}` | remember these datanodes, and name those that you remember, in order, after this one |
+//! | headnode | `{"gaps":{"from":1}}` | which numbers, from this one on, were given and belong to no readable record? |
 //! | headnode | `{"store":{"id":"01…","client":"172.21.0.3:40522","message":"Hola"}}` | store this, once |
 //! | headnode | `{"fetch":{"id":"01…"}}` | give it back |
 //! | headnode | `{"inventory":{"from":1}}` | what is held from this number on |
 //! | datanode | `{"welcome":{"v":1,"records":12}}` | reply to hello; from now on this connection alone may store |
 //! | datanode | `{"stored":{"id":"01…","seq":17,"message_crc32c":"bfaac1a4"}}` | on disk, now or before |
 //! | datanode | `{"record":{"seq":17,"time":"…","id":"01…","client":"…","message":"Hola"}}` | reply to fetch |
-//! | datanode | `{"holdings":{"records":[[17,"01…","…","172.21.0.3:40522","bfaac1a4"]],"more":false}}` | reply to inventory: number, id, time, client, checksum; a part of them if `more` |
+//! | datanode | `{"holdings":{"records":[[17,"01…","…","172.21.0.3:40522","bfaac1a4","Hola"]],"more":false}}` | reply to inventory: number, id, time, client, checksum, beginning of the message; a part of them if `more` |
+//! | datanode | `{"peers":{"names":["datanode1","datanode2"],"more":false}}` | reply to peers, once the names are on disk; a part of them if `more` |
+//! | datanode | `{"gaps":{"ranges":[[7,9]],"more":false}}` | reply to gaps: first and last number of each; a part of them if `more` |
 //! | datanode | `{"failed":{"code":"disk-full","reason":"…"}}` | reply to anything |
 //!
-//! Requests may follow each other without waiting; replies come in their order. Numbers go up by one from record to
-//! record; one that is missing belongs to a damaged record.
+//! Requests may follow each other without waiting; replies come in their order. Anything but `hello` as the first line is
+//! refused. Numbers go up from record to record, and none is ever given twice. One that is missing belongs to a record
+//! that was damaged, lost, or torn by a crash.
 
 use std::net::SocketAddr;
 
@@ -22,7 +27,13 @@ use serde::{Deserialize, Serialize};
 use crate::types::{Id, Incarnation, MessageCrc, NodeName, Record};
 
 /// Records in one reply to `inventory`, at most.
-pub const HOLDINGS_PAGE: usize = 2000;
+pub const HOLDINGS_PAGE: usize = 700;
+/// Names in one `peers` request or reply, at most.
+pub const PEERS_PAGE: usize = 2000;
+/// Ranges in one reply to `gaps`, at most.
+pub const GAPS_PAGE: usize = 5000;
+/// The longest first line of a connection, in bytes.
+pub const MAX_HELLO_BYTES: usize = 1024;
 
 /// What the headnode says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +49,22 @@ pub enum Request {
         datanode: NodeName,
         /// Which run of it.
         incarnation: Incarnation,
+        /// The highest number that the registry knows of this datanode; 0 if none.
+        #[serde(default)]
+        highest: u64,
+    },
+    /// Exchange the names of the datanodes that were ever known.
+    Peers {
+        /// Names to be remembered, at most [`PEERS_PAGE`].
+        names: Vec<NodeName>,
+        /// The reply is to name those behind this one; from the first one on if there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<NodeName>,
+    },
+    /// List the numbers that were given and belong to no readable record.
+    Gaps {
+        /// The first number to list.
+        from: u64,
     },
     /// Store a message, unless it is held already.
     Store {
@@ -71,6 +98,20 @@ pub enum Reply {
         /// Records held.
         records: u64,
     },
+    /// To `peers`: the names are on disk.
+    Peers {
+        /// All that are remembered, in order.
+        names: Vec<NodeName>,
+        /// There are further ones.
+        more: bool,
+    },
+    /// To `gaps`.
+    Gaps {
+        /// First and last number of each gap, in order.
+        ranges: Vec<(u64, u64)>,
+        /// There are further ones.
+        more: bool,
+    },
     /// To `store`: the message is on disk.
     Stored {
         /// Its identifier.
@@ -98,9 +139,17 @@ pub enum Reply {
     },
 }
 
-/// A record without its message: number, id, time of writing, client, checksum of the message.
+/// A record without its message: number, id, time of writing, client, checksum and
+/// [`beginning`](crate::types::beginning) of the message. Older datanodes leave the beginning out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holding(pub u64, pub Id, pub String, pub SocketAddr, pub MessageCrc);
+pub struct Holding(
+    pub u64,
+    pub Id,
+    pub String,
+    pub SocketAddr,
+    pub MessageCrc,
+    #[serde(default, skip_serializing_if = "Option::is_none")] pub Option<String>,
+);
 
 /// Why a datanode did not do what it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +173,8 @@ pub enum Failure {
     Malformed,
     /// It serves as many connections as it may.
     TooManyConnections,
+    /// No `hello` came in the allowed time.
+    HelloTimeout,
 }
 
 #[cfg(test)]
@@ -132,6 +183,7 @@ mod tests {
 
     use super::*;
     use crate::json;
+    use crate::types::{BEGINNING_CHARS, beginning};
 
     fn golden<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(message: &T, line: &str) {
         let mut bytes = Vec::new();
@@ -143,12 +195,17 @@ mod tests {
     #[test]
     fn golden_requests() {
         let id = Id::from_parts(1, 2);
-        let hello =
-            Request::Hello { v: 1, headnode: id, datanode: "datanode1".parse().unwrap(), incarnation: id };
+        let datanode: NodeName = "datanode1".parse().unwrap();
         golden(
-            &hello,
-            r#"{"hello":{"v":1,"headnode":"00000000010000000000000002","datanode":"datanode1","incarnation":"00000000010000000000000002"}}"#,
+            &Request::Hello { v: 1, headnode: id, datanode: datanode.clone(), incarnation: id, highest: 17 },
+            r#"{"hello":{"v":1,"headnode":"00000000010000000000000002","datanode":"datanode1","incarnation":"00000000010000000000000002","highest":17}}"#,
         );
+        golden(
+            &Request::Peers { names: vec![datanode.clone()], after: Some(datanode) },
+            r#"{"peers":{"names":["datanode1"],"after":"datanode1"}}"#,
+        );
+        golden(&Request::Peers { names: vec![], after: None }, r#"{"peers":{"names":[]}}"#);
+        golden(&Request::Gaps { from: 1 }, r#"{"gaps":{"from":1}}"#);
         let client = "172.21.0.3:40522".parse().unwrap();
         golden(
             &Request::Store { id, client, message: "a\n\0".to_owned() },
@@ -166,6 +223,14 @@ mod tests {
         let time = "2026-11-21T09:30:00.123Z".to_owned();
         golden(&Reply::Welcome { v: 1, records: 12 }, r#"{"welcome":{"v":1,"records":12}}"#);
         golden(
+            &Reply::Peers { names: vec!["datanode1".parse().unwrap()], more: false },
+            r#"{"peers":{"names":["datanode1"],"more":false}}"#,
+        );
+        golden(
+            &Reply::Gaps { ranges: vec![(7, 9)], more: false },
+            r#"{"gaps":{"ranges":[[7,9]],"more":false}}"#,
+        );
+        golden(
             &Reply::Stored { id, seq: 17, message_crc32c },
             r#"{"stored":{"id":"00000000010000000000000002","seq":17,"message_crc32c":"bfaac1a4"}}"#,
         );
@@ -173,8 +238,14 @@ mod tests {
             &Reply::Record(Record { seq: 17, time: time.clone(), id, client, message: "Hola".to_owned() }),
             r#"{"record":{"seq":17,"time":"2026-11-21T09:30:00.123Z","id":"00000000010000000000000002","client":"172.21.0.3:40522","message":"Hola"}}"#,
         );
+        let holding =
+            |beginning: Option<String>| Holding(17, id, time.clone(), client, message_crc32c, beginning);
         golden(
-            &Reply::Holdings { records: vec![Holding(17, id, time, client, message_crc32c)], more: false },
+            &Reply::Holdings { records: vec![holding(Some("Hola".to_owned()))], more: false },
+            r#"{"holdings":{"records":[[17,"00000000010000000000000002","2026-11-21T09:30:00.123Z","172.21.0.3:40522","bfaac1a4","Hola"]],"more":false}}"#,
+        );
+        golden(
+            &Reply::Holdings { records: vec![holding(None)], more: false },
             r#"{"holdings":{"records":[[17,"00000000010000000000000002","2026-11-21T09:30:00.123Z","172.21.0.3:40522","bfaac1a4"]],"more":false}}"#,
         );
         golden(
@@ -187,9 +258,35 @@ mod tests {
     fn a_page_of_holdings_fits_a_frame() {
         let time = "2026-11-21T09:30:00.123Z".to_owned();
         let client = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap();
-        let holding = Holding(u64::MAX, Id::max(), time, client, MessageCrc::of(""));
+        // Each of these characters takes six bytes.
+        let message = "\u{1}".repeat(BEGINNING_CHARS + 1);
+        let (crc, beginning) = (MessageCrc::of(""), Some(beginning(&message)));
+        let holding = Holding(u64::MAX, Id::max(), time, client, crc, beginning);
+        fits(&Reply::Holdings { records: vec![holding; HOLDINGS_PAGE], more: false }, json::MAX_FRAME_BYTES);
+    }
+
+    #[test]
+    fn pages_of_names_and_gaps_and_the_longest_hello_fit() {
+        let name: NodeName = "x".repeat(63).parse().unwrap();
+        let names = vec![name.clone(); PEERS_PAGE];
+        fits(&Request::Peers { names, after: Some(name.clone()) }, json::MAX_FRAME_BYTES);
+        fits(
+            &Reply::Gaps { ranges: vec![(u64::MAX, u64::MAX); GAPS_PAGE], more: false },
+            json::MAX_FRAME_BYTES,
+        );
+        let longest = Request::Hello {
+            v: u32::MAX,
+            headnode: Id::max(),
+            datanode: name,
+            incarnation: Id::max(),
+            highest: u64::MAX,
+        };
+        fits(&longest, MAX_HELLO_BYTES);
+    }
+
+    fn fits(message: &impl Serialize, bytes: usize) {
         let mut line = Vec::new();
-        json::encode(&Reply::Holdings { records: vec![holding; HOLDINGS_PAGE], more: false }, &mut line);
-        assert!(line.len() <= json::MAX_FRAME_BYTES, "{}", line.len());
+        json::encode(message, &mut line);
+        assert!(line.len() <= bytes, "{}", line.len());
     }
 }

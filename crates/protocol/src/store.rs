@@ -2,7 +2,7 @@
 //!
 //! | from | line | meaning |
 //! | --- | --- | --- |
-//! | client | `{"put":{"id":"01…","message":"Hola"}}` | store it; without `id` the headnode makes one, and a retry is another message |
+//! | client | `{"put":{"id":"01…","new":true,"message":"Hola"}}` | store it; without `id` the headnode makes one, and a retry is another message; `new` tells that this id was never sent before |
 //! | client | `{"get":{"id":"01…"}}` | read it back |
 //! | client | `{"list":{"last":10}}` | the last messages stored, newest first; `before` pages on |
 //! | client | `{"status":{}}` | the datanodes and totals |
@@ -10,12 +10,17 @@
 //! | headnode | `{"record":{"id":"01…","time":"…","client":"…","message":"Hola","from":{"datanode":"datanode2","seq":17}}}` | reply to get |
 //! | headnode | `{"messages":{"entries":[…],"before":123}}` | reply to list; ask again with this `before` for older ones |
 //! | headnode | `{"status":{…}}` | reply to status: [`Status`] |
-//! | headnode | `{"error":{"id":"01…","code":"no-operative-datanode","reason":"…"}}` | it was not done; [`ErrorCode`] lists the codes |
+//! | headnode | `{"error":{"id":"01…","code":"no-available-datanode","reason":"…"}}` | it was not done; [`ErrorCode`] lists the codes |
+//!
+//! A line that does not begin with `{` is a message in plain text, and its reply a line in Spanish: see [`plain`].
 //!
 //! Any request may state the version, `"v":1`. Requests may follow each other without waiting; replies come in their
 //! order. After an error the connection goes on, except for `too-many-connections`, `idle-timeout`, `shutting-down`
 //! and `registry-failed`.
 
+pub mod plain;
+
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +38,8 @@ pub enum Request {
     Put {
         /// Its identifier; one is made if there is none.
         id: Option<Id>,
+        /// The identifier was made just now and never sent before.
+        is_new: bool,
         /// What to store, at most [`MAX_MESSAGE_BYTES`](crate::types::MAX_MESSAGE_BYTES).
         message: String,
     },
@@ -57,7 +64,14 @@ pub enum Request {
 struct Put {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id: Option<Id>,
+    #[serde(default, rename = "new", skip_serializing_if = "is_false")]
+    is_new: bool,
     message: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[derive(Serialize, Deserialize)]
@@ -89,14 +103,21 @@ struct Empty {}
 struct Frame {
     #[serde(default = "json::version")]
     v: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     put: Option<Put>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     get: Option<Get>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     list: Option<List>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     status: Option<Empty>,
+}
+
+/// Reads a value that is there: `null` does not stand for a request that was left out.
+fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 impl Request {
@@ -104,7 +125,7 @@ impl Request {
     pub fn encode(self, line: &mut Vec<u8>) {
         let mut frame = Frame { v: json::VERSION, put: None, get: None, list: None, status: None };
         match self {
-            Self::Put { id, message } => frame.put = Some(Put { id, message }),
+            Self::Put { id, is_new, message } => frame.put = Some(Put { id, is_new, message }),
             Self::Get { id } => frame.get = Some(Get { id }),
             Self::List { last, before } => frame.list = Some(List { last, before }),
             Self::Status => frame.status = Some(Empty {}),
@@ -126,8 +147,8 @@ impl Request {
             return Err(Malformed::Version(frame.v));
         }
         match frame {
-            Frame { put: Some(Put { id, message }), get: None, list: None, status: None, .. } => {
-                Ok(Self::Put { id, message })
+            Frame { put: Some(Put { id, is_new, message }), get: None, list: None, status: None, .. } => {
+                Ok(Self::Put { id, is_new, message })
             }
             Frame { put: None, get: Some(Get { id }), list: None, status: None, .. } => Ok(Self::Get { id }),
             Frame { put: None, get: None, list: Some(List { last, before }), status: None, .. } => {
@@ -200,15 +221,20 @@ pub struct Entry {
     pub places: Vec<Place>,
     /// Checksum of the message.
     pub message_crc32c: MessageCrc,
+    /// The [`beginning`](crate::types::beginning) of the message; none where an older version wrote the line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beginning: Option<String>,
 }
 
 /// The datanodes and totals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// By name.
+    /// All that were ever known, by name.
     pub datanodes: Vec<NodeStatus>,
-    /// Datanodes that messages can be sent to.
+    /// Datanodes that answer the heartbeat.
     pub operative: usize,
+    /// Those of them that messages can be sent to.
+    pub available: usize,
     /// Datanodes that are expected.
     pub expected: usize,
     /// Datanodes that must confirm each message.
@@ -224,29 +250,33 @@ pub struct Status {
 pub struct NodeStatus {
     /// Its name.
     pub name: NodeName,
-    /// Whether messages can be sent to it.
+    /// Whether it answers, and whether messages can be sent to it.
     pub state: NodeState,
-    /// Where it stores.
-    pub address: SocketAddr,
+    /// Where it stores, if it has answered since the headnode started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
     /// Records that it held when it last answered.
     pub records: u64,
+    /// Records that are registered, and that it does not hold any more.
+    pub lost: u64,
     /// Space that was left for it then, in bytes.
     pub free_bytes: u64,
-    /// When it last answered: RFC 3339, UTC.
-    pub last_answer: String,
+    /// When it last answered: RFC 3339, UTC; none if it has not since the headnode started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_answer: Option<String>,
     /// How long that answer took, in microseconds.
     pub round_trip_us: u64,
 }
 
-/// Whether messages can be sent to a datanode.
+/// Whether a datanode answers, and whether messages can be sent to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeState {
-    /// It answers, and its connection stands.
+    /// It answers the heartbeat and its connection stands: messages are sent to it.
+    Available,
+    /// It answers the heartbeat, but its connection broke or does not stand yet: nothing is sent to it.
     Operative,
-    /// It answered, but its connection broke or does not stand yet: nothing is sent to it.
-    Suspect,
-    /// It did not answer.
+    /// It does not answer the heartbeat.
     NotOperative,
 }
 
@@ -255,8 +285,8 @@ impl NodeState {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Available => "disponible",
             Self::Operative => "operativo",
-            Self::Suspect => "sospechoso",
             Self::NotOperative => "no operativo",
         }
     }
@@ -276,15 +306,15 @@ pub enum ErrorCode {
     InvalidUtf8,
     /// The id was used for another message.
     IdConflict,
-    /// No datanode is operative.
-    NoOperativeDatanode,
+    /// No datanode is available.
+    NoAvailableDatanode,
     /// Fewer datanodes than wanted could store the message.
     NotEnoughDatanodes,
     /// No datanode, or the headnode itself, has room for it.
     DiskFull,
     /// No message has this id.
     NotFound,
-    /// The datanodes that hold it are not operative.
+    /// Datanodes that hold it, or may hold it, are not available.
     Unavailable,
     /// Every copy of it is damaged.
     Damaged,
@@ -298,12 +328,19 @@ pub enum ErrorCode {
     RegistryFailed,
 }
 
+/// As it is written on the wire.
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 impl ErrorCode {
     /// Whether the same request may be done later.
     #[must_use]
     pub fn is_temporary(self) -> bool {
         match self {
-            Self::NoOperativeDatanode
+            Self::NoAvailableDatanode
             | Self::NotEnoughDatanodes
             | Self::DiskFull
             | Self::Unavailable
@@ -336,8 +373,12 @@ mod tests {
     fn golden_requests() {
         let golden = [
             (
-                Request::Put { id: Some(id()), message: "Hola \"tú\"\n".to_owned() },
+                Request::Put { id: Some(id()), is_new: false, message: "Hola \"tú\"\n".to_owned() },
                 format!(r#"{{"v":1,"put":{{"id":"{ID}","message":"Hola \"tú\"\n"}}}}"#),
+            ),
+            (
+                Request::Put { id: Some(id()), is_new: true, message: "Hola".to_owned() },
+                format!(r#"{{"v":1,"put":{{"id":"{ID}","new":true,"message":"Hola"}}}}"#),
             ),
             (Request::Get { id: id() }, format!(r#"{{"v":1,"get":{{"id":"{ID}"}}}}"#)),
             (
@@ -356,7 +397,7 @@ mod tests {
 
     #[test]
     fn a_person_may_leave_things_out() {
-        let put = Request::Put { id: None, message: "Hola".to_owned() };
+        let put = Request::Put { id: None, is_new: false, message: "Hola".to_owned() };
         assert_eq!(Request::decode(r#" { "put": {"message": "Hola"} } "#), Ok(put));
         assert_eq!(Request::decode(r#"{"list":{}}"#), Ok(Request::List { last: 10, before: None }));
     }
@@ -372,6 +413,14 @@ mod tests {
             told(r#"{"delete":{}}"#)
         );
         assert!(told("{}").contains("exactly one of put, get, list and status"));
+        for extra in
+            [r#""get":{"id":"x"}"#, r#""get":null"#, r#""other":{}"#, r#""put":null"#, r#""status":{}"#]
+        {
+            let put = r#""put":{"message":"a"}"#;
+            for line in [format!("{{{put},{extra}}}"), format!("{{{extra},{put}}}")] {
+                assert!(Request::decode(&line).is_err(), "{line}");
+            }
+        }
         assert!(told(r#"{"get":{"id":"x"}}"#).starts_with("not a message: "));
         assert_eq!(told(r#"{"v":2,"status":{}}"#), "version 2 is not spoken here; use 1");
         assert_eq!(told(r#"{"v":2,"delete":{}}"#), "version 2 is not spoken here; use 1");
@@ -383,39 +432,60 @@ mod tests {
         let crc = MessageCrc::of("Hola");
         let client = "172.21.0.3:40522".parse().unwrap();
         let time = "2026-11-21T09:30:00.123Z".to_owned();
-        let entry =
-            Entry { time: time.clone(), id: id(), client, places: vec![place.clone()], message_crc32c: crc };
+        let entry = |beginning: Option<&str>| Entry {
+            time: time.clone(),
+            id: id(),
+            client,
+            places: vec![place.clone()],
+            message_crc32c: crc,
+            beginning: beginning.map(str::to_owned),
+        };
+        let entries = vec![entry(Some("Hola")), entry(None)];
         let node = NodeStatus {
             name: "datanode2".parse().unwrap(),
             state: NodeState::NotOperative,
-            address: "172.20.0.3:5001".parse().unwrap(),
+            address: Some("172.20.0.3:5001".parse().unwrap()),
             records: 17,
+            lost: 1,
             free_bytes: 1000,
-            last_answer: time.clone(),
+            last_answer: Some(time.clone()),
             round_trip_us: 412,
         };
-        let status =
-            Status { datanodes: vec![node], operative: 0, expected: 3, replicas: 1, messages: 17, round: 7 };
+        let status = Status {
+            datanodes: vec![node],
+            operative: 1,
+            available: 0,
+            expected: 3,
+            replicas: 1,
+            messages: 17,
+            round: 7,
+        };
         let golden = [
             (
                 Reply::Saved { id: id(), places: vec![place.clone()], message_crc32c: crc },
                 format!(r#"{{"saved":{{"id":"{ID}","places":[{{"datanode":"datanode2","seq":17}}],"message_crc32c":"bfaac1a4"}}}}"#),
             ),
             (
-                Reply::Record { id: id(), time, client, message: "Hola".to_owned(), from: place },
+                Reply::Record {
+                    id: id(),
+                    time: time.clone(),
+                    client,
+                    message: "Hola".to_owned(),
+                    from: place.clone(),
+                },
                 format!(r#"{{"record":{{"id":"{ID}","time":"2026-11-21T09:30:00.123Z","client":"172.21.0.3:40522","message":"Hola","from":{{"datanode":"datanode2","seq":17}}}}}}"#),
             ),
             (
-                Reply::Messages { entries: vec![entry], before: Some(123) },
-                format!(r#"{{"messages":{{"entries":[{{"time":"2026-11-21T09:30:00.123Z","id":"{ID}","client":"172.21.0.3:40522","places":[{{"datanode":"datanode2","seq":17}}],"message_crc32c":"bfaac1a4"}}],"before":123}}}}"#),
+                Reply::Messages { entries, before: Some(123) },
+                format!(r#"{{"messages":{{"entries":[{{"time":"2026-11-21T09:30:00.123Z","id":"{ID}","client":"172.21.0.3:40522","places":[{{"datanode":"datanode2","seq":17}}],"message_crc32c":"bfaac1a4","beginning":"Hola"}},{{"time":"2026-11-21T09:30:00.123Z","id":"{ID}","client":"172.21.0.3:40522","places":[{{"datanode":"datanode2","seq":17}}],"message_crc32c":"bfaac1a4"}}],"before":123}}}}"#),
             ),
             (
                 Reply::Status(status),
-                r#"{"status":{"datanodes":[{"name":"datanode2","state":"not-operative","address":"172.20.0.3:5001","records":17,"free_bytes":1000,"last_answer":"2026-11-21T09:30:00.123Z","round_trip_us":412}],"operative":0,"expected":3,"replicas":1,"messages":17,"round":7}}"#.to_owned(),
+                r#"{"status":{"datanodes":[{"name":"datanode2","state":"not-operative","address":"172.20.0.3:5001","records":17,"lost":1,"free_bytes":1000,"last_answer":"2026-11-21T09:30:00.123Z","round_trip_us":412}],"operative":1,"available":0,"expected":3,"replicas":1,"messages":17,"round":7}}"#.to_owned(),
             ),
             (
-                Reply::Error { id: None, code: ErrorCode::NoOperativeDatanode, reason: "why".to_owned() },
-                r#"{"error":{"code":"no-operative-datanode","reason":"why"}}"#.to_owned(),
+                Reply::Error { id: None, code: ErrorCode::NoAvailableDatanode, reason: "why".to_owned() },
+                r#"{"error":{"code":"no-available-datanode","reason":"why"}}"#.to_owned(),
             ),
         ];
         for (reply, line) in golden {

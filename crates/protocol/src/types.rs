@@ -12,6 +12,18 @@ use ulid::Ulid;
 /// The longest message in bytes of UTF-8.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
+/// How many characters of a message the registry keeps for people.
+pub const BEGINNING_CHARS: usize = 60;
+
+/// Returns the first [`BEGINNING_CHARS`] characters of `message`, followed by `…` if there are more.
+#[must_use]
+pub fn beginning(message: &str) -> String {
+    match message.char_indices().nth(BEGINNING_CHARS) {
+        Some((end, _)) => [&message[..end], "…"].concat(),
+        None => message.to_owned(),
+    }
+}
+
 /// Identifies a message for ever: a ULID (<https://github.com/ulid/spec>), made by the client before it first sends the
 /// message. A retry carries the same one, so storing twice is told from two messages.
 pub type Id = Ulid;
@@ -190,6 +202,14 @@ mod tests {
         for name in ["", "a b", "ñ", "a:1", "a,b", "a\n", &"x".repeat(64)] {
             assert!(name.parse::<NodeName>().is_err(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_beginning_has_at_most_60_characters_and_says_if_there_are_more() {
+        for whole in ["", "Hola", &"ñ".repeat(60), &"🦀".repeat(60)] {
+            assert_eq!(beginning(whole), whole);
+        }
+        assert_eq!(beginning(&"🦀".repeat(61)), format!("{}…", "🦀".repeat(60)));
     }
 
     #[test]

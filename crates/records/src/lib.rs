@@ -3,12 +3,14 @@
 //! | file | a line | closed by a checksum |
 //! | --- | --- | --- |
 //! | `data.txt` | `17 2026-11-21T09:30:00.123Z 01K… 172.21.0.3:40522 "Hola" crc32c=…` | yes |
-//! | `registro_server.txt` | `2026-11-21T09:30:00.124Z 01K… 172.21.0.3:40522 datanode2:17 message_crc32c=bfaac1a4 crc32c=…` | yes |
-//! | `registro_cliente.txt` | `2026-11-21T09:30:00.125Z 01K… datanode2:17 message_crc32c=bfaac1a4` | no |
+//! | `registro_server.txt` | `2026-11-21T09:30:00.124Z 01K… 172.21.0.3:40522 datanode2:17 message_crc32c=bfaac1a4 "Hola" crc32c=…` | yes |
+//! | `registro_cliente.txt` | `2026-11-21T09:30:00.125Z 01K… datanode2:17 message_crc32c=bfaac1a4 "Hola"` | no |
 //!
 //! `01K…` is the message's id; `datanode2:17` says that record 17 of datanode2's `data.txt` holds it (several places are
 //! joined by commas); `message_crc32c` is the CRC-32C of the message's bytes. If a retry landed on another datanode,
-//! the registry has a later line of the same id, with all places.
+//! the registry has a later line of the same id, with all places. A text is a JSON string: the whole message in `data.txt`
+//! and in the client's file, its [`beginning`](protocol::types::beginning) in the registry. Earlier versions wrote
+//! `registro_server.txt` and `registro_cliente.txt` without it; such lines are read all the same.
 
 use journal::record::{Batch, fields};
 use protocol::store::Entry;
@@ -36,6 +38,8 @@ pub struct Receipt {
     pub places: Vec<Place>,
     /// Checksum of the message.
     pub message_crc32c: MessageCrc,
+    /// The message; none where an older version wrote the line.
+    pub text: Option<String>,
 }
 
 fn join(places: &[Place]) -> String {
@@ -48,6 +52,15 @@ fn parse_places(text: &str) -> Option<Vec<Place>> {
 
 fn parse_crc(text: &str) -> Option<MessageCrc> {
     text.strip_prefix(CRC_KEY)?.parse().ok()
+}
+
+/// Reads the text that closes a line of newer versions.
+fn parse_text(word: Option<&str>) -> Option<Option<String>> {
+    let Some(quoted) = word else { return Some(None) };
+    match <[String; 1]>::try_from(fields(quoted).filter(|_| quoted.starts_with('"'))?) {
+        Ok([text]) => Some(Some(text)),
+        Err(_) => None,
+    }
 }
 
 /// Adds a line of `data.txt`.
@@ -84,6 +97,9 @@ pub fn push_entry(batch: &mut Batch, entry: &Entry) {
     batch.push(|line| {
         line.word(&entry.time).word(entry.id).word(entry.client);
         line.word(join(&entry.places)).word(format_args!("{CRC_KEY}{}", entry.message_crc32c));
+        if let Some(beginning) = &entry.beginning {
+            line.text(beginning);
+        }
     });
 }
 
@@ -91,15 +107,25 @@ pub fn push_entry(batch: &mut Batch, entry: &Entry) {
 #[must_use]
 pub fn parse_entry(line: &[u8]) -> Option<Entry> {
     let line = std::str::from_utf8(line).ok()?;
-    let mut words = line.split(' ');
-    let entry = Entry {
+    let mut words = line.splitn(6, ' ');
+    Some(Entry {
         time: words.next()?.to_owned(),
         id: Id::from_string(words.next()?).ok()?,
         client: words.next()?.parse().ok()?,
         places: parse_places(words.next()?)?,
         message_crc32c: parse_crc(words.next()?)?,
-    };
-    words.next().is_none().then_some(entry)
+        beginning: parse_text(words.next())?,
+    })
+}
+
+/// The identifier and the places in a line of `registro_server.txt`, without reading the rest.
+#[must_use]
+pub fn parse_entry_key(line: &[u8]) -> Option<(Id, Vec<Place>)> {
+    let mut words = line.splitn(6, |byte| *byte == b' ').map(std::str::from_utf8);
+    let id = Id::from_string(words.nth(1)?.ok()?).ok()?;
+    let places = parse_places(words.nth(1)?.ok()?)?;
+    parse_crc(words.next()?.ok()?)?;
+    Some((id, places))
 }
 
 /// Adds a line of `registro_cliente.txt`.
@@ -107,26 +133,30 @@ pub fn push_receipt(batch: &mut Batch, receipt: &Receipt) {
     batch.push(|line| {
         line.word(&receipt.time).word(receipt.id).word(join(&receipt.places));
         line.word(format_args!("{CRC_KEY}{}", receipt.message_crc32c));
+        if let Some(text) = &receipt.text {
+            line.text(text);
+        }
     });
 }
 
 /// Reads a line of `registro_cliente.txt`.
 #[must_use]
 pub fn parse_receipt(line: &str) -> Option<Receipt> {
-    let mut words = line.split(' ');
-    let receipt = Receipt {
+    let mut words = line.splitn(5, ' ');
+    Some(Receipt {
         time: words.next()?.to_owned(),
         id: Id::from_string(words.next()?).ok()?,
         places: parse_places(words.next()?)?,
         message_crc32c: parse_crc(words.next()?)?,
-    };
-    words.next().is_none().then_some(receipt)
+        text: parse_text(words.next())?,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use journal::record::Checksum;
     use proptest::prelude::*;
+    use protocol::types::beginning;
 
     use super::*;
 
@@ -151,8 +181,25 @@ mod tests {
         }
     }
 
-    fn places(text: &str) -> Vec<Place> {
-        parse_places(text).unwrap()
+    fn entry(beginning: Option<&str>) -> Entry {
+        Entry {
+            time: TIME.to_owned(),
+            id: Id::from_parts(1, 2),
+            client: "172.21.0.3:40522".parse().unwrap(),
+            places: parse_places("datanode2:17,datanode3:4").unwrap(),
+            message_crc32c: MessageCrc::of("Hola"),
+            beginning: beginning.map(str::to_owned),
+        }
+    }
+
+    fn receipt(text: Option<&str>) -> Receipt {
+        Receipt {
+            time: TIME.to_owned(),
+            id: Id::from_parts(1, 2),
+            places: parse_places("datanode2:17").unwrap(),
+            message_crc32c: MessageCrc::of("Hola"),
+            text: text.map(str::to_owned),
+        }
     }
 
     #[test]
@@ -163,28 +210,31 @@ mod tests {
         assert_eq!(parse_data(&line), Some(record));
         assert_eq!(parse_data_key(line.as_bytes()), Some((17, Id::from_parts(1, 2))));
 
-        let crc = MessageCrc::of("Hola");
-        let entry = Entry {
-            time: TIME.to_owned(),
-            id: Id::from_parts(1, 2),
-            client: "172.21.0.3:40522".parse().unwrap(),
-            places: places("datanode2:17,datanode3:4"),
-            message_crc32c: crc,
-        };
-        let line = written(|batch| push_entry(batch, &entry));
-        let expected =
+        let new = entry(Some("Hola \"tú\"\n"));
+        let line = written(|batch| push_entry(batch, &new));
+        let old_line =
             format!("{TIME} {ID} 172.21.0.3:40522 datanode2:17,datanode3:4 message_crc32c=bfaac1a4");
-        assert_eq!(line, expected);
-        assert_eq!(parse_entry(line.as_bytes()), Some(entry));
+        assert_eq!(line, format!(r#"{old_line} "Hola \"tú\"\n""#));
+        let key = (new.id, new.places.clone());
+        assert_eq!(parse_entry_key(line.as_bytes()), Some(key.clone()));
+        assert_eq!(parse_entry_key(old_line.as_bytes()), Some(key));
+        assert_eq!(parse_entry(line.as_bytes()), Some(new));
+        assert_eq!(parse_entry(old_line.as_bytes()), Some(entry(None)));
 
-        let receipt = Receipt {
-            time: TIME.to_owned(),
-            id: Id::from_parts(1, 2),
-            places: places("datanode2:17"),
-            message_crc32c: crc,
-        };
+        let new = receipt(Some("Hola \"tú\"\n"));
+        let line = written(|batch| push_receipt(batch, &new));
+        let old_line = format!("{TIME} {ID} datanode2:17 message_crc32c=bfaac1a4");
+        assert_eq!(line, format!(r#"{old_line} "Hola \"tú\"\n""#));
+        assert_eq!(parse_receipt(&line), Some(new));
+        assert_eq!(parse_receipt(&old_line), Some(receipt(None)));
+    }
+
+    #[test]
+    fn an_old_entry_that_is_written_again_stays_as_it_was() {
+        let (entry, receipt) = (entry(None), receipt(None));
+        let line = written(|batch| push_entry(batch, &entry));
+        assert_eq!(parse_entry(line.as_bytes()), Some(entry));
         let line = written(|batch| push_receipt(batch, &receipt));
-        assert_eq!(line, format!("{TIME} {ID} datanode2:17 message_crc32c=bfaac1a4"));
         assert_eq!(parse_receipt(&line), Some(receipt));
     }
 
@@ -193,9 +243,15 @@ mod tests {
         for line in ["", "x", "17 a b c \"d\"", &format!("{TIME} {ID} datanode2 message_crc32c=bfaac1a4")] {
             assert_eq!(parse_data(line), None, "{line}");
             assert_eq!(parse_entry(line.as_bytes()), None, "{line}");
+            assert_eq!(parse_entry_key(line.as_bytes()), None, "{line}");
             assert_eq!(parse_receipt(line), None, "{line}");
         }
-        assert_eq!(parse_receipt(&format!("{TIME} {ID} datanode2:1 message_crc32c=bfaac1a4 more")), None);
+        for end in [" more", " \"a\" more", " \"a", " \"a\" \"b\"", " "] {
+            let line = format!("{TIME} {ID} datanode2:1 message_crc32c=bfaac1a4{end}");
+            assert_eq!(parse_receipt(&line), None, "{line}");
+            let line = format!("{TIME} {ID} 127.0.0.1:1 datanode2:1 message_crc32c=bfaac1a4{end}");
+            assert_eq!(parse_entry(line.as_bytes()), None, "{line}");
+        }
     }
 
     proptest! {
@@ -205,6 +261,12 @@ mod tests {
             let line = written(|batch| push_data(batch, &record));
             prop_assert_eq!(parse_data_key(line.as_bytes()), Some((17, record.id)));
             prop_assert_eq!(parse_data(&line), Some(record));
+            let receipt = receipt(Some(&message));
+            let line = written(|batch| push_receipt(batch, &receipt));
+            prop_assert_eq!(parse_receipt(&line), Some(receipt));
+            let entry = entry(Some(&beginning(&message)));
+            let line = written(|batch| push_entry(batch, &entry));
+            prop_assert_eq!(parse_entry(line.as_bytes()), Some(entry));
         }
     }
 }

@@ -1,15 +1,19 @@
 //! One client's connection: logs what has come as one batch, answers in order.
+//!
+//! A message that is refused is logged as well, before its reply, with the reason in place of the text.
 
 use std::io::Write as _;
 use std::mem;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use chrono::Utc;
+use journal::record::Record;
 use journal::{AppendError, Batch, Checksum, Journal, Quoted, timestamp};
 use protocol::greeting::{ErrorCode, Reply};
 use protocol::line::{AtEof, LineCodec, Rejection};
 use service::Shutdown;
-use service::exchange::{self, Exchange};
+use service::exchange::{self, Exchange, Silence};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::Limits;
@@ -44,8 +48,15 @@ where
 {
     let codec = LineCodec::new(context.limits.max_message_bytes, AtEof::Accept);
     let limit = context.limits.idle_timeout;
+    let quiet = context.limits.quiet;
+    let silence = (!quiet.is_zero()).then_some(Silence {
+        limit: quiet,
+        is_open: LineCodec::is_mid_line,
+        decode: LineCodec::decode_silence,
+    });
+    let exchange = Exchange::new(stream, codec, exchange::Limits { idle: limit, send: limit });
     let mut connection = Connection {
-        exchange: Exchange::new(stream, codec, exchange::Limits { idle: limit, send: limit }),
+        exchange: exchange.with_silence(silence),
         peer,
         context,
         messages: Vec::new(),
@@ -54,10 +65,7 @@ where
     };
     let result = connection.run().await;
     if let Err(Ended::Exchange(exchange::Ended::Idle(limit))) = &result {
-        let reason = format!("no whole message for {limit:?}: connect again to send more");
-        put(&mut connection.replies, &Reply::Refused { code: ErrorCode::IdleTimeout, reason: &reason });
-        // The connection closes either way.
-        let _ = connection.exchange.send(&mut connection.replies).await;
+        connection.time_out(*limit).await;
     }
     if !matches!(result, Err(Ended::Exchange(exchange::Ended::Broken(_) | exchange::Ended::NotReading(_)))) {
         connection.exchange.close().await;
@@ -88,18 +96,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn log_and_answer(&mut self) -> Result<(), Ended> {
         let messages = mem::take(&mut self.messages);
         let now = timestamp(Utc::now());
-        for message in messages.iter().flatten() {
+        for message in &messages {
             self.batch.push(|record| {
-                record.word(&now).word(self.peer).text(message);
+                record.word(&now).word(self.peer);
+                match message {
+                    Ok(text) => record.text(text),
+                    Err(why) => refused(record, code(why), &why.to_string(), bytes(why)),
+                };
             });
         }
         // The replies are made up while there is time, before the disk answers; a failure makes up others.
         self.answer(&messages, None);
-        let logged =
-            if self.batch.is_empty() { Ok(0) } else { self.context.journal.append(&self.batch).await };
-        self.batch.clear(KEPT_BYTES);
+        let logged = self.append().await;
         if let Err(error) = &logged {
-            tracing::error!(peer = %self.peer, %error, "messages not logged");
             self.answer(&messages, Some(error));
         }
         let sent = self.exchange.send(&mut self.replies).await;
@@ -111,6 +120,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Err(error @ (AppendError::Fatal(_) | AppendError::Closed)) => Err(Ended::Storage(error)),
             _ => Ok(()),
         }
+    }
+
+    /// Tells a client that completes no message. What has come of one is logged as refused, except for a line that was
+    /// too long: that one is logged already.
+    async fn time_out(&mut self, limit: Duration) {
+        let reason = format!("no whole message for {limit:?}");
+        let unfinished = self.exchange.unfinished();
+        // Half of a line end is nothing of a message.
+        let unfinished = unfinished.strip_suffix(b"\r").unwrap_or(unfinished);
+        let logged = if unfinished.is_empty() {
+            Ok(())
+        } else {
+            self.batch.push(|record| {
+                record.word(timestamp(Utc::now())).word(self.peer);
+                refused(record, ErrorCode::IdleTimeout, &reason, unfinished);
+            });
+            self.append().await
+        };
+        let (code, reason) = match &logged {
+            Ok(()) => (ErrorCode::IdleTimeout, format!("{reason}: connect again to send more")),
+            Err(error) => failure(error),
+        };
+        put(&mut self.replies, &Reply::Refused { code, reason: &reason });
+        // The connection closes either way.
+        let _ = self.exchange.send(&mut self.replies).await;
+    }
+
+    /// Puts the batch on disk and empties it.
+    async fn append(&mut self) -> Result<(), AppendError> {
+        let logged = self.context.journal.append(&self.batch).await;
+        self.batch.clear(KEPT_BYTES);
+        if let Err(error) = &logged {
+            tracing::error!(peer = %self.peer, %error, "messages not logged");
+        }
+        logged.map(|_offset| ())
     }
 
     /// The event for the operator's terminal.
@@ -135,26 +179,64 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 }
 
+/// Writes why a message was refused where its text would stand. A message stands between quotes, and `ERROR` does not:
+/// no message can pass for a refusal.
+fn refused<'a, 'b>(
+    record: &'a mut Record<'b>,
+    code: ErrorCode,
+    reason: &str,
+    bytes: &[u8],
+) -> &'a mut Record<'b> {
+    record.word("ERROR").word(code).text(reason);
+    if bytes.is_empty() { record } else { record.bytes(bytes) }
+}
+
+fn code(rejection: &Rejection) -> ErrorCode {
+    match rejection {
+        Rejection::InvalidUtf8 { .. } => ErrorCode::InvalidUtf8,
+        Rejection::TooLong { .. } | Rejection::Unterminated { .. } => ErrorCode::MessageTooLong,
+    }
+}
+
+/// What is kept of a message that was rejected.
+fn bytes(rejection: &Rejection) -> &[u8] {
+    match rejection {
+        Rejection::InvalidUtf8 { bytes, .. } => bytes,
+        Rejection::TooLong { .. } | Rejection::Unterminated { .. } => &[],
+    }
+}
+
 /// The reply to one message, given why its batch was not logged.
 fn answer(message: &Result<String, Rejection>, failed: Option<&AppendError>, replies: &mut Vec<u8>) {
-    let (code, reason) = match (message, failed) {
-        (Ok(text), None) => return put(replies, &Reply::Received(text)),
-        (Ok(_), Some(AppendError::NoSpace(_))) => (
-            ErrorCode::DiskFull,
-            "the server has no space for the message: it is not logged, try again later".to_owned(),
-        ),
-        (Ok(_), Some(_)) => (
-            ErrorCode::StorageFailed,
-            "the server cannot write to its disk and stops: the message may be lost".to_owned(),
-        ),
-        (Err(rejection @ Rejection::InvalidUtf8 { .. }), _) => {
-            (ErrorCode::InvalidUtf8, format!("{rejection}; send UTF-8 text"))
+    let (code, reason) = match (failed, message) {
+        (Some(error), _) => failure(error),
+        (None, Ok(text)) => return put(replies, &Reply::Received(text)),
+        (None, Err(rejection @ Rejection::InvalidUtf8 { .. })) => {
+            (code(rejection), format!("{rejection}; send UTF-8 text"))
         }
-        (Err(rejection), _) => (ErrorCode::MessageTooLong, format!("{rejection}; send it in shorter lines")),
+        (None, Err(rejection)) => (code(rejection), format!("{rejection}; send it in shorter lines")),
     };
     put(replies, &Reply::Refused { code, reason: &reason });
+}
+
+/// What a client is told whose message could not be logged.
+fn failure(error: &AppendError) -> (ErrorCode, String) {
+    let (code, reason) = match error {
+        AppendError::NoSpace(_) => (
+            ErrorCode::DiskFull,
+            "the server has no space for the message: it is not logged, try again later",
+        ),
+        AppendError::Fatal(_) | AppendError::Closed => (
+            ErrorCode::StorageFailed,
+            "the server cannot write to its disk and stops: the message may be lost",
+        ),
+    };
+    (code, reason.to_owned())
 }
 
 fn put(replies: &mut Vec<u8>, reply: &Reply<'_>) {
     writeln!(replies, "{reply}").expect("writing to a Vec cannot fail");
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,12 +20,15 @@ use protocol::line::DEFAULT_MAX_LINE_BYTES;
 use service::net::{self, TcpListener};
 use service::{Common, Shutdown, cli};
 
-/// The file of the assignment.
+/// The file of the assignment. A message is the line `<time> <sender> "<message>"`; one that was refused is
+/// `<time> <sender> ERROR <code> "<reason>"`, followed by its bytes (see [`journal::record::Record::bytes`]) where they
+/// are what was wrong with it.
 pub const LOG_FILE: &str = "log.txt";
 
 /// Logs each message and its sender to log.txt, and acknowledges it once it is on disk.
 ///
 /// A message is one line of UTF-8 text over TCP; try: nc -N localhost 5000 <<< Hola
+/// A sender that writes no line end and waits for the reply is understood too: see --quiet.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(
     name = "server",
@@ -60,6 +63,9 @@ pub struct Limits {
     /// How long a connection may go without completing a message, or without taking its replies
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = cli::duration)]
     pub idle_timeout: Duration,
+    /// How long a sender is silent when its message ends without a line end; 0: only a line end ends a message
+    #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = cli::duration_or_zero)]
+    pub quiet: Duration,
 }
 
 fn up_to(max: usize) -> impl clap::builder::TypedValueParser<Value = usize> {

@@ -165,6 +165,8 @@ fn a_full_disk_is_an_error_reply_and_the_server_goes_on() {
     };
     assert!(refusal.starts_with("ERROR disk-full: the server has no space"), "{refusal}");
     assert_eq!(server.log().in_order, acknowledged, "no part of the refused message is left");
+    client.send(b"\xff\n");
+    assert!(client.reply().starts_with("ERROR disk-full: "), "a refusal that cannot be logged");
     // There is room again: the same connection and the same server go on.
     std::fs::write(folder.path().join("log.txt"), "").unwrap();
     client.say("hay sitio");

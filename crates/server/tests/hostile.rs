@@ -72,7 +72,29 @@ fn each_kind_of_bad_line_has_its_error_and_the_connection_goes_on() {
     );
     client.expect_received("1234567890");
     client.expect_received("");
-    assert_eq!(server.log().in_order, ["ok", "1234567890", ""]);
+    let log = server.log();
+    assert_eq!(log.in_order, ["ok", "1234567890", ""]);
+    assert_eq!(
+        log.refused,
+        [
+            r#"message-too-long "the line is longer than 10 bytes""#,
+            r#"invalid-utf8 "the line is not UTF-8: invalid at byte 0" \xff\xfe"#
+        ]
+    );
+}
+
+#[test]
+fn the_bytes_of_a_refused_message_are_kept_and_forge_nothing() {
+    let (_folder, server) = start(&[]);
+    let mut client = server.connect();
+    client.send(b"2026-01-01T00:00:00.000Z 6.6.6.6:1 \"x\"\\n \x1b[31m\xf1\r\n");
+    assert!(client.reply().starts_with("ERROR invalid-utf8: "));
+    client.say("ERROR invalid-utf8 \"x\"");
+    let log = server.log();
+    let bytes = r#"2026-01-01T00:00:00.000Z\x206.6.6.6:1\x20\"x\"\\n\x20\x1b[31m\xf1"#;
+    let refusal = format!("invalid-utf8 \"the line is not UTF-8: invalid at byte 46\" {bytes}");
+    assert_eq!(log.refused, [refusal], "one record");
+    assert_eq!(log.in_order, ["ERROR invalid-utf8 \"x\""], "a message stands between quotes");
 }
 
 #[test]
@@ -101,6 +123,9 @@ fn a_gigabyte_without_a_line_end_is_refused_once_in_bounded_memory() {
     client.expect_received("Hola");
     let resident = server.resident_bytes();
     assert!(resident < 50 * MEGABYTE, "{resident} bytes resident");
+    let log = server.log();
+    assert_eq!(log.refused, ["message-too-long \"the line is longer than 65536 bytes\""]);
+    assert_eq!(log.in_order, ["Hola"]);
 }
 
 #[test]
@@ -144,6 +169,10 @@ fn slow_and_silent_connections_end_after_the_idle_timeout_and_active_ones_do_not
     assert_eq!(silent.reply(), "");
     assert!(started.elapsed() >= Duration::from_millis(400));
     active.say("y aún");
+    let refused = server.log().refused;
+    let [refusal] = refused.as_slice() else { panic!("the silent one sent no message: {refused:?}") };
+    let dripped = refusal.strip_prefix("idle-timeout \"no whole message for 400ms\" ");
+    assert!(dripped.is_some_and(|bytes| bytes.trim_matches('x').is_empty()), "{refusal}");
 }
 
 #[test]

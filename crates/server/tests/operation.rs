@@ -219,3 +219,36 @@ print(client.recv(1024).decode(), end='')
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+/// What most clients of this assignment do: they send without a line end and wait for the reply.
+#[test]
+fn a_python_client_that_sends_no_line_end_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_as(Command::new(PROGRAM), folder.path(), &[]);
+    let Some(mut python) = peer("python3") else { return };
+    let script = "
+import socket, sys
+client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+client.settimeout(30)
+client.connect(('127.0.0.1', int(sys.argv[1])))
+client.sendall(b'Hola servidor')
+print(client.recv(1024).decode(), end='')
+client.sendall('¿Sigues ahí?'.encode())
+print(client.recv(1024).decode(), end='')
+client.close()
+";
+    let output = python
+        .args(["-c", script, &server.address.port().to_string()])
+        .env("PYTHONUTF8", "1")
+        .output()
+        .unwrap();
+    let expected =
+        "OK mensaje recibido correctamente: Hola servidor\nOK mensaje recibido correctamente: ¿Sigues ahí?\n";
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        expected,
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(server.log().in_order, ["Hola servidor", "¿Sigues ahí?"]);
+}

@@ -52,9 +52,16 @@ pub enum LogFormat {
 /// # Errors
 /// What is wrong with `text`, for a person.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; allowed: durations like 5s, 200ms, 1m"))?;
+    let duration = duration_or_zero(text)?;
     if duration.is_zero() { Err("must be more than 0, for example 200ms".to_owned()) } else { Ok(duration) }
+}
+
+/// Parses a duration such as `5s`, `200ms` or `1m 30s`, or `0`.
+///
+/// # Errors
+/// What is wrong with `text`, for a person.
+pub fn duration_or_zero(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; allowed: durations like 5s, 200ms, 1m"))
 }
 
 /// Checks that `text` is a host and a port, such as `localhost:5000`.
@@ -208,6 +215,7 @@ mod tests {
         let deadline = report(&["--shutdown-deadline", "soon"]);
         assert!(deadline.contains("'soon'") && deadline.contains("5s, 200ms"), "{deadline}");
         assert!(report(&["--shutdown-deadline", "0s"]).contains("must be more than 0"));
+        assert_eq!(duration_or_zero("0"), Ok(Duration::ZERO));
         assert_eq!(report(&["--nothing"]), "error: unexpected argument '--nothing' found; try --help");
     }
 }

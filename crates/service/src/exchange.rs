@@ -2,7 +2,10 @@
 //!
 //! Reading stops while a batch is being answered, so a peer that sends faster than it can be served is slowed down by
 //! TCP and not by memory here.
+//!
+//! A server may also let the silence of the peer end a request: see [`Silence`].
 
+use std::future;
 use std::io;
 use std::pin::Pin;
 use std::time::Duration;
@@ -40,9 +43,53 @@ pub struct Limits {
     pub send: Duration,
 }
 
+/// How the silence of a peer ends a request that it sends without an end.
+pub struct Silence<D: Decoder> {
+    /// How long the peer has to be silent.
+    pub limit: Duration,
+    /// Whether a request is open that silence can end, given what was received and not yet decoded. Only then is time
+    /// taken, so a peer that ends its requests costs nothing more.
+    pub is_open: fn(&D, &[u8]) -> bool,
+    /// Decodes the open request, given how many times in a row the peer has been silent for the limit; `None` if there
+    /// is nothing to answer, or if it takes another silence.
+    pub decode: fn(&mut D, &mut BytesMut, u32) -> Option<D::Item>,
+}
+
+/// A silence that is being waited for.
+struct Watch<D: Decoder> {
+    silence: Silence<D>,
+    /// When the present silence began, as far as it has been waited for.
+    since: Option<Instant>,
+    /// Silences in a row.
+    count: u32,
+    /// Moved only when it fires, as the idle timer is: it costs one system call for each limit that passes, not one for
+    /// each read. Idle connections have none.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<D: Decoder> Watch<D> {
+    fn interrupt(&mut self) {
+        self.since = None;
+        self.count = 0;
+    }
+
+    /// Waits until the peer has been silent for the limit. Only time spent here counts: while a server is busy, bytes
+    /// may have come that it has not seen.
+    async fn wait(&mut self) {
+        let deadline = *self.since.get_or_insert_with(Instant::now) + self.silence.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        loop {
+            timer.as_mut().await;
+            if Instant::now() >= deadline {
+                return;
+            }
+            timer.as_mut().reset(deadline);
+        }
+    }
+}
+
 /// A connection on which requests, decoded by `D`, are answered batch by batch.
-#[derive(Debug)]
-pub struct Exchange<S, D> {
+pub struct Exchange<S, D: Decoder> {
     stream: S,
     decoder: D,
     received: BytesMut,
@@ -51,6 +98,7 @@ pub struct Exchange<S, D> {
     limits: Limits,
     /// One timer for the whole connection, moved only when it fires: setting one for each read costs a system call.
     idle: Pin<Box<Sleep>>,
+    watch: Option<Watch<D>>,
 }
 
 impl<S, D> Exchange<S, D>
@@ -69,7 +117,30 @@ where
             at_end: false,
             limits,
             idle: Box::pin(sleep_until(Instant::now() + limits.idle)),
+            watch: None,
         }
+    }
+
+    /// Holds the peer to wider limits from the next batch on. (A shorter idle time would be noticed late.)
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// What decodes the requests.
+    pub fn decoder_mut(&mut self) -> &mut D {
+        &mut self.decoder
+    }
+
+    /// Lets silence end requests too, if this is given.
+    #[must_use]
+    pub fn with_silence(mut self, silence: Option<Silence<D>>) -> Self {
+        self.watch = silence.map(|silence| Watch { silence, since: None, count: 0, timer: None });
+        self
+    }
+
+    /// The decoder, which may know what the peer is sending.
+    pub fn decoder(&self) -> &D {
+        &self.decoder
     }
 
     /// Waits for requests and puts those that have come into `batch`, at most `max`; none at the end of the stream or
@@ -92,6 +163,10 @@ where
             if !batch.is_empty() || self.at_end {
                 return Ok(());
             }
+            let is_open = self
+                .watch
+                .as_ref()
+                .is_some_and(|watch| (watch.silence.is_open)(&self.decoder, &self.received));
             tokio::select! {
                 biased;
                 () = shutdown.requested() => return Ok(()),
@@ -106,7 +181,12 @@ where
                     let read = read?;
                     self.at_end = read == 0;
                     self.adapt(read);
+                    if let Some(watch) = &mut self.watch {
+                        watch.interrupt();
+                    }
                 }
+                // After reading: bytes that have come by now break the silence.
+                () = silent(self.watch.as_mut()), if is_open => batch.extend(self.decode_silence()),
             }
         }
     }
@@ -123,6 +203,23 @@ where
             self.received = BytesMut::new();
         }
         Ok(())
+    }
+
+    fn decode_silence(&mut self) -> Option<D::Item> {
+        let watch = self.watch.as_mut()?;
+        watch.since = None;
+        watch.count += 1;
+        let item = (watch.silence.decode)(&mut self.decoder, &mut self.received, watch.count);
+        if item.is_some() {
+            watch.interrupt();
+        }
+        item
+    }
+
+    /// What has come of a request that is not complete.
+    #[must_use]
+    pub fn unfinished(&self) -> &[u8] {
+        &self.received
     }
 
     /// Sends `replies` and empties it.
@@ -150,6 +247,14 @@ where
         } else if read < self.read_bytes / 8 {
             self.read_bytes = (self.read_bytes / 2).max(*READ_BYTES.start());
         }
+    }
+}
+
+/// Waits for the silence of the peer; for ever where silence ends nothing.
+async fn silent<D: Decoder>(watch: Option<&mut Watch<D>>) {
+    match watch {
+        Some(watch) => watch.wait().await,
+        None => future::pending().await,
     }
 }
 

@@ -73,11 +73,7 @@ pub enum Action {
         after_help = "Examples:\n  store-client put Hola \"¿Qué tal?\"\n  seq 1000 | store-client put -\n  \
                       store-client put -    (on a terminal: a message a line, Ctrl-D to end)"
     )]
-    Put {
-        /// A message each, any characters, at most 64 KiB; a lone `-` reads them from standard input, line by line
-        #[arg(value_name = "MESSAGE", required = true)]
-        messages: Vec<String>,
-    },
+    Put(Put),
     /// Prints a message
     #[command(after_help = "Example:\n  store-client get 01KAJ3YQ5WZ3M3J9Y8Q6T2B7XC --json")]
     Get {
@@ -88,7 +84,7 @@ pub enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Lists the last messages, newest first: time, id, places, client
+    /// Lists the last messages, newest first: time, id, places, client, beginning of the message
     #[command(after_help = "Example:\n  store-client list --last 1000 --json")]
     List {
         /// How many
@@ -113,7 +109,7 @@ pub enum Action {
                       datanode2=/mnt/copy.txt"
     )]
     Verify {
-        /// Files with receipts (registro_cliente.txt) and with records (data.txt), told apart by what is in them
+        /// Files with receipts (registro_cliente.txt, registro_server.txt) and with records (data.txt), told apart by what is in them
         #[arg(value_name = "[NAME=]FILE", required = true)]
         files: Vec<Named>,
     },
@@ -127,6 +123,20 @@ pub enum Action {
         /// For which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// What to store.
+#[derive(Debug, Clone, Args)]
+pub struct Put {
+    /// A message each, any characters, at most 64 KiB; a lone `-` reads them from standard input, line by line
+    #[arg(value_name = "MESSAGE", required = true)]
+    pub messages: Vec<String>,
+    /// Print a table at the end: which message is where (only totals for messages from standard input)
+    #[arg(long)]
+    pub summary: bool,
+    /// Command that the summary names for checking the receipts
+    #[arg(long, value_name = "COMMAND")]
+    pub check_command: Option<String>,
 }
 
 /// How much load.

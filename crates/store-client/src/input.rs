@@ -1,6 +1,6 @@
 //! What there is to store: messages from the command line, or lines from standard input.
 
-use std::collections::VecDeque;
+use std::collections::{VecDeque, vec_deque};
 use std::io::{self, Write as _};
 
 use bytes::BytesMut;
@@ -37,7 +37,7 @@ pub struct Input {
 
 enum Texts {
     /// Given at once.
-    Given(VecDeque<String>),
+    Given(VecDeque<Message>),
     /// Read line by line; a person may be typing them.
     Lines(Lines),
 }
@@ -54,7 +54,9 @@ struct Lines {
 impl Input {
     /// Messages that are there.
     pub fn given(texts: &[String], rng: StdRng) -> Self {
-        Self { texts: Texts::Given(texts.iter().cloned().collect()), ids: Ids(rng), rejected: 0 }
+        let mut ids = Ids(rng);
+        let messages = texts.iter().map(|text| ids.give(text.clone())).collect();
+        Self { texts: Texts::Given(messages), ids, rejected: 0 }
     }
 
     /// Lines of `reader`; if they are `typed`, empty ones are skipped.
@@ -64,11 +66,11 @@ impl Input {
         Self { texts: Texts::Lines(lines), ids: Ids(rng), rejected: 0 }
     }
 
-    /// How many messages are certain to be left.
-    pub fn left(&self) -> usize {
+    /// The messages that are certain to be left.
+    pub fn left(&self) -> impl ExactSizeIterator<Item = &Message> {
         match &self.texts {
-            Texts::Given(texts) => texts.len(),
-            Texts::Lines(_) => 0,
+            Texts::Given(messages) => messages.iter(),
+            Texts::Lines(_) => vec_deque::Iter::default(),
         }
     }
 }
@@ -77,9 +79,7 @@ impl Source for Input {
     async fn next_messages(&mut self, most: usize) -> io::Result<Vec<Message>> {
         let Self { texts, ids, rejected } = self;
         match texts {
-            Texts::Given(texts) => {
-                Ok(texts.drain(..texts.len().min(most)).map(|text| ids.give(text)).collect())
-            }
+            Texts::Given(messages) => Ok(messages.drain(..messages.len().min(most)).collect()),
             Texts::Lines(lines) => loop {
                 let texts = lines.take(most.min(PORTION), rejected)?;
                 if lines.ended || !texts.is_empty() {
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(all(lines(b"uno\n\n\xff\ndos", false), 1).await, (text(&["uno", "", "dos"]), 1));
         assert_eq!(all(lines(b"uno\n\ndos\n", true), 9).await, (text(&["uno", "dos"]), 0));
         let given = Input::given(&text(&["a\nb", ""]), StdRng::seed_from_u64(1));
-        assert_eq!(given.left(), 2);
+        assert_eq!(given.left().len(), 2);
         assert_eq!(all(given, 9).await, (text(&["a\nb", ""]), 0));
     }
 }

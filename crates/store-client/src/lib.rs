@@ -22,6 +22,8 @@ mod receipts;
 pub mod request;
 pub mod session;
 mod show;
+mod summary;
+mod table;
 pub mod verify;
 
 use std::io::Write as _;
@@ -30,7 +32,7 @@ use anyhow::ensure;
 use clap::CommandFactory as _;
 use service::Shutdown;
 
-pub use arguments::{Action, Arguments, Bench, Everywhere, Settings};
+pub use arguments::{Action, Arguments, Bench, Everywhere, Put, Settings};
 use headnode::Headnode;
 
 /// Does what the command line asks for.
@@ -42,12 +44,7 @@ pub async fn run(arguments: Arguments, shutdown: Shutdown) -> anyhow::Result<()>
     let options = settings.options();
     let Settings { headnode, data_dir, .. } = &settings;
     let reading = match arguments.action {
-        Action::Put { messages } if messages == ["-"] => {
-            return put::interactive(headnode, data_dir, options, &shutdown).await;
-        }
-        Action::Put { messages } => {
-            return put::messages(headnode, data_dir, options, &messages, &shutdown).await;
-        }
+        Action::Put(put) => return put::run(headnode, data_dir, options, put, &shutdown).await,
         Action::Bench(load) => return bench::run(&settings, &load, &shutdown).await,
         Action::Completions { shell } => {
             let mut script = Vec::new();
@@ -70,9 +67,9 @@ async fn read(action: Action, mut headnode: Headnode) -> anyhow::Result<()> {
         Action::Status { json } => show::status(&mut headnode, json).await,
         Action::Verify { files } => {
             let report = tokio::task::spawn_blocking(move || verify::print(&files)).await??;
-            ensure!(report.problems == 0, "{report}");
+            ensure!(report.problems == 0, "{} problems were found", report.problems);
             Ok(())
         }
-        Action::Put { .. } | Action::Bench(_) | Action::Completions { .. } => Ok(()),
+        Action::Put(_) | Action::Bench(_) | Action::Completions { .. } => Ok(()),
     }
 }

@@ -34,12 +34,6 @@ pub fn next_pause(pauses: &mut ExponentialBackoff) -> Duration {
     pauses.next().expect("the number of pauses is not limited")
 }
 
-/// How an error code is written on the wire.
-pub fn code_name(code: ErrorCode) -> String {
-    serde_json::to_string(&code)
-        .map_or_else(|_| format!("{code:?}"), |text| text.trim_matches('"').to_owned())
-}
-
 /// Whether the headnode closes the connection after this error.
 pub fn ends_connection(code: ErrorCode) -> bool {
     matches!(
@@ -71,6 +65,8 @@ pub struct Outbox {
 struct Open {
     message: Message,
     admitted: Instant,
+    /// It was sent at least once.
+    was_sent: bool,
     /// It was sent on the present connection and has no reply.
     under_way: bool,
     /// It was sent on an earlier connection, and nobody knows what became of that.
@@ -124,6 +120,7 @@ impl Outbox {
         let open = Open {
             message,
             admitted: now,
+            was_sent: false,
             under_way: false,
             uncertain: false,
             pauses: None,
@@ -143,7 +140,8 @@ impl Outbox {
         open.under_way = true;
         let id = open.message.id;
         self.sent.push_back(Sent { number, id, at: now });
-        Some(Request::Put { id: Some(id), message: open.message.text.clone() })
+        let is_new = !std::mem::replace(&mut open.was_sent, true);
+        Some(Request::Put { id: Some(id), is_new, message: open.message.text.clone() })
     }
 
     /// Takes a reply: the outcome of a message, if this is one.
@@ -154,7 +152,7 @@ impl Outbox {
         if let Reply::Error { code, reason, .. } = &reply
             && ends_connection(*code)
         {
-            return Err(format!("the headnode ended the connection: {reason} ({})", code_name(*code)));
+            return Err(format!("the headnode ended the connection: {reason} ({code})"));
         }
         let Some(Sent { number, id, .. }) = self.sent.front() else {
             return Err("a reply came that no message waited for: is this a headnode?".to_owned());
@@ -178,10 +176,10 @@ impl Outbox {
             && code.is_temporary()
         {
             open.under_way = false;
-            open.trouble = Some(format!("{reason} ({})", code_name(*code)).into());
+            open.trouble = Some(format!("{reason} ({code})").into());
             let rng = &mut self.rng;
             let pause = next_pause(open.pauses.get_or_insert_with(|| pauses(rng)));
-            tracing::debug!(%id, code = code_name(*code), reason, ?pause, "not saved for now");
+            tracing::debug!(%id, %code, reason, ?pause, "not saved for now");
             self.waiting.insert((now + pause, number));
             return Ok(None);
         }
@@ -278,7 +276,8 @@ impl Open {
                 match check(&self.message.text, &places, message_crc32c) {
                     Ok(()) => {
                         let took = now.saturating_duration_since(self.admitted);
-                        return Outcome::Saved(Saved { id, places, message_crc32c, took });
+                        let text = self.message.text;
+                        return Outcome::Saved(Saved { id, places, message_crc32c, text, took });
                     }
                     Err(failure) => failure,
                 }
@@ -367,7 +366,7 @@ mod tests {
         send_all(&mut outbox, now);
         for number in [0, 1] {
             assert!(
-                outbox.answer(now, error(Some(number), ErrorCode::NoOperativeDatanode)).unwrap().is_none()
+                outbox.answer(now, error(Some(number), ErrorCode::NoAvailableDatanode)).unwrap().is_none()
             );
         }
         assert!(outbox.answer(now, saved(2)).unwrap().is_some());
@@ -417,7 +416,7 @@ mod tests {
                 outbox.broken("cut off");
             }
             send_all(&mut outbox, now);
-            outbox.answer(now, error(Some(0), ErrorCode::NoOperativeDatanode)).unwrap();
+            outbox.answer(now, error(Some(0), ErrorCode::NoAvailableDatanode)).unwrap();
             let Failure::GivenUp { uncertain, .. } = failure(outbox.tick(now + WAIT).pop()) else { panic!() };
             assert_eq!(uncertain, expected);
         }

@@ -7,32 +7,52 @@ use anyhow::{Context as _, ensure};
 use service::Shutdown;
 use tokio::sync::mpsc;
 
+use crate::arguments::Put;
 use crate::headnode::connect;
 use crate::input::Input;
 use crate::receipts::{Receipts, Tally};
 use crate::session::{self, Error, Options};
+use crate::show::print;
+use crate::summary::Summary;
 
 /// Groups of outcomes that may wait for their receipts.
 const WAITING_GROUPS: usize = 4;
 
-/// Stores `messages` through the headnode at `headnode` (host and port) and keeps their
-/// receipts in `registro_cliente.txt` in `data_dir`.
+/// Stores what `what` says through the headnode at `headnode` (host and port) and keeps the receipts in
+/// `registro_cliente.txt` in `data_dir`.
+///
+/// A lone `-` stands for the lines of standard input, a message each. On a terminal each is asked for with a prompt, until
+/// Ctrl-D.
 ///
 /// # Errors
 /// Unless every message has its receipt.
-pub async fn messages(
+pub async fn run(
     headnode: &str,
     data_dir: &Path,
     options: Options,
-    messages: &[String],
+    what: Put,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
-    let receipts = Receipts::open(data_dir)?;
-    put(headnode, options, Input::given(messages, rand::make_rng()), receipts, shutdown).await
+    let mut receipts = Receipts::open(data_dir)?;
+    let read = what.messages == ["-"];
+    let typed = read && std::io::stdin().is_terminal();
+    let input = if read {
+        receipts = if typed { receipts.prompting() } else { receipts.with_bar() };
+        Input::lines(tokio::io::stdin(), typed, rand::make_rng())
+    } else {
+        Input::given(&what.messages, rand::make_rng())
+    };
+    let summary = what.summary.then(|| Summary::of(input.left(), what.check_command));
+    let receipts = receipts.noting(summary);
+    let done = put(headnode, options, input, receipts, shutdown).await;
+    if typed {
+        // The prompt stands on the last line; whoever closed stderr does not see it.
+        let _ = std::io::stderr().write_all(b"\n");
+    }
+    done
 }
 
-/// Stores the lines of standard input, a message each, as [`messages`] does. On a terminal it asks for each with a prompt,
-/// until Ctrl-D.
+/// Stores the lines of standard input, as [`run`] does with a lone `-`.
 ///
 /// # Errors
 /// Unless every message has its receipt.
@@ -42,16 +62,8 @@ pub async fn interactive(
     options: Options,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
-    let typed = std::io::stdin().is_terminal();
-    let receipts = Receipts::open(data_dir)?;
-    let receipts = if typed { receipts.prompting() } else { receipts.with_bar() };
-    let input = Input::lines(tokio::io::stdin(), typed, rand::make_rng());
-    let done = put(headnode, options, input, receipts, shutdown).await;
-    if typed {
-        // The prompt stands on the last line; whoever closed stderr does not see it.
-        let _ = std::io::stderr().write_all(b"\n");
-    }
-    done
+    let lines = Put { messages: vec!["-".to_owned()], summary: false, check_command: None };
+    run(headnode, data_dir, options, lines, shutdown).await
 }
 
 async fn put(
@@ -65,9 +77,14 @@ async fn put(
     let session =
         session::run(|| connect(headnode), &mut input, options, rand::make_rng(), shutdown, outcomes);
     let (ended, kept) = tokio::join!(session, receipts.keep(told));
-    let Tally { saved, failed } = kept?;
+    let (Tally { saved, failed }, summary) = kept?;
+    let left = input.left().len() as u64;
     if shutdown.is_requested() {
-        tracing::info!(saved, failed, not_tried = input.left(), "stopped reading messages");
+        tracing::info!(saved, failed, not_tried = left, "stopped reading messages");
+    }
+    let failed = failed + input.rejected + left;
+    if let Some(summary) = summary {
+        print(&summary.text(saved, saved + failed)).context("cannot print the summary")?;
     }
     match ended {
         Err(Error::Source(error)) => {
@@ -76,7 +93,6 @@ async fn put(
         // Whoever kept the receipts has told why it ended.
         Err(Error::Unheard) | Ok(()) => {}
     }
-    let failed = failed + input.rejected + input.left() as u64;
     ensure!(failed == 0, "{failed} of {} messages were not saved", saved + failed);
     Ok(())
 }

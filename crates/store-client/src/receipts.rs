@@ -7,16 +7,19 @@ use anyhow::Context as _;
 use chrono::Utc;
 use indicatif::{ProgressBar, ProgressStyle};
 use journal::{Batch, Checksum, Journal, JournalFile, timestamp};
-use protocol::types::Place;
+use protocol::store::plain;
 use records::{RECEIPTS_FILE, Receipt, push_receipt};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 
 use crate::input::ask;
 use crate::session::{Outcome, Saved};
+use crate::summary::Summary;
 
 /// Fewer messages than this are done before a bar is of use.
 const WORTH_A_BAR: u64 = 256;
+/// So many bytes of messages get their receipts with one sync; escaped, they take up to six times as much memory.
+const TOGETHER_BYTES: usize = 1024 * 1024;
 
 /// How many messages there were of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,6 +37,7 @@ pub struct Receipts {
     /// Somebody types messages: ask for the next one.
     prompt: bool,
     bar: Option<ProgressBar>,
+    summary: Option<Summary>,
 }
 
 impl Receipts {
@@ -47,7 +51,13 @@ impl Receipts {
             let cut_bytes = recovery.torn_bytes;
             tracing::warn!(cut_bytes, "{RECEIPTS_FILE} ended in half a record: cut it off");
         }
-        Ok(Self { journal: Journal::start(file), tally: Tally::default(), prompt: false, bar: None })
+        Ok(Self {
+            journal: Journal::start(file),
+            tally: Tally::default(),
+            prompt: false,
+            bar: None,
+            summary: None,
+        })
     }
 
     /// Asks a person for the next message whenever one is done.
@@ -66,11 +76,19 @@ impl Receipts {
         Self { bar: shown.then(bar), ..self }
     }
 
-    /// Keeps all that `outcomes` brings, and closes the file.
+    /// Notes in `summary` what has its receipt.
+    pub fn noting(self, summary: Option<Summary>) -> Self {
+        Self { summary, ..self }
+    }
+
+    /// Keeps all that `outcomes` brings, closes the file, and gives the summary back.
     ///
     /// # Errors
     /// If a receipt cannot be recorded or printed; the messages of that group are named.
-    pub async fn keep(mut self, mut outcomes: mpsc::Receiver<Vec<Outcome>>) -> anyhow::Result<Tally> {
+    pub async fn keep(
+        mut self,
+        mut outcomes: mpsc::Receiver<Vec<Outcome>>,
+    ) -> anyhow::Result<(Tally, Option<Summary>)> {
         let mut kept = Ok(());
         while let Some(mut group) = outcomes.recv().await {
             // What came during the last sync shares the next one.
@@ -88,7 +106,7 @@ impl Receipts {
             bar.finish_and_clear();
         }
         self.journal.close().await;
-        kept.map(|()| self.tally)
+        kept.map(|()| (self.tally, self.summary))
     }
 
     async fn keep_group(&mut self, group: Vec<Outcome>) -> anyhow::Result<()> {
@@ -102,7 +120,12 @@ impl Receipts {
                 }
             }
         }
-        self.record(&saved).await?;
+        let mut saved = saved.as_slice();
+        while !saved.is_empty() {
+            let together = fitting(saved);
+            self.record(&saved[..together]).await?;
+            saved = &saved[together..];
+        }
         if self.prompt {
             ask();
         }
@@ -110,21 +133,25 @@ impl Receipts {
     }
 
     async fn record(&mut self, saved: &[Saved]) -> anyhow::Result<()> {
-        if saved.is_empty() {
-            return Ok(());
-        }
         let time = timestamp(Utc::now());
         let mut batch = Batch::new(Checksum::None);
         let mut shown = String::new();
         for message in saved {
-            let Saved { id, places, message_crc32c, .. } = message.clone();
-            push_receipt(&mut batch, &Receipt { time: time.clone(), id, places, message_crc32c });
-            shown.push_str(&shown_receipt(message));
+            let Saved { id, places, message_crc32c, text, .. } = message.clone();
+            push_receipt(
+                &mut batch,
+                &Receipt { time: time.clone(), id, places, message_crc32c, text: Some(text) },
+            );
+            shown.push_str(&plain::saved(&message.places, message.id));
+            shown.push('\n');
         }
         let ids = || saved.iter().map(|saved| saved.id.to_string()).collect::<Vec<_>>().join(" ");
         let recorded = self.journal.append(&batch).await;
         recorded.with_context(|| format!("these are saved but have no receipt: {}", ids()))?;
         self.tally.saved += saved.len() as u64;
+        if let Some(summary) = &mut self.summary {
+            summary.note(saved);
+        }
         if let Some(bar) = self.bar.as_ref().filter(|_| self.tally.saved >= WORTH_A_BAR) {
             bar.set_position(self.tally.saved);
         }
@@ -134,11 +161,14 @@ impl Receipts {
     }
 }
 
-/// A receipt as a person reads it, with its line end.
-fn shown_receipt(saved: &Saved) -> String {
-    let shown = |Place { datanode, seq }: &Place| format!("{datanode} (registro {seq})");
-    let places: Vec<_> = saved.places.iter().map(shown).collect();
-    format!("guardado en {}: {}\n", places.join(", "), saved.id)
+/// How many of `saved` get their receipts together, at least one.
+fn fitting(saved: &[Saved]) -> usize {
+    let mut bytes = 0;
+    let fit = saved.iter().take_while(|saved| {
+        bytes += saved.text.len();
+        bytes <= TOGETHER_BYTES
+    });
+    fit.count().max(1)
 }
 
 #[cfg(test)]
@@ -150,13 +180,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_place_is_shown() {
-        let places = vec!["datanode2:17".parse().unwrap(), "datanode3:4".parse().unwrap()];
-        let message_crc32c = MessageCrc::of("Hola");
-        let saved = Saved { id: Id::from_parts(1, 2), places, message_crc32c, took: Duration::ZERO };
-        assert_eq!(
-            shown_receipt(&saved),
-            "guardado en datanode2 (registro 17), datanode3 (registro 4): 00000000010000000000000002\n"
-        );
+    fn receipts_of_long_messages_are_not_all_kept_in_memory_together() {
+        let saved = |bytes: usize| Saved {
+            id: Id::from_parts(1, 2),
+            places: vec!["datanode2:17".parse().unwrap()],
+            message_crc32c: MessageCrc::of(""),
+            text: "x".repeat(bytes),
+            took: Duration::ZERO,
+        };
+        let half = TOGETHER_BYTES / 2;
+        for (bytes, expected) in
+            [(&[0][..], 1), (&[1, 2, 3], 3), (&[half, half, 0, 1], 3), (&[2 * half + 1, 1], 1)]
+        {
+            let group: Vec<_> = bytes.iter().map(|bytes| saved(*bytes)).collect();
+            assert_eq!(fitting(&group), expected, "{bytes:?}");
+        }
     }
 }

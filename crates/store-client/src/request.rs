@@ -9,7 +9,7 @@ use protocol::store::{ErrorCode, Reply, Request};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::codec::Decoder as _;
 
-use crate::outbox::{code_name, ends_connection};
+use crate::outbox::ends_connection;
 use crate::session::READ_BYTES;
 
 /// A request without a useful reply.
@@ -25,7 +25,7 @@ pub enum RequestError {
     #[error("what answers is no headnode: {0}")]
     Foreign(String),
     /// The headnode says why it did not do it.
-    #[error("{reason} ({})", code_name(*.code))]
+    #[error("{reason} ({code})")]
     Refused {
         /// For programs.
         code: ErrorCode,

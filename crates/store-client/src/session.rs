@@ -51,7 +51,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::codec::Decoder as _;
 
-use crate::outbox::{Outbox, code_name, next_pause, pauses};
+use crate::outbox::{Outbox, next_pause, pauses};
 
 /// Messages that may be on their way at a time, unless something else is asked for.
 pub const DEFAULT_WINDOW: usize = 256;
@@ -109,6 +109,8 @@ pub struct Saved {
     pub places: Vec<Place>,
     /// Checksum of the message, as stored and as sent.
     pub message_crc32c: MessageCrc,
+    /// The message.
+    pub text: String,
     /// From the moment the session took it to its acknowledgement.
     pub took: Duration,
 }
@@ -126,7 +128,7 @@ pub struct Failed {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The headnode refused it for good.
-    #[error("{reason} ({})", code_name(*.code))]
+    #[error("{reason} ({code})")]
     Refused {
         /// For programs.
         code: ErrorCode,

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use anyhow::bail;
 use indicatif::HumanBytes;
-use journal::Shown;
+use journal::{Quoted, Shown};
 use protocol::store::{Entry, LIST_PAGE, NodeStatus, Reply, Request, Status};
 use protocol::types::{Id, Place};
 use serde::Serialize;
 
 use crate::headnode::Headnode;
+use crate::table::aligned;
 
 /// A message as `get --json` shows it.
 #[derive(Serialize)]
@@ -74,7 +75,8 @@ fn other(reply: &Reply) -> String {
     format!("the headnode answered something else: is it a headnode? {}", Shown(&shown))
 }
 
-fn print(text: &str) -> anyhow::Result<()> {
+/// Prints `text` to standard output.
+pub fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)
@@ -86,45 +88,43 @@ fn json_line(value: &impl Serialize) -> anyhow::Result<String> {
 }
 
 fn entry_line(entry: &Entry) -> String {
-    let Entry { time, id, client, places, .. } = entry;
+    let Entry { time, id, client, places, beginning, .. } = entry;
     let places: Vec<_> = places.iter().map(Place::to_string).collect();
-    format!("{} {id} {} {client}\n", Shown(time), places.join(","))
+    let beginning = beginning.as_deref().map(|text| format!(" {}", Quoted(text))).unwrap_or_default();
+    format!("{} {id} {} {client}{beginning}\n", Shown(time), places.join(","))
 }
 
-const HEADINGS: [&str; 7] =
-    ["datanode", "estado", "dirección", "registros", "libre", "última respuesta", "ida y vuelta"];
+const HEADINGS: [&str; 8] =
+    ["datanode", "estado", "dirección", "registros", "perdidos", "libre", "última respuesta", "ida y vuelta"];
 
 fn table(status: &Status) -> String {
     let rows: Vec<_> =
         std::iter::once(HEADINGS.map(str::to_owned)).chain(status.datanodes.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..HEADINGS.len()).map(width).collect();
-    let mut table = String::new();
-    for row in &rows {
-        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        table.push_str(cells.join("  ").trim_end());
-        table.push('\n');
-    }
-    let Status { operative, messages, replicas, round, .. } = status;
+    let mut table = aligned(&rows);
+    let Status { operative, available, messages, replicas, round, .. } = status;
     // Further datanodes may have joined.
     let expected = status.expected.max(status.datanodes.len());
     let totals = format!(
-        "{operative} de {expected} operativos, {messages} mensajes, réplicas {replicas}, ronda {round}"
+        "{operative} de {expected} operativos, {available} disponibles, {messages} mensajes, réplicas {replicas}, \
+         ronda {round}"
     );
     writeln!(table, "{totals}").expect("writing to a String cannot fail");
     table
 }
 
-fn row(node: &NodeStatus) -> [String; 7] {
-    let NodeStatus { name, state, address, records, free_bytes, last_answer, round_trip_us } = node;
+fn row(node: &NodeStatus) -> [String; 8] {
+    let NodeStatus { name, state, address, records, lost, free_bytes, last_answer, round_trip_us } = node;
+    // Nothing but its name is known of a datanode that has not answered since the headnode started.
+    let unless_absent = |shown: String| if address.is_some() { shown } else { "-".to_owned() };
     [
         name.to_string(),
         state.as_str().to_owned(),
-        address.to_string(),
+        address.map_or("-".to_owned(), |address| address.to_string()),
         records.to_string(),
-        HumanBytes(*free_bytes).to_string(),
-        Shown(last_answer).to_string(),
-        format!("{:.1?}", Duration::from_micros(*round_trip_us)),
+        lost.to_string(),
+        unless_absent(HumanBytes(*free_bytes).to_string()),
+        last_answer.as_deref().map_or("-".to_owned(), |time| Shown(time).to_string()),
+        unless_absent(format!("{:.1?}", Duration::from_micros(*round_trip_us))),
     ]
 }
 
@@ -139,20 +139,32 @@ mod tests {
         let node = |name: &str, state, free_bytes| NodeStatus {
             name: name.parse().unwrap(),
             state,
-            address: "172.20.0.3:5001".parse().unwrap(),
+            address: Some("172.20.0.3:5001".parse().unwrap()),
             records: 17,
+            lost: 3,
             free_bytes,
-            last_answer: "2026-11-21T09:30:00.123Z".to_owned(),
+            last_answer: Some("2026-11-21T09:30:00.123Z".to_owned()),
             round_trip_us: 1412,
         };
-        let datanodes =
-            vec![node("datanode1", NodeState::Operative, 3 << 29), node("d2", NodeState::NotOperative, 999)];
-        let status = Status { datanodes, operative: 1, expected: 2, replicas: 1, messages: 34, round: 7 };
+        let absent = NodeStatus {
+            address: None,
+            last_answer: None,
+            lost: 0,
+            ..node("datanode3", NodeState::NotOperative, 0)
+        };
+        let datanodes = vec![
+            node("datanode1", NodeState::Available, 3 << 29),
+            node("d2", NodeState::Operative, 999),
+            absent,
+        ];
+        let (operative, available, expected, replicas) = (2, 1, 3, 1);
+        let status = Status { datanodes, operative, available, expected, replicas, messages: 34, round: 7 };
         let expected = "\
-datanode   estado        dirección        registros  libre     última respuesta          ida y vuelta
-datanode1  operativo     172.20.0.3:5001  17         1.50 GiB  2026-11-21T09:30:00.123Z  1.4ms
-d2         no operativo  172.20.0.3:5001  17         999 B     2026-11-21T09:30:00.123Z  1.4ms
-1 de 2 operativos, 34 mensajes, réplicas 1, ronda 7
+datanode   estado        dirección        registros  perdidos  libre     última respuesta          ida y vuelta
+datanode1  disponible    172.20.0.3:5001  17         3         1.50 GiB  2026-11-21T09:30:00.123Z  1.4ms
+d2         operativo     172.20.0.3:5001  17         3         999 B     2026-11-21T09:30:00.123Z  1.4ms
+datanode3  no operativo  -                17         0         -         -                         -
+2 de 3 operativos, 1 disponibles, 34 mensajes, réplicas 1, ronda 7
 ";
         assert_eq!(table(&status), expected);
     }

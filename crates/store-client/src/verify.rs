@@ -1,8 +1,9 @@
-//! Checks receipts against the files of the datanodes, without any server.
+//! Checks receipts against the files of the datanodes, without any server. The headnode's registry counts as receipts of
+//! all messages.
 //!
 //! Each place of each receipt must hold, in the file of its datanode, an intact record with that number and that id,
 //! the only one of that id there, whose message has the receipt's checksum. Anything else is a problem, also a datanode
-//! whose file was not given: nobody has looked there.
+//! whose file was not given: nobody has looked there. The text in a receipt must have the receipt's checksum too.
 //!
 //! Of a datanode's records no more is kept than id, number and checksum: 32 bytes each.
 
@@ -15,10 +16,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context as _;
+use journal::record::verified;
 use journal::scan::{Recovery, scan};
 use journal::{Checksum, Shown};
+use protocol::store::Entry;
 use protocol::types::{Id, MessageCrc, NodeName, Place};
-use records::{DATA_FILE, RECEIPTS_FILE, Receipt, parse_data_key, parse_receipt};
+use records::{DATA_FILE, RECEIPTS_FILE, REGISTRY_FILE, Receipt, parse_data_key, parse_entry, parse_receipt};
 
 use index::Indexes;
 
@@ -60,7 +63,10 @@ pub enum VerifyError {
         cause: io::Error,
     },
     /// It is something else.
-    #[error("{} holds neither receipts ({RECEIPTS_FILE}) nor records of a datanode ({DATA_FILE})", .0.display())]
+    #[error(
+        "{} holds neither receipts ({RECEIPTS_FILE} or {REGISTRY_FILE}) nor records of a datanode ({DATA_FILE})",
+        .0.display()
+    )]
     Neither(PathBuf),
     /// Nothing says which datanode it is.
     #[error("which datanode does {} belong to? Say so: NAME={}", .0.display(), .0.display())]
@@ -77,7 +83,7 @@ pub enum VerifyError {
     #[error("two files of {0} were given: name them apart, NAME=FILE, or leave one out")]
     Twice(NodeName),
     /// There is nothing to check.
-    #[error("no file with receipts was given: give a {RECEIPTS_FILE}")]
+    #[error("no file with receipts was given: give a {RECEIPTS_FILE} or the {REGISTRY_FILE}")]
     NoReceipts,
 }
 
@@ -88,15 +94,15 @@ pub struct Report {
     pub receipts: u64,
     /// Places that they name.
     pub places: u64,
-    /// Places that are not as they should be, and lines that are no receipts.
+    /// Places and texts that are not as they should be, and lines that are no receipts.
     pub problems: u64,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { receipts, places, problems } = self;
-        write!(f, "{receipts} receipts, {places} places: ")?;
-        if *problems == 0 { f.write_str("all there") } else { write!(f, "{problems} problems") }
+        write!(f, "{receipts} comprobantes, {places} lugares: ")?;
+        if *problems == 0 { f.write_str("todo está") } else { write!(f, "problemas: {problems}") }
     }
 }
 
@@ -116,6 +122,19 @@ pub enum Finding {
         /// What is wrong there.
         wrong: Wrong,
     },
+    /// The text in a receipt is not that of its message.
+    OtherText {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// The message.
+        id: Id,
+        /// The checksum of the text.
+        found: MessageCrc,
+        /// The checksum in the receipt.
+        expected: MessageCrc,
+    },
     /// A line is no receipt, so what it vouched for is not checked.
     NoReceipt {
         /// The file.
@@ -130,7 +149,7 @@ pub enum Finding {
         /// Where the line starts, in bytes.
         offset: u64,
     },
-    /// A file ends in half a line, of a write that was not acknowledged. Not a problem.
+    /// A file ends in half a line. Not a problem by itself: as a rule, it is of a write that was not acknowledged.
     TornTail {
         /// The file.
         file: PathBuf,
@@ -174,15 +193,15 @@ impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |seqs: &[u64]| seqs.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
         match self {
-            Self::Unchecked => f.write_str("unchecked: the data.txt of this datanode was not given"),
-            Self::Missing => f.write_str("missing: no record has this id"),
+            Self::Unchecked => f.write_str("sin revisar: no se dio el data.txt de este datanode"),
+            Self::Missing => f.write_str("falta: ningún registro tiene este id"),
             Self::Damaged { offset } => {
-                write!(f, "damaged: its line, at byte {offset}, has a wrong checksum")
+                write!(f, "dañado: su línea, en el byte {offset}, tiene una suma de verificación incorrecta")
             }
-            Self::Elsewhere { seqs } => write!(f, "different: the id is in record {} instead", list(seqs)),
-            Self::Duplicate { seqs } => write!(f, "duplicate: the id is in records {}", list(seqs)),
+            Self::Elsewhere { seqs } => write!(f, "distinto: el id está en el registro {}", list(seqs)),
+            Self::Duplicate { seqs } => write!(f, "duplicado: el id está en los registros {}", list(seqs)),
             Self::Different { found, expected } => {
-                write!(f, "different: the message there has message_crc32c {found}, not {expected}")
+                write!(f, "distinto: el mensaje de allí tiene message_crc32c {found}, no {expected}")
             }
         }
     }
@@ -195,14 +214,19 @@ impl fmt::Display for Finding {
             Self::Problem { file, line, id, place, wrong } => {
                 write!(f, "{}:{line}: {id} {place}: {wrong}", shown(file))
             }
+            Self::OtherText { file, line, id, found, expected } => write!(
+                f,
+                "{}:{line}: {id}: distinto: el texto de este comprobante tiene message_crc32c {found}, no {expected}",
+                shown(file)
+            ),
             Self::NoReceipt { file, line } => {
-                write!(f, "{}:{line}: unreadable: this line is no receipt", shown(file))
+                write!(f, "{}:{line}: ilegible: esta línea no es un comprobante", shown(file))
             }
             Self::DamagedLine { file, offset } => {
-                write!(f, "note: {}: damaged line at byte {offset}", shown(file))
+                write!(f, "nota: {}: línea dañada en el byte {offset}", shown(file))
             }
             Self::TornTail { file, bytes } => {
-                write!(f, "note: {}: ends in half a line of {bytes} bytes, never acknowledged", shown(file))
+                write!(f, "nota: {}: termina en media línea de {bytes} bytes", shown(file))
             }
         }
     }
@@ -222,8 +246,9 @@ pub fn verify(files: &[Named], tell: &mut dyn FnMut(Finding)) -> Result<Report, 
                 let name = name.ok_or_else(|| VerifyError::Nameless(path.clone()))?;
                 indexes.add(name, path, tell)?;
             }
-            (Kind::Receipts, None) => receipts.push(path),
-            (Kind::Receipts, Some(datanode)) => {
+            (Kind::Receipts, None) => receipts.push((path, Checksum::None)),
+            (Kind::Registry, None) => receipts.push((path, Checksum::Crc32c)),
+            (Kind::Receipts | Kind::Registry, Some(datanode)) => {
                 return Err(VerifyError::NotRecords { path: path.clone(), datanode: datanode.clone() });
             }
         }
@@ -232,8 +257,8 @@ pub fn verify(files: &[Named], tell: &mut dyn FnMut(Finding)) -> Result<Report, 
         return Err(VerifyError::NoReceipts);
     }
     let mut report = Report::default();
-    for path in receipts {
-        check_receipts(path, &indexes, &mut report, tell)?;
+    for (path, checksum) in receipts {
+        check_receipts(path, checksum, &indexes, &mut report, tell)?;
     }
     Ok(report)
 }
@@ -259,19 +284,31 @@ pub fn print(files: &[Named]) -> anyhow::Result<Report> {
 
 fn check_receipts(
     path: &Path,
+    checksum: Checksum,
     indexes: &Indexes,
     report: &mut Report,
     tell: &mut dyn FnMut(Finding),
 ) -> Result<(), VerifyError> {
+    let parse = |line: &[u8]| match checksum {
+        Checksum::None => parse_receipt(std::str::from_utf8(line).ok()?),
+        Checksum::Crc32c => {
+            let Entry { time, id, places, message_crc32c, .. } = parse_entry(line)?;
+            Some(Receipt { time, id, places, message_crc32c, text: None })
+        }
+    };
     let mut number = 0;
-    let recovery = read(path, Checksum::None, |_, line| {
+    let recovery = read(path, checksum, |_, line| {
         number += 1;
-        let Some(receipt) = std::str::from_utf8(line).ok().and_then(parse_receipt) else {
+        let Some(Receipt { id, places, message_crc32c, text, .. }) = parse(line) else {
             report.problems += 1;
             return tell(Finding::NoReceipt { file: path.to_owned(), line: number });
         };
         report.receipts += 1;
-        let Receipt { id, places, message_crc32c, .. } = receipt;
+        if let Some(found) = text.map(|text| MessageCrc::of(&text)).filter(|found| *found != message_crc32c) {
+            report.problems += 1;
+            let (file, expected) = (path.to_owned(), message_crc32c);
+            tell(Finding::OtherText { file, line: number, id, found, expected });
+        }
         for place in places {
             report.places += 1;
             if let Err(wrong) = indexes.check(&place, id, message_crc32c) {
@@ -297,7 +334,10 @@ fn read(path: &Path, checksum: Checksum, visit: impl FnMut(u64, &[u8])) -> Resul
 }
 
 enum Kind {
+    /// Of a client: `registro_cliente.txt`.
     Receipts,
+    /// Of the headnode, as good as receipts: `registro_server.txt`.
+    Registry,
     Records,
 }
 
@@ -310,6 +350,9 @@ fn kind_of(path: &Path) -> Result<Kind, VerifyError> {
             let whole = line.strip_suffix(b"\n").unwrap_or(&line);
             if std::str::from_utf8(whole).is_ok_and(|line| parse_receipt(line).is_some()) {
                 return Ok(Some(Kind::Receipts));
+            }
+            if verified(whole, Checksum::Crc32c).and_then(parse_entry).is_some() {
+                return Ok(Some(Kind::Registry));
             }
             if parse_data_key(whole).is_some() {
                 return Ok(Some(Kind::Records));
@@ -324,6 +367,7 @@ fn kind_of(path: &Path) -> Result<Kind, VerifyError> {
     }
     match path.file_name().and_then(|name| name.to_str()) {
         Some(RECEIPTS_FILE) => Ok(Kind::Receipts),
+        Some(REGISTRY_FILE) => Ok(Kind::Registry),
         Some(DATA_FILE) => Ok(Kind::Records),
         _ => Err(VerifyError::Neither(path.to_owned())),
     }

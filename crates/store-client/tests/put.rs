@@ -33,6 +33,7 @@ fn saves_each_message_and_keeps_a_receipt() {
         assert_eq!(receipt.id, *id);
         assert_eq!(receipt.places, [format!("datanode2:{}", i + 1).parse().unwrap()]);
         assert_eq!(receipt.message_crc32c, MessageCrc::of(message));
+        assert_eq!(receipt.text.as_ref(), Some(message));
         assert!(receipt.time.ends_with('Z') && receipt.time.len() == 24, "{}", receipt.time);
     }
     let expected = format!(
@@ -40,6 +41,38 @@ fn saves_each_message_and_keeps_a_receipt() {
         puts[0].0, puts[1].0
     );
     assert_eq!(text(&output.stdout), expected);
+}
+
+#[test]
+fn a_summary_tells_which_message_is_where_and_how_to_check_it() {
+    let headnode = Headnode::start(|asked| match asked.put().1.as_str() {
+        "segundo" => Do::Say(error(Some(asked.put().0), ErrorCode::IdConflict)),
+        "tercero\u{1b}[31m" => asked.saved("datanode1:4,datanode3:128"),
+        _ => asked.saved("datanode2:17"),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let command = ["put", "Hola, almacén", "segundo", "tercero\u{1b}[31m", "--summary"];
+    let output = headnode.run(folder.path(), &[&command[..], &["--check-command", "make check"]].concat());
+    ends_with(&output, 1, &["1 of 3 messages were not saved"]);
+    let printed = text(&output.stdout);
+    let (lines, summary) = printed.split_once("\n\n").unwrap();
+    assert!(
+        lines.lines().count() == 2 && lines.starts_with("guardado en datanode2 (registro 17): "),
+        "{lines}"
+    );
+    let expected = "\
+mensaje            datanode              registro
+Hola, almacén      datanode2             17
+segundo            sin confirmar         -
+tercero\\u001b[31m  datanode1, datanode3  4, 128
+Guardados: 2 de 3
+Para comprobarlo: make check
+";
+    assert_eq!(summary, expected);
+
+    let output = headnode.run_with_input(folder.path(), &["put", "-", "--summary"], "uno\ndos\n");
+    ends_with(&output, 0, &[]);
+    assert!(text(&output.stdout).ends_with("\n\nGuardados: 2 de 2\n"), "{}", text(&output.stdout));
 }
 
 #[test]
@@ -52,7 +85,10 @@ fn any_message_travels_whole() {
     let output = headnode.run(folder.path(), &[&["put"], &messages[..]].concat());
     ends_with(&output, 0, &[]);
     assert_eq!(headnode.asked().iter().map(|asked| asked.put().1).collect::<Vec<_>>(), messages);
-    assert_eq!(receipts(folder.path()).len(), messages.len());
+    assert_eq!(
+        receipts(folder.path()).into_iter().filter_map(|receipt| receipt.text).collect::<Vec<_>>(),
+        messages
+    );
     let first = text(&output.stdout).lines().next().unwrap().to_owned();
     assert!(first.starts_with("guardado en datanode2 (registro 17), datanode3 (registro 4): "), "{first}");
 }
@@ -125,7 +161,7 @@ fn without_a_receipt_nothing_is_called_saved() {
 #[test]
 fn a_temporary_error_is_tried_again_with_the_same_id() {
     let headnode = Headnode::start(|asked| match asked.number {
-        0 => Do::Say(error(Some(asked.put().0), ErrorCode::NoOperativeDatanode)),
+        0 => Do::Say(error(Some(asked.put().0), ErrorCode::NoAvailableDatanode)),
         1 => Do::Say(error(Some(asked.put().0), ErrorCode::DiskFull)),
         _ => asked.saved("datanode1:1"),
     });
@@ -239,10 +275,10 @@ fn another_checksum_or_no_place_is_no_receipt() {
 #[test]
 fn after_the_wait_it_fails_with_the_cause_and_records_nothing() {
     let headnode =
-        Headnode::start(|asked| Do::Say(error(Some(asked.put().0), ErrorCode::NoOperativeDatanode)));
+        Headnode::start(|asked| Do::Say(error(Some(asked.put().0), ErrorCode::NoAvailableDatanode)));
     let folder = tempfile::tempdir().unwrap();
     let output = headnode.run(folder.path(), &["put", "Hola", "--wait", "300ms"]);
-    let parts = ["not acknowledged within 300ms", "the reason why (no-operative-datanode)", "raise --wait"];
+    let parts = ["not acknowledged within 300ms", "the reason why (no-available-datanode)", "raise --wait"];
     ends_with(&output, 1, &parts);
     assert!(headnode.asked().len() > 1, "it was tried again");
     assert_eq!(receipts(folder.path()), []);
@@ -282,7 +318,7 @@ fn sigterm_ends_the_input_and_finishes_what_was_sent() {
                 }
             };
             assert!(Command::new("kill").arg(pid.to_string()).status().unwrap().success());
-            return Do::Say(error(Some(asked.put().0), ErrorCode::NoOperativeDatanode));
+            return Do::Say(error(Some(asked.put().0), ErrorCode::NoAvailableDatanode));
         }
         asked.saved("datanode1:1")
     });

@@ -27,14 +27,14 @@ fn message(number: u64, text: &str) -> Message {
 }
 
 fn saved(request: &Request) -> Reply {
-    let Request::Put { id: Some(id), message } = request else { panic!("{request:?}") };
+    let Request::Put { id: Some(id), message, .. } = request else { panic!("{request:?}") };
     let places = vec!["datanode1:1".parse().unwrap()];
     Reply::Saved { id: *id, places, message_crc32c: MessageCrc::of(message) }
 }
 
 fn temporary(request: &Request) -> Reply {
     let Request::Put { id, .. } = request else { panic!("{request:?}") };
-    Reply::Error { id: *id, code: ErrorCode::NoOperativeDatanode, reason: "why".to_owned() }
+    Reply::Error { id: *id, code: ErrorCode::NoAvailableDatanode, reason: "why".to_owned() }
 }
 
 type Answer = dyn Fn(usize, &Request) -> Option<Reply> + Send + Sync;
@@ -111,7 +111,7 @@ async fn any_message_travels_whole_over_streams_in_small_pieces() {
     let outcomes = headnode.put(messages.clone(), Options::default()).await;
     assert_eq!(ids(&outcomes), messages.iter().map(|message| message.id).collect::<Vec<_>>());
     for ((_, _, request), message) in headnode.asked().iter().zip(messages) {
-        assert!(*request == Request::Put { id: Some(message.id), message: message.text });
+        assert!(*request == Request::Put { id: Some(message.id), is_new: true, message: message.text });
     }
 }
 

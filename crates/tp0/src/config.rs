@@ -152,7 +152,7 @@ pub struct ClientConfig {
     pub loop_amount: u64,
     /// After this time no further message is begun; 0 for no limit.
     pub loop_lapse: GoDuration,
-    /// Time to wait after each message.
+    /// Time to wait after each message, and before asking again whether the draw was held.
     pub loop_period: GoDuration,
     /// Least severe action lines to write.
     pub log_level: Level,

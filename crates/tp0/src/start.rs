@@ -12,12 +12,15 @@ use std::time::Duration;
 
 use service::cli::{self, LogFormat, LogLevel};
 use service::{Shutdown, logging};
+use tokio::runtime::{Builder, Runtime};
 
-use crate::action_log::{ActionLog, Level};
+use crate::action_log::{ActionLog, Level, Line};
 use crate::config::{ClientConfig, ConfigError, ServerConfig};
 
-/// How long background threads get to end once the program has.
+/// How long background threads get to end once a program has that nobody asked to.
 const RUNTIME_END: Duration = Duration::from_millis(500);
+/// The name of each worker thread, as the system shows it.
+const WORKER: &str = "worker";
 
 /// Flags that all four programs have.
 #[derive(Debug, Clone, clap::Args)]
@@ -47,6 +50,11 @@ pub trait Configuration: Sized {
 
     /// The level of the action log.
     fn log_level(&self) -> Level;
+
+    /// Which client the last action lines are of.
+    fn client_id(&self) -> Option<&str> {
+        None
+    }
 }
 
 impl Configuration for ServerConfig {
@@ -66,6 +74,10 @@ impl Configuration for ClientConfig {
 
     fn log_level(&self) -> Level {
         self.log_level
+    }
+
+    fn client_id(&self) -> Option<&str> {
+        Some(&self.id)
     }
 }
 
@@ -92,6 +104,24 @@ where
     F: FnOnce(Context<A, C>) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
+    run_on_threads(prefix, common, |_| 1, program)
+}
+
+/// Does the same, with as many threads for the program's tasks as `threads` says.
+///
+/// One is the thread that calls. More are workers besides it, which it joins at the end.
+pub fn run_on_threads<A, C, F, Fut>(
+    prefix: &'static str,
+    common: fn(&A) -> &Common,
+    threads: fn(&A) -> usize,
+    program: F,
+) -> ExitCode
+where
+    A: clap::Parser,
+    C: Configuration,
+    F: FnOnce(Context<A, C>) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
     let arguments: A = match cli::parse(prefix, std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(code) => return code,
@@ -110,11 +140,18 @@ where
             return ExitCode::from(cli::USAGE);
         }
     };
-    let outcome = ActionLog::stdout(config.log_level()).map_err(Into::into).and_then(|(log, _flush)| {
+    let outcome = ActionLog::stdout(config.log_level()).map_err(Into::into).and_then(|(log, mut flush)| {
         let shutdown = Shutdown::on_signals(flags.shutdown_deadline)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let outcome = runtime.block_on(program(Context { arguments, config, log, shutdown }));
-        runtime.shutdown_timeout(RUNTIME_END);
+        let runtime = runtime(threads(&arguments))?;
+        let client_id = config.client_id().map(str::to_owned);
+        let context = Context { arguments, config, log: log.clone(), shutdown: shutdown.clone() };
+        let outcome = runtime.block_on(program(context));
+        if shutdown.is_requested() {
+            end(runtime, &log, &shutdown, client_id.as_deref(), &outcome);
+            flush.wait_for(flags.shutdown_deadline);
+        } else {
+            runtime.shutdown_timeout(RUNTIME_END);
+        }
         outcome
     });
     match outcome {
@@ -123,5 +160,36 @@ where
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn runtime(threads: usize) -> io::Result<Runtime> {
+    let mut builder = match threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder.worker_threads(threads).thread_name(WORKER).enable_all().build()
+}
+
+/// The end of a program that was asked to: waits for its threads, and writes the last line. Another thread sees to it that
+/// the deadline is kept.
+fn end(
+    runtime: Runtime,
+    log: &ActionLog,
+    shutdown: &Shutdown,
+    client_id: Option<&str>,
+    outcome: &anyhow::Result<()>,
+) {
+    let of_client = |line: Line<'_>| match client_id {
+        Some(id) => line.field("client_id", id).write(),
+        None => line.write(),
+    };
+    let held = shutdown.hold("threads");
+    drop(runtime);
+    drop(held);
+    of_client(log.info("join_thread").success().field("thread", "runtime"));
+    match outcome {
+        Ok(()) => of_client(log.info("shutdown").success()),
+        Err(error) => of_client(log.error("shutdown").fail().error(format_args!("{error:#}"))),
     }
 }

@@ -123,6 +123,24 @@ fn missing_datanodes_are_counted_and_rounds_without_any_answer_too() {
 }
 
 #[test]
+fn a_datanode_of_an_earlier_run_is_in_every_round_until_it_answers() {
+    let mut membership = membership(1);
+    assert!(membership.remember(&name(2)) && !membership.remember(&name(2)));
+    membership.forget(&[name(3)]);
+    assert!(!membership.remember(&name(3)), "it is gone for ever");
+    membership.tick(at(0.0), 81);
+    assert_eq!(report(&answers(&mut membership, at(0.0), 1)), None, "it gets the first window");
+    let round = report(&membership.tick(at(1.0), 0)).unwrap();
+    let told: Vec<_> = round.nodes.iter().map(|node| (node.address.is_some(), node.changed)).collect();
+    assert_eq!((told, round.answered), (vec![(true, true), (false, true)], 1));
+    membership.tick(at(5.0), 82);
+    answers(&mut membership, at(5.0), 1);
+    let round = report(&answers(&mut membership, at(5.0), 2)).unwrap();
+    assert_eq!((round.answered, membership.absent().count()), (2, 0), "the round ends at once");
+    assert_eq!(membership.names(), [name(2), name(1)]);
+}
+
+#[test]
 fn answers_to_another_round_are_nothing() {
     let mut membership = membership(1);
     membership.tick(at(0.0), 81);
@@ -137,24 +155,24 @@ fn answers_to_another_round_are_nothing() {
 }
 
 #[test]
-fn a_broken_connection_makes_a_datanode_suspect_at_once() {
+fn to_a_datanode_whose_connection_broke_nothing_is_sent() {
     let mut membership = membership(1);
     membership.tick(at(0.0), 81);
     answers(&mut membership, at(0.0), 1);
     let run = Incarnation::from_parts(1, 0);
     let state = |membership: &Membership| membership.nodes[&name(1)].state();
-    assert_eq!(state(&membership), NodeState::Suspect, "not connected yet");
+    assert_eq!(state(&membership), NodeState::Operative, "not connected yet");
     membership.connection_stands(&name(1), run);
-    assert_eq!(state(&membership), NodeState::Operative);
+    assert_eq!(state(&membership), NodeState::Available);
     membership.connection_broke(&name(1), Incarnation::from_parts(9, 0));
-    assert_eq!(state(&membership), NodeState::Operative, "that was another run of it");
+    assert_eq!(state(&membership), NodeState::Available, "that was another run of it");
     membership.connection_broke(&name(1), run);
-    assert_eq!(state(&membership), NodeState::Suspect);
+    assert_eq!(state(&membership), NodeState::Operative);
     membership.tick(at(5.0), 82);
     answers(&mut membership, at(5.0), 1);
-    assert_eq!(state(&membership), NodeState::Suspect, "answers alone do not mend a connection");
+    assert_eq!(state(&membership), NodeState::Operative, "answers alone do not mend a connection");
     membership.connection_stands(&name(1), run);
-    assert_eq!(state(&membership), NodeState::Operative);
+    assert_eq!(state(&membership), NodeState::Available);
 }
 
 #[test]

@@ -1,5 +1,8 @@
+use super::holdings::RECHECKED;
 use super::*;
 
+use protocol::json::MAX_FRAME_BYTES;
+use protocol::store::{LIST_PAGE, Reply};
 use protocol::types::MessageCrc;
 
 const TIME: &str = "2026-11-21T09:30:00.123Z";
@@ -11,21 +14,30 @@ fn entry(number: u64, place: &str) -> Entry {
         client: "127.0.0.1:40522".parse().unwrap(),
         places: vec![place.parse().unwrap()],
         message_crc32c: MessageCrc::of(&number.to_string()),
+        beginning: Some(number.to_string()),
     }
 }
 
 fn holding(number: u64, seq: u64) -> Holding {
-    let Entry { time, id, client, message_crc32c, .. } = entry(number, "x:1");
-    Holding(seq, id, time, client, message_crc32c)
+    let Entry { time, id, client, message_crc32c, beginning, .. } = entry(number, "x:1");
+    Holding(seq, id, time, client, message_crc32c, beginning)
 }
 
 fn places(registry: &Registry, number: u64) -> String {
-    let entry = registry.lookup(Id::from_parts(number, 7)).unwrap();
+    let entry = registry.lookup(Id::from_parts(number, 7)).unwrap().unwrap();
     entry.places.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn node(name: &str) -> NodeName {
     name.parse().unwrap()
+}
+
+fn first_wanted(registry: &Registry, datanode: &NodeName) -> u64 {
+    registry.holdings(|holdings| holdings.first_wanted(datanode))
+}
+
+fn reconcile(registry: &Registry, datanode: &NodeName, page: &[Holding]) -> Reconciled {
+    registry.reconcile(datanode, 1, page, Comparison::ByNumber, &mut RoaringTreemap::new()).unwrap()
 }
 
 #[tokio::test]
@@ -47,7 +59,7 @@ async fn what_is_registered_is_found_again_after_a_restart() {
     assert_eq!(registry.messages(), 3);
     assert_eq!(places(&registry, 2), "a:2,b:1");
     assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 4, "nothing is written twice");
-    assert!(registry.lookup(Id::from_parts(9, 7)).is_none());
+    assert_eq!(registry.lookup(Id::from_parts(9, 7)), Ok(None));
 }
 
 #[tokio::test]
@@ -65,16 +77,35 @@ async fn what_a_datanode_holds_is_made_up_for() {
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::open(&folder.path().join("registro_server.txt")).unwrap();
     let a = node("a");
-    assert_eq!(registry.first_wanted(&a), 1);
+    assert_eq!(first_wanted(&registry, &a), 1);
     registry.record(entry(1, "a:1")).await.unwrap();
     registry.record(entry(3, "a:3")).await.unwrap();
     // Number 2 was confirmed and never registered; message 4 was also stored at b.
     registry.record(entry(4, "b:1")).await.unwrap();
     let page = [1, 2, 3, 4].map(|number| holding(number, number));
-    assert_eq!(registry.reconcile(&a, 1, &page).unwrap(), Reconciled::Added(2));
+    assert_eq!(reconcile(&registry, &a, &page), Reconciled::Added(2));
     assert_eq!(places(&registry, 2), "a:2");
     assert_eq!(places(&registry, 4), "b:1,a:4");
-    assert_eq!(registry.reconcile(&a, 1, &page).unwrap(), Reconciled::Added(0));
+    assert_eq!(reconcile(&registry, &a, &page), Reconciled::Added(0));
+}
+
+#[tokio::test]
+async fn the_beginning_of_a_message_is_made_up_for_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registro_server.txt");
+    let registry = Registry::open(&path).unwrap();
+    let a = node("a");
+    // An older headnode registered message 3 without it, and an older datanode does not tell it of message 2.
+    registry.record(Entry { beginning: None, ..entry(3, "b:1") }).await.unwrap();
+    let Holding(seq, id, time, client, crc, _) = holding(2, 2);
+    let page = [holding(1, 1), Holding(seq, id, time, client, crc, None), holding(3, 3)];
+    assert_eq!(reconcile(&registry, &a, &page), Reconciled::Added(3));
+    registry.close().unwrap();
+    let registry = Registry::open(&path).unwrap();
+    let beginnings =
+        [1, 2, 3].map(|number| registry.lookup(Id::from_parts(number, 7)).unwrap().unwrap().beginning);
+    assert_eq!(beginnings, [Some("1".to_owned()), None, Some("3".to_owned())]);
+    assert!(std::fs::read_to_string(&path).unwrap().contains(" \"1\" crc32c="));
 }
 
 #[tokio::test]
@@ -85,8 +116,8 @@ async fn only_what_may_be_missing_is_asked_for() {
         registry.record(entry(number, &format!("a:{number}"))).await.unwrap();
     }
     registry.record(entry(600, "a:600")).await.unwrap();
-    assert_eq!(registry.first_wanted(&node("a")), 500 - RECHECKED);
-    assert_eq!(registry.first_wanted(&node("b")), 1);
+    assert_eq!(first_wanted(&registry, &node("a")), 500 - RECHECKED);
+    assert_eq!(first_wanted(&registry, &node("b")), 1);
 }
 
 #[tokio::test]
@@ -97,10 +128,12 @@ async fn a_datanode_with_another_file_is_noticed() {
     for number in 1..=5 {
         registry.record(entry(number, &format!("a:{number}"))).await.unwrap();
     }
-    assert_eq!(registry.reconcile(&a, 1, &[]).unwrap(), Reconciled::Different, "it lost everything");
-    assert_eq!(registry.first_wanted(&a), 1);
-    let anew = [holding(11, 1), holding(12, 2)];
-    assert_eq!(registry.reconcile(&a, 1, &anew).unwrap(), Reconciled::Added(2), "and is taken as it is");
+    assert_eq!(reconcile(&registry, &a, &[]), Reconciled::Different, "it lost everything");
+    let mut held = RoaringTreemap::new();
+    let page = [holding(1, 1), holding(11, 2), holding(12, 6)];
+    let compared = registry.reconcile(&a, 1, &page, Comparison::ById, &mut held).unwrap();
+    assert_eq!(compared, Reconciled::Added(2), "what it has instead is registered");
+    assert_eq!(held.iter().collect::<Vec<_>>(), [1], "record 2 was another one");
 }
 
 #[tokio::test]
@@ -128,11 +161,59 @@ async fn the_last_messages_are_listed_newest_first() {
     assert_eq!(registry.list(1, None).unwrap().0[0].places.len(), 2);
 }
 
-#[test]
-fn the_contiguous_part_is_found() {
-    for (held, expected) in
-        [(vec![], 0), (vec![2], 0), (vec![1], 1), (vec![1, 2, 3, 7], 3), ((1..=1000).collect(), 1000)]
-    {
-        assert_eq!(contiguous(&held.iter().copied().collect()), expected, "{held:?}");
+#[tokio::test]
+async fn a_page_of_the_list_fits_a_frame() {
+    for (message, places) in [("\u{1}".repeat(61), 16), ("\"".repeat(61), 1), ("x".to_owned(), 300)] {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::open(&folder.path().join("registro_server.txt")).unwrap();
+        let places: Vec<_> = (0..places).map(|place| format!("{}:{place}", "n".repeat(63))).collect();
+        for number in 1..=LIST_PAGE as u64 {
+            let places = places.iter().map(|place| place.parse().unwrap()).collect();
+            let beginning = Some(protocol::types::beginning(&message));
+            let client = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap();
+            registry.record(Entry { places, beginning, client, ..entry(number, "a:1") }).await.unwrap();
+        }
+        let (mut before, mut listed) = (None, 0);
+        loop {
+            let (entries, older) = registry.list(LIST_PAGE, before).unwrap();
+            let count = entries.len();
+            let mut line = Vec::new();
+            protocol::json::encode(&Reply::Messages { entries, before: older }, &mut line);
+            assert!(count > 0 && line.len() <= MAX_FRAME_BYTES + 1, "{count} entries, {} bytes", line.len());
+            listed += count;
+            before = older;
+            if before.is_none() {
+                break;
+            }
+        }
+        assert_eq!(listed, LIST_PAGE);
     }
+}
+
+#[tokio::test]
+async fn lost_records_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::open(&folder.path().join("registro_server.txt")).unwrap();
+    let a = node("a");
+    for number in 1..=5 {
+        registry.record(entry(number, &format!("a:{number}"))).await.unwrap();
+    }
+    let bytes = registry.bytes().unwrap();
+    registry.record(entry(9, "a:2")).await.unwrap();
+    let lost = registry.holdings(|holdings| holdings.registered_in(&a, &[(2, 3), (7, 99)]));
+    let ids = registry.ids_at(&a, &lost, bytes, 9).await.unwrap();
+    assert_eq!(ids, [2, 3].map(|number| Id::from_parts(number, 7)), "in this part of the file");
+}
+
+#[tokio::test]
+async fn a_damaged_line_is_no_miss() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registro_server.txt");
+    let registry = Registry::open(&path).unwrap();
+    registry.record(entry(1, "a:1")).await.unwrap();
+    let damaged = std::fs::read_to_string(&path).unwrap().replace("a:1", "b:1");
+    std::fs::write(&path, damaged).unwrap();
+    assert_eq!(registry.lookup(Id::from_parts(1, 7)), Err(UnreadableLine));
+    registry.record(entry(1, "a:1")).await.unwrap();
+    assert_eq!(places(&registry, 1), "a:1", "a new line makes up for it");
 }

@@ -139,7 +139,7 @@ fn run(seed: u64, tally: &Tally) {
     pause(&mut rng, 10..200);
     wanted.store(false, Ordering::SeqCst);
     let sent: BTreeSet<_> = traffic.into_iter().flat_map(Traffic::finish).collect();
-    store.wait_until_operative(DATANODES);
+    store.wait_until_available(DATANODES);
     store.stop();
     let receipts: Vec<_> = (0..CLIENTS)
         .flat_map(|number| {

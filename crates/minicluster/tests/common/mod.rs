@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use journal::{Checksum, scan};
-use protocol::types::{Id, MessageCrc, Place, Record};
+use protocol::types::{Id, MessageCrc, Place, Record, beginning};
 use records::{Receipt, parse_data, parse_entry};
 
 /// What the programs left on their disks.
@@ -14,6 +14,8 @@ pub struct Files {
     data: BTreeMap<String, Vec<Record>>,
     /// Of each message, the places in its newest line.
     registry: BTreeMap<Id, BTreeSet<Place>>,
+    /// Of each message, its beginning in the registry.
+    beginnings: BTreeMap<Id, Option<String>>,
 }
 
 impl Files {
@@ -34,8 +36,10 @@ impl Files {
         });
         let data = data.collect();
         let registry = lines(folder.join("headnode").join("registro_server.txt"));
-        let entries = registry.iter().map(|line| parse_entry(line).unwrap());
-        Self { data, registry: entries.map(|entry| (entry.id, entry.places.into_iter().collect())).collect() }
+        let entries: Vec<_> = registry.iter().map(|line| parse_entry(line).unwrap()).collect();
+        let beginnings = entries.iter().map(|entry| (entry.id, entry.beginning.clone())).collect();
+        let places = entries.into_iter().map(|entry| (entry.id, entry.places.into_iter().collect()));
+        Self { data, registry: places.collect(), beginnings }
     }
 
     /// The messages on all datanodes, and the identifier of each: one for each text.
@@ -68,6 +72,7 @@ impl Files {
         }
         for receipt in saved {
             assert_eq!(receipt.message_crc32c, MessageCrc::of(&sent[&receipt.id]));
+            assert_eq!(receipt.text.as_ref(), Some(&sent[&receipt.id]));
             let named: BTreeSet<_> = receipt.places.iter().cloned().collect();
             assert!(named.len() >= replicas, "{receipt:?}");
             assert!(
@@ -77,6 +82,9 @@ impl Files {
             );
         }
         assert_eq!(self.registry, places, "the registry does not agree with the datanodes");
+        for (id, registered) in &self.beginnings {
+            assert_eq!(registered.as_ref(), Some(&beginning(&sent[id])), "{id} in the registry");
+        }
         places.values().filter(|of_message| of_message.len() > replicas).count() as u64
     }
 }

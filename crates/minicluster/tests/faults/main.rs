@@ -4,6 +4,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod lost;
+mod memory;
+mod plain;
 #[path = "../processes/mod.rs"]
 mod processes;
 mod proxy;
@@ -46,7 +49,7 @@ fn with_proxy(folder: &std::path::Path, others: usize, settings: Settings) -> (S
     let process = Process::start(command);
     proxy.point_to(process.address);
     store.datanodes.push(process);
-    store.wait_until_operative(others + 1);
+    store.wait_until_available(others + 1);
     (store, proxy)
 }
 
@@ -58,9 +61,9 @@ fn a_killed_datanode_is_suspect_within_100_ms_and_comes_back_by_itself() {
     client.ask(&put("before"));
     store.datanodes[1].signal(Signal::SIGKILL);
     let killed = Utc::now();
-    wait_for("the suspicion", || store.operative() == 2);
-    store.headnode.logged("connection broken: datanode suspect");
-    let suspicion = &store.headnode.events("connection broken: datanode suspect")[0];
+    wait_for("the suspicion", || store.available() == 2);
+    store.headnode.logged("connection broken: nothing is sent to this datanode");
+    let suspicion = &store.headnode.events("connection broken: nothing is sent to this datanode")[0];
     assert_eq!(suspicion["datanode"], "datanode2", "{suspicion}");
     let time: DateTime<Utc> = suspicion["timestamp"].as_str().unwrap().parse().unwrap();
     assert!((time - killed).num_milliseconds() < 100, "{}", time - killed);
@@ -70,7 +73,7 @@ fn a_killed_datanode_is_suspect_within_100_ms_and_comes_back_by_itself() {
     }
     wait_for("the round that it misses", || heartbeat_file(&store).contains("no operativo rtt=- CAMBIO"));
     store.restart_datanode(2);
-    store.wait_until_operative(3);
+    store.wait_until_available(3);
     wait_for("messages there again", || places(&client.ask(&put("again"))) == ["datanode2"]);
     wait_for("the change in the file", || {
         heartbeat_file(&store)
@@ -115,7 +118,7 @@ fn a_lost_confirmation_is_made_up_for_and_told_in_the_registry() {
         sent.push(message);
     }
     proxy.set(PASS);
-    store.wait_until_operative(2);
+    store.wait_until_available(2);
     let list = client.ask(&json!({"list": {"last": 1}}));
     let newest = &list["messages"]["entries"][0];
     let mut named: Vec<_> = newest["places"]
@@ -140,9 +143,9 @@ fn a_datanode_that_accepts_and_never_answers_is_given_up_in_time() {
         assert_eq!(places(&client.ask(&put("message"))), ["datanode1"]);
     }
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
-    wait_for("the suspicion", || store.operative() == 1);
+    wait_for("the suspicion", || store.available() == 1);
     wait_for("the reason in the log", || {
-        let broken = store.headnode.events("connection broken: datanode suspect");
+        let broken = store.headnode.events("connection broken: nothing is sent to this datanode");
         broken.iter().any(|event| event["reason"] == "no reply within 300ms")
     });
     // It goes on answering the heartbeat, and is still not used.
@@ -150,7 +153,7 @@ fn a_datanode_that_accepts_and_never_answers_is_given_up_in_time() {
         assert_eq!(places(&client.ask(&put("message"))), ["datanode1"]);
     }
     proxy.set(PASS);
-    store.wait_until_operative(2);
+    store.wait_until_available(2);
 }
 
 #[test]
@@ -161,7 +164,7 @@ fn with_no_operative_datanode_the_client_fails_and_records_nothing() {
     let client = store.client("client", &["--wait", "1s", "put", "a message"]).spawn().unwrap();
     let (well, printed, logged) = outcome(client);
     assert!(!well && printed.is_empty(), "{printed}");
-    assert!(logged.contains("no datanode is operative"), "{logged}");
+    assert!(logged.contains("no datanode is available"), "{logged}");
     let receipts = std::fs::read_to_string(folder.path().join("client/registro_cliente.txt")).unwrap();
     assert_eq!(receipts, "");
     // It comes back while a client waits.
@@ -182,7 +185,7 @@ fn a_full_disk_at_one_datanode_is_avoided_and_at_all_is_told() {
         add_datanode_flags(&mut command, &folder.path().join("datanode2"), &store.group, "datanode2");
         command
     }));
-    store.wait_until_operative(2);
+    store.wait_until_available(2);
     let mut client = store.connect();
     let text = "x".repeat(1000);
     let mut acknowledged = 0;
@@ -192,12 +195,12 @@ fn a_full_disk_at_one_datanode_is_avoided_and_at_all_is_told() {
         assert!(acknowledged < 1000, "the disk never filled up");
     }
     store.datanodes[0].signal(Signal::SIGKILL);
-    wait_for("the loss of the other one", || store.operative() == 1);
+    wait_for("the loss of the other one", || store.available() == 1);
     let error = client.ask(&put(&text));
     assert_eq!(error["error"]["code"], "disk-full", "{error}");
     assert!(error["error"]["reason"].as_str().unwrap().contains("space"), "{error}");
     store.restart_datanode(1);
-    store.wait_until_operative(2);
+    store.wait_until_available(2);
     assert_eq!(places(&client.ask(&put(&text))), ["datanode1"]);
 }
 
@@ -259,7 +262,7 @@ fn junk_and_forged_datagrams_change_nothing() {
     let now = round(&store);
     wait_for("further rounds", || round(&store) >= now + 2);
     assert!(!heartbeat_file(&store).contains("datanode9"));
-    store.wait_until_operative(3);
+    store.wait_until_available(3);
 }
 
 /// Where the headnode's probes come from.
@@ -299,6 +302,7 @@ fn any_text_is_kept_byte_for_byte() {
     }
     let refused = client.ask(&put(&"x".repeat(64 * 1024 + 1)));
     assert_eq!(refused["error"]["code"], "message-too-long", "{refused}");
+    client.send("{");
     client.send(vec![b'x'; 600_000]);
     client.send("\n");
     assert!(client.reply().contains("\"code\":\"message-too-long\""));
@@ -324,14 +328,14 @@ fn with_two_replicas_any_one_datanode_may_be_lost_for_ever() {
         .collect();
     store.datanodes[0].kill();
     std::fs::remove_dir_all(folder.path().join("datanode1")).unwrap();
-    wait_for("the loss", || store.operative() == 2);
+    wait_for("the loss", || store.available() == 2);
     for (number, id) in ids.iter().enumerate() {
         let record = client.ask(&json!({"get": {"id": id}}));
         assert_eq!(record["record"]["message"], format!("message {number}"), "{record}");
     }
     // One more, and a message cannot be confirmed twice: it is not acknowledged.
     store.datanodes[1].kill();
-    wait_for("the second loss", || store.operative() == 1);
+    wait_for("the second loss", || store.available() == 1);
     let error = client.ask(&put("too few"));
     assert_eq!(error["error"]["code"], "not-enough-datanodes", "{error}");
     // The first one comes back empty, and that is noticed.
@@ -354,12 +358,16 @@ fn a_registry_that_is_lost_is_made_up_from_the_datanodes() {
     // Its second half, and a part of the line before.
     std::fs::write(&registry, &whole[..whole.len() / 2]).unwrap();
     store.restart_headnode();
-    store.wait_until_operative(3);
+    store.wait_until_available(3);
     let mut client = store.connect();
     for (number, id) in ids.iter().enumerate() {
         assert_eq!(client.ask(&json!({"get": {"id": id}}))["record"]["message"], number.to_string());
     }
     assert_eq!(client.ask(&json!({"status": {}}))["status"]["messages"], 100);
+    let listed = client.ask(&json!({"list": {"last": 100}}))["messages"]["entries"].clone();
+    let beginnings: BTreeSet<_> =
+        listed.as_array().unwrap().iter().map(|entry| entry["beginning"].as_str().unwrap()).collect();
+    assert_eq!(beginnings.len(), 100, "{listed}");
 }
 
 #[test]
@@ -392,7 +400,7 @@ fn datanodes_are_found_by_unicast_where_there_is_no_multicast() {
     let peer = format!("localhost:{}", group.address.port());
     let headnode = headnode(&["--peers", &peer], "headnode");
     let mut client = testkit::Client::connect(headnode.address);
-    wait_for("the datanode", || client.ask(&json!({"status": {}}))["status"]["operative"] == 1);
+    wait_for("the datanode", || client.ask(&json!({"status": {}}))["status"]["available"] == 1);
     places(&client.ask(&put("found")));
 }
 
@@ -414,7 +422,7 @@ fn receipts_can_be_verified_without_the_servers() {
         outcome(command.spawn().unwrap())
     };
     let (well, printed, _) = verify(&store);
-    assert!(well && printed.contains("50 receipts, 50 places: all there"), "{printed}");
+    assert!(well && printed.contains("50 comprobantes, 50 lugares: todo está"), "{printed}");
     let path = folder.path().join("client/registro_cliente.txt");
     let receipts = std::fs::read_to_string(path).unwrap();
     let receipt = parse_receipt(receipts.lines().next().unwrap()).unwrap();

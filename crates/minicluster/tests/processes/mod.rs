@@ -42,7 +42,7 @@ impl Store {
             (1..=settings.datanodes).map(|number| start_datanode(folder, &group, number)).collect();
         let headnode = start_headnode(folder, &group, free_port(), &settings);
         let store = Self { folder: folder.to_owned(), group, headnode, datanodes, settings };
-        store.wait_until_operative(store.settings.datanodes);
+        store.wait_until_available(store.settings.datanodes);
         store
     }
 
@@ -50,12 +50,12 @@ impl Store {
         Client::connect(self.headnode.address)
     }
 
-    pub fn operative(&self) -> u64 {
-        self.connect().ask(&serde_json::json!({"status": {}}))["status"]["operative"].as_u64().unwrap()
+    pub fn available(&self) -> u64 {
+        self.connect().ask(&serde_json::json!({"status": {}}))["status"]["available"].as_u64().unwrap()
     }
 
-    pub fn wait_until_operative(&self, count: usize) {
-        wait_for(&format!("{count} operative datanodes"), || self.operative() == count as u64);
+    pub fn wait_until_available(&self, count: usize) {
+        wait_for(&format!("{count} available datanodes"), || self.available() == count as u64);
     }
 
     /// Starts datanode `number` again, with the files that it left.

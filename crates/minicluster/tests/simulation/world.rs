@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser as _;
@@ -32,6 +34,25 @@ pub struct Tally {
     pub saved: u64,
     /// Messages on more datanodes than were wanted.
     pub twice: u64,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { crashes, cuts, saved, twice } = self;
+        write!(f, "{crashes} {cuts} {saved} {twice}")
+    }
+}
+
+impl FromStr for Tally {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let counts: Result<Vec<u64>, _> = text.split(' ').map(str::parse).collect();
+        match counts.as_deref() {
+            Ok(&[crashes, cuts, saved, twice]) => Ok(Self { crashes, cuts, saved, twice }),
+            _ => Err(format!("not a tally: {text}")),
+        }
+    }
 }
 
 impl Tally {
@@ -182,6 +203,7 @@ impl Client {
                     id: message.id,
                     places: message.places,
                     message_crc32c: message.message_crc32c,
+                    text: Some(message.text),
                 }),
                 Outcome::Failed(failed) => panic!("not saved although the trouble has passed: {failed:?}"),
             };

@@ -18,8 +18,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// Starts it so that only a line end ends a message: a machine that stalls must not split those of a test.
     pub fn start(folder: &Path, arguments: &[&str]) -> Self {
-        Self::start_as(Command::new(PROGRAM), folder, arguments)
+        let mut command = Command::new(PROGRAM);
+        command.env("SERVER_QUIET", "0");
+        Self::start_as(command, folder, arguments)
     }
 
     /// Starts it through `command`, which ends in running the server with the arguments that are added.
@@ -72,18 +75,26 @@ impl Greets for Client {
 pub struct Log {
     pub messages: HashMap<String, usize>,
     pub in_order: Vec<String>,
+    /// Messages that were refused: what stands behind `ERROR`.
+    pub refused: Vec<String>,
 }
 
 impl Log {
     pub fn read(folder: &Path) -> Self {
         let text = std::fs::read_to_string(folder.join("log.txt")).unwrap();
-        let mut log = Self { messages: HashMap::new(), in_order: Vec::new() };
+        let mut log = Self { messages: HashMap::new(), in_order: Vec::new(), refused: Vec::new() };
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         for line in whole.lines() {
             let fields = journal::record::fields(line).unwrap_or_else(|| panic!("not a record: {line}"));
-            let [time, peer, message] = fields.as_slice() else { panic!("not three fields: {line}") };
+            let [time, peer, message, ..] = fields.as_slice() else { panic!("not three fields: {line}") };
             assert!(time.ends_with('Z') && time.len() == 24, "not a time: {line}");
             peer.parse::<SocketAddr>().unwrap_or_else(|_| panic!("not an address: {line}"));
+            // A message that reads `ERROR …` stands between quotes.
+            if let Some((_, refusal)) = line.split_once(&format!(" {peer} ERROR ")) {
+                log.refused.push(refusal.to_owned());
+                continue;
+            }
+            assert_eq!(fields.len(), 3, "not three fields: {line}");
             *log.messages.entry(message.clone()).or_default() += 1;
             log.in_order.push(message.clone());
         }

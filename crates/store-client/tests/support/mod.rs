@@ -34,7 +34,7 @@ pub struct Asked {
 impl Asked {
     pub fn put(&self) -> (Id, String) {
         match &self.request {
-            Request::Put { id: Some(id), message } => (*id, message.clone()),
+            Request::Put { id: Some(id), message, .. } => (*id, message.clone()),
             other => panic!("not put with an id: {other:?}"),
         }
     }

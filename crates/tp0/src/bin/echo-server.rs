@@ -5,5 +5,10 @@ use std::process::ExitCode;
 use tp0::echo::server::{self, Arguments};
 
 fn main() -> ExitCode {
-    tp0::start::run("ECHO_SERVER", |arguments: &Arguments| &arguments.common, server::run)
+    tp0::start::run_on_threads(
+        "ECHO_SERVER",
+        |arguments: &Arguments| &arguments.common,
+        |arguments| arguments.threads,
+        server::run,
+    )
 }

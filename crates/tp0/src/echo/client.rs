@@ -91,7 +91,6 @@ impl Client<'_> {
                 () = sleep(self.config.loop_period.duration()) => {}
             }
             if self.shutdown.is_requested() {
-                self.tell(self.log.info("shutdown").success());
                 return Ok(());
             }
         }

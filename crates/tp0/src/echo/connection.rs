@@ -38,6 +38,12 @@ enum Failed {
     Nothing,
 }
 
+/// The line for a client that comes while `max_connections` are served.
+pub fn refusal(max_connections: usize) -> String {
+    let reason = format!("the server serves its {max_connections} connections already: try again later");
+    format!("{}\n", Reply::Refused { code: ErrorCode::TooManyConnections, reason: &reason })
+}
+
 /// Serves one client.
 pub async fn serve<S>(stream: S, peer: SocketAddr, shared: &Shared)
 where

@@ -1,6 +1,7 @@
 //! `echo-server`: sends back each line, to many clients at once.
 
 use std::sync::Arc;
+use std::thread;
 
 use clap::builder::{RangedU64ValueParser, TypedValueParser as _};
 use service::net;
@@ -8,6 +9,8 @@ use service::net;
 use super::connection;
 use crate::start::{self, Context};
 use crate::{LoggedListener, ServerConfig};
+
+const MAX_THREADS: usize = 1024;
 
 /// Sends back each line that a client sends: one for each connection.
 ///
@@ -23,9 +26,12 @@ pub struct Arguments {
     /// Echo every line of a connection, until the client ends it, and not the first one only
     #[arg(long)]
     pub keep_connections: bool,
-    /// Connections served at the same time, 1 to 1000000; further ones are closed at once
+    /// Connections served at the same time, 1 to 1000000; further ones are told so and closed
     #[arg(long, value_name = "COUNT", default_value_t = 4000, value_parser = count())]
     pub max_connections: usize,
+    /// Threads that serve connections in parallel, 1 to 1024; by default one for each processor
+    #[arg(long, value_name = "COUNT", default_value_t = processors(), value_parser = threads())]
+    pub threads: usize,
     /// Flags that all programs of TP0 have
     #[command(flatten)]
     pub common: start::Common,
@@ -35,6 +41,15 @@ fn count() -> impl clap::builder::TypedValueParser<Value = usize> {
     RangedU64ValueParser::<u64>::new()
         .range(1..=1_000_000)
         .map(|value| usize::try_from(value).unwrap_or(usize::MAX))
+}
+
+fn threads() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=MAX_THREADS as u64)
+}
+
+/// Processors that this process may use.
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)
 }
 
 /// Runs the server until SIGTERM or SIGINT.
@@ -56,7 +71,7 @@ pub async fn run(context: Context<Arguments, ServerConfig>) -> anyhow::Result<()
         let shared = shared.clone();
         async move { connection::serve(stream, peer, &shared).await }
     };
-    // Whoever is refused is told nothing: it would look like an echo.
-    net::serve(listener, arguments.max_connections, String::new(), &shutdown, handle).await;
+    let refusal = connection::refusal(arguments.max_connections);
+    net::serve(listener, arguments.max_connections, refusal, &shutdown, handle).await;
     Ok(())
 }

@@ -13,7 +13,7 @@ use service::exchange::{self, Ended, Exchange};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::csv_line;
-use super::store::{NewBatch, Outcome, Pending, Store, Taken};
+use super::store::{Claims, NewBatch, Outcome, Pending, Store};
 use crate::ActionLog;
 use crate::action_log::Level;
 
@@ -66,7 +66,7 @@ where
         exchange,
         shared: &shared,
         agency: None,
-        taken: Arc::default(),
+        claims: Arc::default(),
         waiting: VecDeque::new(),
         replies: Vec::new(),
     };
@@ -97,7 +97,7 @@ struct Connection<'a, S> {
     exchange: Exchange<S, RequestDecoder>,
     shared: &'a Shared,
     agency: Option<Agency>,
-    taken: Arc<Taken>,
+    claims: Arc<Claims>,
     /// Batches whose outcome is not known yet, in order.
     waiting: VecDeque<Waiting>,
     replies: Vec<u8>,
@@ -105,7 +105,7 @@ struct Connection<'a, S> {
 
 struct Waiting {
     pending: Pending,
-    bets: u64,
+    bets: u32,
     /// Document and number, of a batch of one bet.
     single: Option<(String, u32)>,
 }
@@ -141,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Request::Bets { bets, .. } => match batch(bets, prefix, GROWTH * text.len()) {
                 Err(malformed) => self.refuse(bets_in(text), &malformed.into()).await,
                 Ok((lines, bets, single)) => {
-                    let batch = NewBatch { agency: name, lines, bets, taken: self.taken.clone() };
+                    let batch = NewBatch { agency: name, lines, bets, claims: self.claims.clone() };
                     let pending = self.shared.store.submit(batch).await;
                     self.waiting.push_back(Waiting { pending, bets, single });
                     Ok(())
@@ -150,7 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Request::Finished { .. } => {
                 self.settle().await?;
                 match self.shared.store.finish(name).await {
-                    Outcome::Done | Outcome::Repeated => self.reply(Reply::Acknowledged),
+                    Outcome::Done | Outcome::Stored(_) | Outcome::Repeated => self.reply(Reply::Acknowledged),
                     Outcome::Unknown => return Err(Failed::Storage),
                     Outcome::NoSpace(failure) => self.warn_refused(&failure),
                     Outcome::Refused(refusal) => self.warn_refused(&refusal),
@@ -205,20 +205,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn settle(&mut self) -> Result<(), Failed> {
         while let Some(Waiting { pending, bets, single }) = self.waiting.pop_front() {
             match pending.outcome().await {
-                Outcome::Done => {
+                Outcome::Stored(new) => {
+                    if new < bets {
+                        tracing::info!(bets, new, "some bets of a batch are stored already");
+                    }
                     if let Some((document, number)) = single {
                         let line = self.shared.log.info("apuesta_almacenada").success();
                         line.field("dni", document).field("numero", number).write();
                     }
-                    self.shared.log.info("apuesta_recibida").success().field("cantidad", bets).write();
+                    self.shared.log.info("apuesta_recibida").success().field("cantidad", new).write();
                     self.reply(Reply::Acknowledged);
                 }
-                Outcome::Repeated => {
+                Outcome::Done | Outcome::Repeated => {
                     tracing::info!(bets, "a batch that is stored already came again: acknowledged");
                     self.reply(Reply::Acknowledged);
                 }
-                Outcome::Refused(refusal) => self.tell_refused(bets, &Refused::Stored(refusal.to_string())),
-                Outcome::NoSpace(failure) => self.tell_refused(bets, &Refused::Stored(failure.to_string())),
+                Outcome::Refused(refusal) => {
+                    self.tell_refused(bets.into(), &Refused::Stored(refusal.to_string()));
+                }
+                Outcome::NoSpace(failure) => {
+                    self.tell_refused(bets.into(), &Refused::Stored(failure.to_string()));
+                }
                 // Neither yes nor no would be true: the agency will ask again.
                 Outcome::Unknown => return Err(Failed::Storage),
             }
@@ -240,14 +247,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             if !more {
                 break;
             }
-            tokio::select! {
-                biased;
-                sent = self.exchange.send(&mut self.replies) => sent?,
-                // What was sent is not whole, so the agency will ask again.
-                () = self.shared.shutdown.requested() => {
-                    return Err(std::io::Error::other("the server shuts down").into());
-                }
-            }
+            // Also while the server shuts down: half a list would be worth nothing.
+            self.exchange.send(&mut self.replies).await?;
         }
         self.replies.extend_from_slice(end_winners());
         Ok(())
@@ -260,7 +261,7 @@ impl From<std::io::Error> for Failed {
     }
 }
 
-type Lines = (Vec<u8>, u64, Option<(String, u32)>);
+type Lines = (Vec<u8>, u32, Option<(String, u32)>);
 
 /// The lines of a batch for `bets.csv`, how many they are, and who bets on what if there is one only.
 fn batch(bets: Bets<'_>, prefix: &[u8], room: usize) -> Result<Lines, Malformed> {

@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use clap::builder::{RangedU64ValueParser, TypedValueParser as _};
 use service::{Shutdown, net};
 
+use super::archive::{self, Which};
 use super::connection;
-use super::store::{BETS_FILE, Files, Store};
+use super::store::{self, BETS_FILE, Files, JOURNAL_FILE, Store};
 use crate::start::{self, Context};
 use crate::{LoggedListener, ServerConfig};
 
@@ -30,6 +31,9 @@ pub struct Arguments {
     /// Connections served at the same time, 1 to 1000000; further ones are closed at once
     #[arg(long, value_name = "COUNT", default_value_t = 4000, value_parser = count())]
     pub max_connections: usize,
+    /// Instead of serving: move the lottery in the data folder to sorteos/TIME/ there, and end
+    #[arg(long, value_name = "WHICH")]
+    pub archive: Option<Which>,
     /// Flags that all programs of TP0 have
     #[command(flatten)]
     pub common: start::Common,
@@ -47,13 +51,16 @@ fn count() -> impl clap::builder::TypedValueParser<Value = usize> {
 /// If it cannot start, or if a file fails so that nothing more can be acknowledged.
 pub async fn run(context: Context<Arguments, ServerConfig>) -> anyhow::Result<()> {
     let Context { arguments, config, log, shutdown } = context;
+    if let Some(which) = arguments.archive {
+        return archive::run(&arguments.data_dir, which, &log);
+    }
     config.tell(&log);
     net::make_room_for(arguments.max_connections).map_err(anyhow::Error::msg)?;
     let (files, contents) = Files::open(&arguments.data_dir)?;
     let agencies = config.number_of_clients;
     let store = Store::start(&arguments.data_dir, files, contents, agencies, log.clone())
         .context("cannot start the thread that stores")?;
-    let files_open = shutdown.hold(BETS_FILE);
+    let files_open = [BETS_FILE, JOURNAL_FILE].map(|file| shutdown.hold(file));
     let listener = LoggedListener::open(&config, log.clone())?;
     let shared = Arc::new(connection::Shared {
         log: log.clone(),
@@ -68,7 +75,10 @@ pub async fn run(context: Context<Arguments, ServerConfig>) -> anyhow::Result<()
     watcher.abort();
     store.close().await;
     drop(files_open);
-    log.info("close_file").success().field("file", BETS_FILE).write();
+    for file in [BETS_FILE, JOURNAL_FILE] {
+        log.info("close_file").success().field("file", file).write();
+    }
+    log.info("join_thread").success().field("thread", store::THREAD).write();
     store.failure().map_or(Ok(()), |failure| Err(failure.into()))
 }
 

@@ -21,8 +21,9 @@ fn other_server(handle: impl Fn(TcpStream) + Send + 'static) -> String {
 
 #[test]
 fn both_logs_are_the_expected_ones() {
-    let mut server =
-        EchoServer::configured("[DEFAULT]\nLOGGING_LEVEL = INFO\nSERVER_LISTEN_BACKLOG = 5\n", &[], &[]);
+    // Who accepts and who answers write their lines in any order, unless they are one thread.
+    let config = "[DEFAULT]\nLOGGING_LEVEL = INFO\nSERVER_LISTEN_BACKLOG = 5\n";
+    let mut server = EchoServer::configured(config, &[], &["--threads", "1"]);
     let address = server.address.to_string();
     let mut client = EchoClient::start(FAST, &[("CLI_ID", "1"), ("CLI_SERVER_ADDRESS", &address)]);
     assert_eq!(client.ended().code(), Some(0));
@@ -47,6 +48,8 @@ fn both_logs_are_the_expected_ones() {
         "INFO     action: accept_connections | result: in_progress",
         "INFO     action: receive_message | result: success | ip: 127.0.0.1 | msg: [CLIENT 1] Message N°2",
         "INFO     action: close_listener | result: success",
+        "INFO     action: join_thread | result: success | thread: runtime",
+        "INFO     action: shutdown | result: success",
     ];
     assert_eq!(server.stop(), expected);
 }
@@ -97,7 +100,11 @@ fn sigterm_while_it_waits_between_messages() {
     client.signal(Signal::SIGTERM);
     assert_eq!(client.ended().code(), Some(0));
     assert!(asked.elapsed() < Duration::from_secs(1), "took {:?}", asked.elapsed());
-    assert_eq!(client.actions()[2..], ["INFO     action: shutdown | result: success | client_id: 1"]);
+    let expected = [
+        "INFO     action: join_thread | result: success | thread: runtime | client_id: 1",
+        "INFO     action: shutdown | result: success | client_id: 1",
+    ];
+    assert_eq!(client.actions()[2..], expected);
 }
 
 #[test]
@@ -116,6 +123,7 @@ fn sigterm_while_the_server_does_not_answer() {
     assert!(asked.elapsed() < Duration::from_secs(1), "took {:?}", asked.elapsed());
     let expected = [
         "INFO     action: close_connection | result: success | client_id: 1",
+        "INFO     action: join_thread | result: success | thread: runtime | client_id: 1",
         "INFO     action: shutdown | result: success | client_id: 1",
     ];
     assert_eq!(client.actions()[1..], expected);

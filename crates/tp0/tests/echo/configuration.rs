@@ -44,6 +44,9 @@ fn wrong_configuration_is_one_line_and_exit_code_2() {
     refused(&run(CLIENT, here, &[("CLI_LOOP_PERIOD", "5")], &[]), &["CLI_LOOP_PERIOD", "\"5\"", "150ms"]);
     refused(&run(SERVER, here, &[], &["--config", "none.ini"]), &["none.ini"]);
     refused(&run(CLIENT, here, &[], &["--nothing"]), &["--nothing"]);
+    for threads in ["0", "1025", "dos"] {
+        refused(&run(SERVER, here, &[], &["--threads", threads]), &["--threads", threads]);
+    }
     std::fs::write(here.join("config.ini"), "[DEFAULT]\nLOGGING_LEVEL = LOUD\n").unwrap();
     refused(&run(SERVER, here, &[], &[]), &["config.ini", "LOGGING_LEVEL", "LOUD", "DEBUG, INFO"]);
     std::fs::write(here.join("config.yaml"), "loop: [").unwrap();

@@ -4,5 +4,6 @@
 
 mod clients;
 mod configuration;
+mod parallel;
 mod servers;
 mod support;

@@ -163,7 +163,8 @@ fn connections_are_kept_where_asked_for() {
 #[test]
 fn sigterm_closes_everything_and_says_so() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let mut server = EchoServer::start(&[], &[]);
+        // Between threads, the lines have no order.
+        let mut server = EchoServer::start(&[], &["--threads", "1"]);
         let _idle = Client::connect(server.address);
         let mut half = Client::connect(server.address);
         half.send("medio");
@@ -177,9 +178,14 @@ fn sigterm_closes_everything_and_says_so() {
         assert_eq!(half.reply(), "");
         let actions = server.actions();
         let closed = "INFO     action: close_connection | result: success | ip: 127.0.0.1";
-        let mut closings = actions[actions.len() - 3..].to_vec();
-        closings.sort_unstable();
-        assert_eq!(closings, [closed, closed, "INFO     action: close_listener | result: success"]);
+        let expected = [
+            "INFO     action: close_listener | result: success",
+            closed,
+            closed,
+            "INFO     action: join_thread | result: success | thread: runtime",
+            "INFO     action: shutdown | result: success",
+        ];
+        assert_eq!(actions[actions.len() - expected.len()..], expected);
         assert!(!actions.iter().any(|line| line.contains("fail")), "{actions:?}");
     }
 }
@@ -196,13 +202,30 @@ fn the_backlog_is_the_configured_one() {
 }
 
 #[test]
-fn over_the_limit_connections_are_closed() {
+fn over_the_limit_connections_are_told_so_and_closed() {
     let server = EchoServer::start(&[], &["--max-connections", "1"]);
     let mut one = Client::connect(server.address);
     server.wait_for_actions(1, "accept_connections | result: success");
-    assert_eq!(Client::connect(server.address).reply(), "");
+    let mut other = Client::connect(server.address);
+    other.send("Hola\n");
+    let told = "ERROR too-many-connections: the server serves its 1 connections already: try again later";
+    assert_eq!(other.reply(), told);
+    assert_eq!(other.reply(), "", "then it closes");
     one.send("Hola\n");
     assert_eq!(one.reply(), "Hola");
+}
+
+#[test]
+fn the_longest_wait_holds_for_each_line_of_a_kept_connection() {
+    let server = EchoServer::start(&[("CONNECTION_TIMEOUT", "150ms")], &["--keep-connections"]);
+    let told = answer(&server, "uno\nmedio");
+    assert_eq!(told, b"uno\nERROR idle-timeout: no whole message for 150ms\n");
+    // It can be told nothing.
+    let not_reading = TcpStream::connect(server.address).unwrap();
+    not_reading.set_write_timeout(Some(testkit::PATIENCE)).unwrap();
+    let line = format!("{}\n", "x".repeat(60 * 1024));
+    while (&not_reading).write_all(line.as_bytes()).is_ok() {}
+    server.wait_for_actions(1, &format!("{FAILED}the peer takes no replies for 150ms"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Five agencies against one server that is killed again and again.
+//! Five agencies against one server that is killed again and again, and so are they.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -49,10 +49,11 @@ fn kill_at_random_moments_loses_nothing_and_stores_nothing_twice() {
     let whole: u64 = expected.iter().map(|line| line.len() as u64 + 2).sum();
     let mut server = Server::start(folder.path(), BETS.len());
     let proxy = Proxy::to(server.address);
-    let batches = [("CLI_BATCH_MAXAMOUNT", "10")];
-    let agencies = (1..=BETS.len())
-        .map(|id| Agency::start(folder.path(), id, proxy.address, &["--wait", "120s"], &batches));
-    let mut agencies: Vec<_> = agencies.collect();
+    let start_agency = |id, batch: usize| {
+        let batches = [("CLI_BATCH_MAXAMOUNT", &*batch.to_string())];
+        Agency::start(folder.path(), id, proxy.address, &["--wait", "120s"], &batches)
+    };
+    let mut agencies: Vec<_> = (1..=BETS.len()).map(|id| start_agency(id, 10)).collect();
     let mut moments: Vec<_> = (0..KILLS).map(|_| rng.random_range(0..whole * 9 / 10)).collect();
     moments.sort_unstable();
     let stored = || fs::metadata(folder.path().join("bets.csv")).unwrap().len();
@@ -63,6 +64,9 @@ fn kill_at_random_moments_loses_nothing_and_stores_nothing_twice() {
         server.ended();
         mid_way += usize::from(stored() < whole);
         assert!(agencies[0].is_running());
+        // One of the agencies begins again, too, with batches of another size.
+        let victim = rng.random_range(0..agencies.len());
+        agencies[victim] = start_agency(victim + 1, rng.random_range(1..150));
         server = Server::start(folder.path(), BETS.len());
         *proxy.target.lock().unwrap() = server.address;
     }

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod agency;
+mod archive;
+mod batches;
 mod chaos;
 mod server;
+mod shutdown;
 mod support;

@@ -11,7 +11,7 @@ use std::thread;
 
 pub use testkit::{Client, PATIENCE, Process, Signal, wait_for};
 
-const SERVER: &str = env!("CARGO_BIN_EXE_lottery-server");
+pub const SERVER: &str = env!("CARGO_BIN_EXE_lottery-server");
 const AGENCY: &str = env!("CARGO_BIN_EXE_lottery-agency");
 
 /// A server that writes its action lines to `out` in its folder.
@@ -104,7 +104,7 @@ impl Agency {
         let mut command = Command::new(AGENCY);
         command.args(arguments).current_dir(folder);
         command.env("CLI_ID", id.to_string()).env("CLI_SERVER_ADDRESS", server.to_string());
-        command.envs(variables.iter().copied());
+        command.env("CLI_LOOP_PERIOD", "50ms").envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(Stdio::null());
         Self { child: command.spawn().unwrap(), out }
     }

@@ -95,6 +95,22 @@ pub(super) struct NoBet {
 }
 
 impl Reader<'_> {
+    /// The file that is open, if there is one.
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Self::Single(_) => None,
+            Self::File(lines) => Some(&lines.name),
+        }
+    }
+
+    /// Closes the file; gives back its name, if there was one.
+    pub fn close(self) -> Option<String> {
+        match self {
+            Self::Single(_) => None,
+            Self::File(lines) => Some(lines.name),
+        }
+    }
+
     /// The next bet.
     ///
     /// # Errors

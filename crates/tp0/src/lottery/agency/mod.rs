@@ -3,6 +3,8 @@
 //! When the connection breaks it begins again with its first batch. The server takes what it has already as done (see
 //! [`Ledger`](super::store::Ledger)), so nothing is stored twice and nothing is left out, whatever became of the
 //! acknowledgements on their way.
+//!
+//! At SIGTERM it begins nothing new. What is on its way is answered, and then it closes its file and its connection.
 
 mod bets;
 mod session;
@@ -16,6 +18,7 @@ use protocol::lottery::Agency;
 use service::{Shutdown, cli};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::action_log::{Level, Line};
 use crate::start::{self, Context};
 use crate::{ActionLog, ClientConfig};
 use bets::Source;
@@ -25,7 +28,8 @@ use session::{Broken, Session};
 ///
 /// One bet from the environment (NOMBRE, APELLIDO, DOCUMENTO, NACIMIENTO, NUMERO, also with CLI_ in front), or, if none is
 /// given there, all of agency-{id}.csv. Configured by config.yaml in the current folder and by the environment: CLI_ID,
-/// CLI_SERVER_ADDRESS, CLI_BATCH_MAXAMOUNT, CLI_LOG_LEVEL.
+/// CLI_SERVER_ADDRESS, CLI_BATCH_MAXAMOUNT, CLI_LOOP_PERIOD (the pause before asking again whether the draw was held),
+/// CLI_LOG_LEVEL.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(
     name = "lottery-agency",
@@ -42,9 +46,6 @@ pub struct Arguments {
     /// With a single bet from the environment: say that it was the last one, and wait for the draw
     #[arg(long)]
     pub await_draw: bool,
-    /// Pause before asking again whether the draw was held
-    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = cli::duration)]
-    pub poll_interval: Duration,
     /// How long the server may be away, at the start or later, before the agency gives up
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = cli::duration)]
     pub wait: Duration,
@@ -76,18 +77,9 @@ pub async fn run(context: Context<Arguments, ClientConfig>) -> anyhow::Result<()
             return Err(error);
         }
     };
-    let client = Client { agency, source, arguments: &arguments, config: &config, log: &log };
-    let outcome = tokio::select! {
-        biased;
-        () = shutdown.requested() => None,
-        outcome = client.run(&shutdown) => Some(outcome),
-    };
-    // Whatever was open is closed by now: it belonged to the future that has ended.
-    if outcome.is_none() {
-        log.info("close_connection").success().field("client_id", &config.id).write();
-        log.info("shutdown").success().field("client_id", &config.id).write();
-    }
-    outcome.unwrap_or(Ok(()))
+    let client =
+        Client { agency, source, arguments: &arguments, config: &config, log: &log, shutdown: &shutdown };
+    client.run().await
 }
 
 /// What does not change from one connection to the next.
@@ -97,6 +89,7 @@ pub(super) struct Client<'a> {
     arguments: &'a Arguments,
     config: &'a ClientConfig,
     log: &'a ActionLog,
+    shutdown: &'a Shutdown,
 }
 
 /// How far the agency has come.
@@ -113,14 +106,14 @@ pub(super) struct Progress {
 }
 
 impl Client<'_> {
-    async fn run(&self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let _held = shutdown.hold("connection");
+    async fn run(&self) -> anyhow::Result<()> {
         let mut progress = Progress::default();
         let mut patience = Patience::new(self.arguments.wait);
         loop {
             progress.heard = false;
             let error = match self.attempt(&mut progress).await {
                 Ok(()) => break,
+                Err(Broken::Stopped) => return Ok(()),
                 Err(Broken::Fatal(error)) => {
                     let action = if progress.finished { "consulta_ganadores" } else { "apuesta_enviada" };
                     self.log.error(action).fail().error(format_args!("{error:#}")).write();
@@ -132,7 +125,12 @@ impl Client<'_> {
                 patience = Patience::new(self.arguments.wait);
             }
             let server = &self.config.server_address;
-            if let Err(given_up) = patience.pause().await {
+            let paused = tokio::select! {
+                biased;
+                () = self.shutdown.requested() => return Ok(()),
+                paused = patience.pause() => paused,
+            };
+            if let Err(given_up) = paused {
                 let error = format!("{server} is away for {given_up:?}: {error:#}");
                 self.log.error("connect").fail().field("client_id", &self.agency).error(&error).write();
                 bail!("{error}");
@@ -147,8 +145,20 @@ impl Client<'_> {
 
     /// Goes as far as one connection takes it.
     async fn attempt(&self, progress: &mut Progress) -> Result<(), Broken> {
-        let connected = timeout(self.arguments.wait, Session::connect(&self.config.server_address)).await;
+        let connected = tokio::select! {
+            biased;
+            () = self.shutdown.requested() => return Err(Broken::Stopped),
+            connected = timeout(self.arguments.wait, Session::connect(&self.config.server_address)) => connected,
+        };
         let mut session = connected.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+        let held = self.shutdown.hold("connection");
+        let outcome = self.converse(&mut session, progress).await;
+        drop((session, held));
+        self.closed("close_connection").field("client_id", &self.config.id).write();
+        outcome
+    }
+
+    async fn converse(&self, session: &mut Session, progress: &mut Progress) -> Result<(), Broken> {
         let goes_on = !self.source.is_single() || self.arguments.await_draw;
         if !progress.finished {
             session.send_bets(self, progress).await?;
@@ -160,6 +170,17 @@ impl Client<'_> {
             session.await_winners(self, progress).await?;
         }
         Ok(())
+    }
+
+    /// A line about something that was closed: worth telling where the agency was asked to end.
+    fn closed(&self, action: &'static str) -> Line<'_> {
+        let level = if self.shutdown.is_requested() { Level::Info } else { Level::Debug };
+        self.log.at(level, action).success()
+    }
+
+    /// Whether nothing new is to be begun.
+    fn goes_on(&self) -> Result<(), Broken> {
+        if self.shutdown.is_requested() { Err(Broken::Stopped) } else { Ok(()) }
     }
 }
 

@@ -9,6 +9,7 @@ use service::net::TcpStream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::codec::Decoder as _;
 
+use super::bets::Reader;
 use super::{Client, Progress};
 
 const READ_BYTES: usize = 16 * 1024;
@@ -20,6 +21,8 @@ pub(super) enum Broken {
     Connection(anyhow::Error),
     /// Another one would not help.
     Fatal(anyhow::Error),
+    /// The agency was asked to end, and nothing is on its way.
+    Stopped,
 }
 
 impl From<io::Error> for Broken {
@@ -64,6 +67,31 @@ impl Session {
     pub async fn send_bets(&mut self, client: &Client<'_>, progress: &mut Progress) -> Result<(), Broken> {
         progress.refused = 0;
         let mut reader = client.source.open().map_err(Broken::Fatal)?;
+        let held = reader.file().map(|_| client.shutdown.hold("file of bets"));
+        let sent = self.send_from(&mut reader, client, progress).await;
+        if let Some(file) = reader.close() {
+            drop(held);
+            let line = client.closed("close_file").field("client_id", &client.config.id);
+            line.field("file", file).write();
+        }
+        // What is on its way is answered also where the agency was asked to end.
+        if let Ok(()) | Err(Broken::Stopped) = &sent {
+            while !self.waiting.is_empty() {
+                self.take_answer(client, progress).await?;
+            }
+        }
+        sent?;
+        progress.told = true;
+        Ok(())
+    }
+
+    /// Sends all bets, or those up to the moment when the agency is asked to end.
+    async fn send_from(
+        &mut self,
+        reader: &mut Reader<'_>,
+        client: &Client<'_>,
+        progress: &mut Progress,
+    ) -> Result<(), Broken> {
         let mut batch = BatchWriter::new(&client.agency, client.config.batch_max_amount, MAX_BATCH_BYTES);
         while let Some(bet) = reader.next().map_err(Broken::Fatal)? {
             let bet = match bet {
@@ -86,12 +114,7 @@ impl Session {
                 let _ = batch.push(&bet);
             }
         }
-        self.send(&mut batch, client, progress).await?;
-        while !self.waiting.is_empty() {
-            self.take_answer(client, progress).await?;
-        }
-        progress.told = true;
-        Ok(())
+        self.send(&mut batch, client, progress).await
     }
 
     /// Sends a batch when there is room in the window.
@@ -107,6 +130,7 @@ impl Session {
         while self.waiting.len() >= usize::from(client.arguments.window) {
             self.take_answer(client, progress).await?;
         }
+        client.goes_on()?;
         self.waiting.push_back(batch.count());
         batch.take(&mut self.sending);
         self.flush().await
@@ -132,6 +156,7 @@ impl Session {
 
     /// Says that all is sent.
     pub async fn finish(&mut self, client: &Client<'_>, progress: &mut Progress) -> Result<(), Broken> {
+        client.goes_on()?;
         Request::write_finished(&client.agency, &mut self.sending);
         self.flush().await?;
         match self.part(progress).await? {
@@ -151,10 +176,14 @@ impl Session {
         progress: &mut Progress,
     ) -> Result<(), Broken> {
         loop {
+            client.goes_on()?;
             Request::write_winners(&client.agency, &mut self.sending);
             self.flush().await?;
             match self.part(progress).await? {
-                Part::Reply(Reply::Wait) => tokio::time::sleep(client.arguments.poll_interval).await,
+                Part::Reply(Reply::Wait) => tokio::select! {
+                    () = client.shutdown.requested() => {}
+                    () = tokio::time::sleep(client.config.loop_period.duration()) => {}
+                },
                 Part::WinnersBegin => break,
                 Part::Reply(Reply::Refused) => {
                     return Err(Broken::Fatal(anyhow::anyhow!("the server refuses to tell the winners")));

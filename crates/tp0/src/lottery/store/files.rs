@@ -1,7 +1,9 @@
 //! The three files of the lottery, and the draw.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Write as _};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -10,7 +12,8 @@ use memchr::memmem::Finder;
 use protocol::lottery::WINNING_NUMBER;
 
 use super::ledger::Ledger;
-use super::record::{Draw, Entry, Place};
+use super::lines::Bets;
+use super::record::{Draw, Entry, Place, Version};
 use super::recovery;
 
 /// The bets, as the course wants them.
@@ -31,21 +34,37 @@ pub struct Files {
     folder: PathBuf,
     bets: JournalFile,
     journal: JournalFile,
+    /// `bets.csv` again, to read in it.
+    bets_read: Box<dyn ReadAt>,
+    version: Version,
     bets_bytes: u64,
     round: u64,
     records: Batch,
     lines: Vec<u8>,
 }
 
+/// Reads at any offset. Tests put something else in the place of a file.
+pub trait ReadAt: Send + fmt::Debug {
+    /// As [`FileExt::read_exact_at`] does.
+    ///
+    /// # Errors
+    /// The system's.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+impl ReadAt for File {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, buffer, offset)
+    }
+}
+
 /// What the files held when they were opened.
 #[derive(Debug)]
 pub struct Contents {
-    /// Batches and agencies.
+    /// Agencies, and how many bets there are.
     pub ledger: Ledger,
     /// The draw, if it was held; its winners are in `winners.csv`.
     pub draw: Option<Draw>,
-    /// Of the digests.
-    pub key: u128,
 }
 
 impl Files {
@@ -58,7 +77,7 @@ impl Files {
         // Both are locked from here on. What is torn of a line is cut off by itself.
         let (mut bets, bets_tail) = JournalFile::open(&bets_path)?;
         let (mut journal, journal_tail) = JournalFile::open(&journal_path)?;
-        let found = recovery::read(&journal_path, &bets_path)?;
+        let mut found = recovery::read(&journal_path, &bets_path)?;
         let cut = |name, file: &mut JournalFile, path: &Path, good: u64, torn: u64| -> anyhow::Result<()> {
             let there = fs::metadata(path)?.len();
             if there > good {
@@ -73,46 +92,85 @@ impl Files {
         cut(JOURNAL_FILE, &mut journal, &journal_path, found.journal_bytes, journal_tail.torn_bytes)?;
         cut(BETS_FILE, &mut bets, &bets_path, found.bets_bytes, bets_tail.torn_bytes)?;
         let mut records = Batch::new(Checksum::Crc32c);
-        let key = match found.key {
-            Some(key) => key,
+        let version = match found.version {
+            Some(version) => version,
             None => {
-                let key = rand::random();
-                Entry::Header { key }.push(0, &mut records);
+                Entry::Header(Version::Second).push(Version::Second, 0, &mut records);
                 journal.commit(records.as_bytes())?;
                 records.clear(0);
-                key
+                Version::Second
             }
         };
-        let (bets_bytes, round) = (found.bets_bytes, found.round);
-        let files =
-            Self { folder: folder.to_owned(), bets, journal, bets_bytes, round, records, lines: Vec::new() };
+        let bets_read =
+            File::open(&bets_path).with_context(|| format!("cannot read {}", bets_path.display()))?;
+        let files = Self {
+            folder: folder.to_owned(),
+            bets,
+            journal,
+            bets_read: Box::new(bets_read),
+            version,
+            bets_bytes: found.bets_bytes,
+            round: found.round,
+            records,
+            lines: Vec::new(),
+        };
         if let Some(draw) = &found.draw {
             files.restore_winners(draw)?;
+            found.ledger.forget();
         }
         let (bets, done) = (found.ledger.bets(), found.ledger.done());
         tracing::info!(folder = %folder.display(), bets, done, drawn = found.draw.is_some(), "files opened");
-        Ok((files, Contents { ledger: found.ledger, draw: found.draw, key }))
+        Ok((files, Contents { ledger: found.ledger, draw: found.draw }))
     }
 
     /// Files on other storage; for tests. They must be new.
     #[cfg(test)]
-    pub fn with_storage(folder: &Path, bets: JournalFile, journal: JournalFile) -> Self {
-        let records = Batch::new(Checksum::Crc32c);
-        Self { folder: folder.to_owned(), bets, journal, bets_bytes: 0, round: 0, records, lines: Vec::new() }
+    pub fn with_storage(
+        folder: &Path,
+        bets: JournalFile,
+        bets_read: Box<dyn ReadAt>,
+        journal: JournalFile,
+    ) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            bets,
+            journal,
+            bets_read,
+            version: Version::Second,
+            bets_bytes: 0,
+            round: 0,
+            records: Batch::new(Checksum::Crc32c),
+            lines: Vec::new(),
+        }
     }
 
-    /// Adds a batch to the round: whole lines.
-    pub fn push_batch(&mut self, agency: &str, lines: &[u8], bets: u64, digest: super::Digest) {
+    /// The same files with other storage under them; for tests.
+    #[cfg(test)]
+    pub fn replace_storage(&mut self, bets: JournalFile, journal: JournalFile) {
+        (self.bets, self.journal) = (bets, journal);
+    }
+
+    /// Adds bets of an agency to the round: whole lines.
+    pub fn push_bets(&mut self, agency: &str, lines: &[u8], bets: u32) {
         let offset = self.bets_bytes + self.lines.len() as u64;
         let place = Place { offset, bytes: lines.len() as u64, crc32c: crc32c::crc32c(lines) };
         self.lines.extend_from_slice(lines);
-        Entry::Batch { agency: agency.to_owned(), place, bets, digest }
-            .push(self.round + 1, &mut self.records);
+        let entry = Entry::Batch { agency: agency.to_owned(), place, bets };
+        entry.push(self.version, self.round + 1, &mut self.records);
+    }
+
+    /// Reads again what is in the files, when all that was pushed is committed.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn read_again(&self) -> anyhow::Result<Ledger> {
+        Ok(recovery::read(&self.folder.join(JOURNAL_FILE), &self.folder.join(BETS_FILE))?.ledger)
     }
 
     /// Adds the end of an agency to the round.
     pub fn push_done(&mut self, agency: &str) {
-        Entry::Done { agency: agency.to_owned() }.push(self.round + 1, &mut self.records);
+        let entry = Entry::Done { agency: agency.to_owned() };
+        entry.push(self.version, self.round + 1, &mut self.records);
     }
 
     /// Writes the round and returns when it is on disk, all of it; on an error nothing of it is in the files, unless the
@@ -150,9 +208,16 @@ impl Files {
     }
 
     fn changed(&self) -> Failure {
-        let path = self.folder.join(BETS_FILE).display().to_string();
-        let cause = io::Error::other("somebody else has changed its length");
-        Failure::Fatal { action: "append to", path, cause }
+        self.fatal("append to", io::Error::other("somebody else has changed its length"))
+    }
+
+    /// What it means that `bets.csv` cannot be read: nobody can say what is stored.
+    pub fn failed_to_read(&self, cause: io::Error) -> Failure {
+        self.fatal("read", cause)
+    }
+
+    fn fatal(&self, action: &'static str, cause: io::Error) -> Failure {
+        Failure::Fatal { action, path: self.folder.join(BETS_FILE).display().to_string(), cause }
     }
 
     /// Finds the winners, and remembers the draw.
@@ -161,7 +226,7 @@ impl Files {
     /// Why it could not be held. It may be tried again, unless a [`Failure::Fatal`] is behind it.
     pub fn draw(&mut self) -> anyhow::Result<Draw> {
         let draw = write_winners(&self.folder, self.bets_bytes)?;
-        Entry::Draw(draw).push(self.round + 1, &mut self.records);
+        Entry::Draw(draw).push(self.version, self.round + 1, &mut self.records);
         self.commit()?;
         Ok(draw)
     }
@@ -178,6 +243,20 @@ impl Files {
             again == *draw,
             "{BETS_FILE} has other winners than at the draw: {again:?}, {draw:?}"
         );
+        Ok(())
+    }
+}
+
+impl Bets for Files {
+    fn read_bets(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let written = usize::try_from(self.bets_bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let (written, rest) = buffer.split_at_mut(written.min(buffer.len()));
+        if !written.is_empty() {
+            self.bets_read.read_exact_at(written, offset)?;
+        }
+        let start = (offset + written.len() as u64).saturating_sub(self.bets_bytes) as usize;
+        let pending = self.lines.get(start..start + rest.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        rest.copy_from_slice(pending);
         Ok(())
     }
 }

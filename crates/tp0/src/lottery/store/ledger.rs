@@ -1,40 +1,22 @@
-//! Who has sent what: which batch is new, which one is a repeat, who is done. Pure: no files, no clock.
-//!
-//! The grammar gives batches no number, so a repeat has to be told by what is in it. For each agency the ledger knows
-//! how often each batch (by its digest) is stored, and for each connection how often it was taken there. The n-th
-//! sending of a batch on a connection is a repeat if that batch is stored n times or more: it is acknowledged, and not
-//! stored again.
-//!
-//! This is exact for an agency that, on each new connection, begins with its first batch and sends the same batches in
-//! the same order. Let it have a batch k times in all. On any connection, when it sends it for the n-th time, the n - 1
-//! sendings before were acknowledged, so it is stored n - 1 times or more. If it is stored n times or more, this sending
-//! adds nothing; if n - 1 times, it is stored now. So no pass stores more than k, and a whole pass leaves exactly k;
-//! also when an older connection of the same agency is still being worked off.
+//! Who has sent what: which bets are new, which are repeats, who is done. No clock, and no files but what [`Bets`] reads.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::io;
+use std::sync::Arc;
 
-use super::record::Digest;
-
-/// How often each batch was taken on one connection. At most 48 bytes for each batch.
-#[derive(Debug, Default)]
-pub struct Taken(Mutex<HashMap<Digest, u32>>);
-
-impl Taken {
-    fn change<T>(&self, digest: Digest, change: impl FnOnce(&mut u32) -> T) -> T {
-        change(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_default())
-    }
-}
+use super::bets::{Attempt, StoredBets, Taken};
+use super::claims::Claims;
+use super::lines::Bets;
 
 /// What is to be done with a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Verdict {
-    /// Store it: it counts as stored from now on.
-    Store,
-    /// It is stored already: this is its n-th sending on the connection.
-    Repeat(u32),
+    /// Store what is new of it, which counts as stored from now on; the others are stored already.
+    Taken(Taken),
     /// Refuse it.
     Refuse(Refusal),
+    /// Judge it again when what was taken is on disk.
+    WriteFirst,
 }
 
 /// Why a batch is refused.
@@ -46,77 +28,113 @@ pub enum Refusal {
     /// The draw is over.
     #[error("the draw has been held")]
     Drawn,
+    /// There are more lines than can be told apart.
+    #[error("the lottery has 4294967295 bets: it takes no more")]
+    Full,
 }
 
-/// What all agencies have sent. At most 48 bytes for each batch, and some hundred for each agency.
-#[derive(Debug, Default)]
+/// What all agencies have sent: some hundred bytes for each agency, and for each bet what the
+/// `bets` module tells.
+#[derive(Debug)]
 pub struct Ledger {
     agencies: HashMap<String, Book>,
     done: usize,
     drawn: bool,
     bets: u64,
+    /// None when it was forgotten.
+    stored: Option<StoredBets>,
 }
 
 #[derive(Debug, Default)]
 struct Book {
-    stored: HashMap<Digest, u32>,
     done: bool,
+    /// The connection for which all its lines were stored. None if there were several: then its lines are in the table.
+    only: Option<Arc<Claims>>,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { agencies: HashMap::new(), done: 0, drawn: false, bets: 0, stored: Some(StoredBets::default()) }
+    }
 }
 
 impl Ledger {
-    /// Judges a batch that came on a connection with these `taken` ones, and counts it unless it is refused.
-    pub fn take(&mut self, agency: &str, digest: Digest, bets: u64, taken: &Taken) -> Verdict {
-        taken.change(digest, |count| {
-            let sending = *count + 1;
-            let stored = self.times_stored(agency, digest);
-            if sending <= stored {
-                *count = sending;
-                return Verdict::Repeat(sending);
+    /// Judges a batch that came on a connection with these `claims`, and counts what is new unless it is refused.
+    ///
+    /// # Errors
+    /// If `bets` cannot be read.
+    pub fn take(
+        &mut self,
+        agency: &str,
+        (text, count): (&[u8], u32),
+        claims: &Arc<Claims>,
+        bets: &impl Bets,
+    ) -> io::Result<Verdict> {
+        let is_done = self.agencies.get(agency).is_some_and(|book| book.done);
+        let refusal = if self.drawn { Some(Refusal::Drawn) } else { is_done.then_some(Refusal::Done) };
+        let (book, stored) = match (self.agencies.get_mut(agency), &mut self.stored) {
+            (Some(book), Some(stored)) => (book, stored),
+            (None, Some(stored)) if refusal.is_none() => {
+                // Looked up first, so that no name is copied for each batch.
+                let book = Book { done: false, only: Some(claims.clone()) };
+                (self.agencies.entry(agency.to_owned()).or_insert(book), stored)
             }
-            if self.drawn {
-                return Verdict::Refuse(Refusal::Drawn);
+            _ => return Ok(Verdict::Refuse(refusal.unwrap_or(Refusal::Drawn))),
+        };
+        let is_only = book.only.as_ref().is_some_and(|only| Arc::ptr_eq(only, claims));
+        if let (false, Some(only)) = (is_only, &book.only) {
+            if !stored.look_up(&only.lock(), bets)? {
+                return Ok(Verdict::WriteFirst);
             }
-            if self.agencies.get(agency).is_some_and(|book| book.done) {
-                return Verdict::Refuse(Refusal::Done);
+            book.only = None;
+        }
+        let attempt = match (is_only, refusal) {
+            (true, Some(refusal)) => return Ok(Verdict::Refuse(refusal)),
+            (true, None) => stored.take_new(text, count, &mut claims.lock()),
+            (false, _) => stored.take(text, &mut claims.lock(), refusal.is_none(), bets)?,
+        };
+        Ok(match attempt {
+            Attempt::New => Verdict::Refuse(refusal.unwrap_or(Refusal::Done)),
+            Attempt::Full => Verdict::Refuse(Refusal::Full),
+            Attempt::WriteFirst => Verdict::WriteFirst,
+            Attempt::Taken(taken) => {
+                self.bets += taken.lines.len() as u64;
+                Verdict::Taken(taken)
             }
-            *count = sending;
-            self.stored(agency, digest, bets);
-            Verdict::Store
         })
     }
 
-    /// Takes back a [`Verdict::Store`] whose batch could not be stored.
-    pub fn take_back(&mut self, agency: &str, digest: Digest, bets: u64, taken: &Taken) {
-        taken.change(digest, |count| *count = count.saturating_sub(1));
-        self.bets -= bets.min(self.bets);
-        let Some(book) = self.agencies.get_mut(agency) else { return };
-        if let Some(count) = book.stored.get_mut(&digest) {
-            *count -= 1;
-            if *count == 0 {
-                book.stored.remove(&digest);
-            }
+    /// What was taken is on disk.
+    pub fn written(&mut self) {
+        if let Some(stored) = &mut self.stored {
+            stored.written();
         }
     }
 
-    /// After others were taken back: whether a [`Verdict::Repeat`] still is one. If not, it is taken back too.
-    pub fn still_repeat(&mut self, agency: &str, digest: Digest, sending: u32, taken: &Taken) -> bool {
-        let still = sending <= self.times_stored(agency, digest);
-        if !still {
-            taken.change(digest, |count| *count = count.saturating_sub(1));
+    /// Takes back a batch of a round that is not on disk; [`roll_back`](Self::roll_back) has to follow.
+    pub fn take_back(&mut self, taken: &Taken, claims: &Claims) {
+        self.bets -= taken.lines.len() as u64;
+        if let Some(stored) = &mut self.stored {
+            stored.take_back(taken, &mut claims.lock());
         }
-        still
     }
 
-    /// Counts a batch as stored.
-    pub fn stored(&mut self, agency: &str, digest: Digest, bets: u64) {
-        self.bets += bets;
-        // Looked up first, so that no name is copied for each batch.
-        if !self.agencies.contains_key(agency) {
-            self.agencies.insert(agency.to_owned(), Book::default());
+    /// Forgets what is not on disk, when all of it was taken back.
+    pub fn roll_back(&mut self) {
+        if let Some(stored) = &mut self.stored {
+            stored.roll_back();
         }
-        if let Some(book) = self.agencies.get_mut(agency) {
-            *book.stored.entry(digest).or_default() += 1;
-        }
+    }
+
+    /// Adds bets that were stored earlier; `false` if there are more than it takes.
+    #[must_use]
+    pub fn add(&mut self, agency: &str, bets: u32, bytes: u64) -> bool {
+        let Some(stored) = &mut self.stored else { return false };
+        let Some(lines) = stored.add_on_disk(bets, bytes) else { return false };
+        self.bets += u64::from(bets);
+        let book = self.agencies.entry(agency.to_owned()).or_default();
+        book.only.get_or_insert_default().lock().add_range(lines);
+        true
     }
 
     /// Notes that an agency has sent all its bets; `false` if that was known, or no longer matters.
@@ -142,6 +160,38 @@ impl Ledger {
         self.drawn = true;
     }
 
+    /// Gives back the memory for the bets, of which no more will come.
+    pub fn forget(&mut self) {
+        self.stored = None;
+        self.agencies.values_mut().for_each(|book| book.only = None);
+    }
+
+    /// Whether it knows which bets are stored.
+    #[must_use]
+    pub fn remembers(&self) -> bool {
+        self.stored.is_some()
+    }
+
+    /// Whether an agency has sent anything.
+    #[must_use]
+    pub fn knows(&self, agency: &str) -> bool {
+        self.agencies.contains_key(agency)
+    }
+
+    /// Takes over what `read` has found in the files; what connections have claimed stays good.
+    pub fn remember(&mut self, read: Self) {
+        self.stored = read.stored;
+        for (agency, book) in read.agencies {
+            self.agencies.entry(agency).or_default().only = book.only;
+        }
+    }
+
+    /// Whether the draw was held.
+    #[must_use]
+    pub fn is_drawn(&self) -> bool {
+        self.drawn
+    }
+
     /// Whether the draw is due, if it waits for `agencies`.
     #[must_use]
     pub fn is_due(&self, agencies: usize) -> bool {
@@ -158,86 +208,5 @@ impl Ledger {
     #[must_use]
     pub fn done(&self) -> usize {
         self.done
-    }
-
-    fn times_stored(&self, agency: &str, digest: Digest) -> u32 {
-        self.agencies.get(agency).and_then(|book| book.stored.get(&digest)).copied().unwrap_or(0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn digest(number: u8) -> Digest {
-        [number; 16]
-    }
-
-    #[test]
-    fn a_repeat_is_told_on_a_new_connection_and_twins_are_kept() {
-        let mut ledger = Ledger::default();
-        let first = Taken::default();
-        let twins = [1, 2, 1].map(|number| ledger.take("1", digest(number), 10, &first));
-        assert_eq!(twins, [Verdict::Store; 3]);
-        let second = Taken::default();
-        let again = [1, 2, 1, 3].map(|number| ledger.take("1", digest(number), 10, &second));
-        assert_eq!(again, [Verdict::Repeat(1), Verdict::Repeat(1), Verdict::Repeat(2), Verdict::Store]);
-        assert_eq!(ledger.take("2", digest(1), 10, &Taken::default()), Verdict::Store, "of another agency");
-        assert_eq!(ledger.bets(), 50);
-    }
-
-    #[test]
-    fn after_the_end_only_repeats_are_taken() {
-        let mut ledger = Ledger::default();
-        let taken = Taken::default();
-        ledger.take("1", digest(1), 1, &taken);
-        assert!(ledger.finish("1") && !ledger.finish("1"));
-        assert_eq!(ledger.take("1", digest(1), 1, &taken), Verdict::Refuse(Refusal::Done));
-        assert_eq!(ledger.take("1", digest(2), 1, &taken), Verdict::Refuse(Refusal::Done));
-        assert_eq!(ledger.take("1", digest(1), 1, &Taken::default()), Verdict::Repeat(1));
-        assert!(!ledger.is_due(2) && ledger.is_due(1));
-        ledger.draw();
-        assert!(!ledger.is_due(1) && !ledger.finish("2"));
-        assert_eq!(ledger.take("2", digest(2), 1, &taken), Verdict::Refuse(Refusal::Drawn));
-    }
-
-    #[test]
-    fn what_could_not_be_stored_is_taken_back() {
-        let mut ledger = Ledger::default();
-        let (one, two) = (Taken::default(), Taken::default());
-        assert_eq!(ledger.take("1", digest(1), 5, &one), Verdict::Store);
-        assert_eq!(ledger.take("1", digest(1), 5, &two), Verdict::Repeat(1));
-        ledger.take_back("1", digest(1), 5, &one);
-        assert!(!ledger.still_repeat("1", digest(1), 1, &two));
-        assert_eq!(ledger.bets(), 0);
-        assert_eq!(ledger.take("1", digest(1), 5, &two), Verdict::Store);
-        assert_eq!(ledger.take("1", digest(1), 5, &one), Verdict::Repeat(1));
-    }
-
-    proptest! {
-        /// However often the connection breaks and batches fail, a whole pass leaves each batch as often as it is there.
-        #[test]
-        fn any_number_of_passes_stores_each_batch_as_often_as_it_is_there(
-            batches in prop::collection::vec(0u8..4, 1..20),
-            passes in prop::collection::vec((0usize..25, prop::collection::vec(any::<bool>(), 20)), 0..6),
-        ) {
-            let mut ledger = Ledger::default();
-            let whole = (batches.len(), vec![false; batches.len()]);
-            for (length, fails) in passes.iter().chain([&whole]) {
-                let taken = Taken::default();
-                for (number, fail) in batches.iter().zip(fails).take(*length) {
-                    if ledger.take("1", digest(*number), 1, &taken) == Verdict::Store && *fail {
-                        ledger.take_back("1", digest(*number), 1, &taken);
-                    }
-                }
-            }
-            prop_assert_eq!(ledger.bets(), batches.len() as u64);
-            for number in 0..4 {
-                let there = batches.iter().filter(|batch| **batch == number).count();
-                prop_assert_eq!(ledger.times_stored("1", digest(number)) as usize, there);
-            }
-        }
     }
 }

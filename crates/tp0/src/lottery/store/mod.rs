@@ -2,40 +2,64 @@
 //!
 //! Connections put jobs in a queue and wait. The thread takes the whole queue, lets the [`Ledger`] judge each job in
 //! turn, writes and syncs what is new, and answers all: one sync of each file for all agencies that waited. Meanwhile
-//! the network goes on, and the next round gathers. Repeats alone need no disk. The same thread holds the draw.
+//! the network goes on, and the next round gathers. Repeats alone need no sync. The same thread holds the draw.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `files` | the three files: a round of lines and records, the draw |
+//! | `record`, `recovery` | the lines of `lottery.journal`; what a crash left |
+//! | `ledger` | who has sent what, who is done |
+//! | `bets` | which bets are new: the rule, and why it is exact |
+//! | `claims`, `lines`, `table` | what that needs: lines by connection, by their number, and by what is in them |
+//! | `round` | judge, write, sync, answer |
+//! | `winners` | the winners of one agency |
 
+mod bets;
+mod claims;
 mod files;
 mod ledger;
+mod lines;
+#[cfg(test)]
+mod model;
 mod record;
 mod recovery;
 mod round;
+mod table;
 #[cfg(test)]
 mod tests;
 mod winners;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use journal::Failure;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+pub use claims::Claims;
 pub use files::{BETS_FILE, Contents, Files, JOURNAL_FILE, WINNERS_FILE};
-pub use ledger::{Ledger, Refusal, Taken, Verdict};
-pub use record::{Digest, Draw, digest};
+pub use ledger::{Ledger, Refusal};
+pub use record::Draw;
 pub use winners::Winners;
 
 use crate::ActionLog;
 use round::{Answer, Round};
 
+/// The name of the thread that owns the files.
+pub const THREAD: &str = "store";
 /// Bytes of batches that may wait to be written; agencies beyond it wait their turn.
 const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 /// How long after a draw that failed it is tried again.
 const DRAW_AGAIN: Duration = Duration::from_secs(1);
+/// After a draw: how long bets stay in memory for agencies that come late.
+const REMEMBER: Duration = Duration::from_secs(5);
 
 /// What became of a job.
 #[derive(Debug, Clone)]
 pub enum Outcome {
+    /// So many bets of it were new, and are on disk; the others were there before.
+    Stored(u32),
     /// It is done, and on disk.
     Done,
     /// It was done before, and is on disk.
@@ -56,38 +80,40 @@ pub struct NewBatch {
     /// Its lines of `bets.csv`.
     pub lines: Vec<u8>,
     /// How many they are.
-    pub bets: u64,
-    /// What has been taken on its connection.
-    pub taken: Arc<Taken>,
+    pub bets: u32,
+    /// What was taken on its connection.
+    pub claims: Arc<Claims>,
 }
 
 #[derive(Debug)]
 enum Job {
-    Batch { batch: NewBatch, digest: Digest },
+    Batch(NewBatch),
     Done { agency: Arc<str> },
 }
 
 /// Where bets last. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Store {
-    shared: Arc<Handle>,
+    handle: Arc<Handle>,
 }
 
 /// Closes the store when the last clone of it is gone.
 #[derive(Debug)]
-struct Handle(Arc<Shared>);
+struct Handle {
+    shared: Arc<Shared>,
+    /// None once somebody has joined it.
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.close();
+        self.shared.close();
     }
 }
 
 #[derive(Debug)]
 struct Shared {
     folder: PathBuf,
-    /// Of the digests.
-    key: u128,
     queue: Mutex<Queue>,
     /// For the thread: the queue has its first job, or was closed.
     wake: Condvar,
@@ -117,7 +143,6 @@ impl Store {
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             folder: folder.to_owned(),
-            key: contents.key,
             queue: Mutex::default(),
             wake: Condvar::new(),
             room: Semaphore::new(QUEUE_BYTES),
@@ -133,38 +158,38 @@ impl Store {
             log,
             answers,
             draw_after: None,
+            forget_after: None,
         };
-        std::thread::Builder::new().name("store".to_owned()).spawn(move || worker.run())?;
+        let thread = std::thread::Builder::new().name(THREAD.to_owned()).spawn(move || worker.run())?;
         tokio::spawn(hand_out(answered));
-        Ok(Self { shared: Arc::new(Handle(shared)) })
+        Ok(Self { handle: Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) }) })
     }
 
     /// Puts a batch in the queue, in the order of the calls, when there is room. What it gives back tells the outcome.
     pub async fn submit(&self, batch: NewBatch) -> Pending {
-        let shared = &self.shared.0;
+        let shared = &self.handle.shared;
         let permits = u32::try_from(batch.lines.len().min(QUEUE_BYTES)).unwrap_or(u32::MAX);
         let Ok(room) = shared.room.acquire_many(permits).await else { return Pending(None) };
         // It is given back when the round has taken the job.
         room.forget();
-        let digest = digest(shared.key, &batch.lines);
-        shared.push(Job::Batch { batch, digest })
+        shared.push(Job::Batch(batch))
     }
 
     /// Notes that an agency has sent all its bets.
     pub async fn finish(&self, agency: Arc<str>) -> Outcome {
-        self.shared.0.push(Job::Done { agency }).outcome().await
+        self.handle.shared.push(Job::Done { agency }).outcome().await
     }
 
     /// The winners of an agency; `None` before the draw.
     #[must_use]
     pub fn winners(&self, agency: &str) -> Option<Winners> {
-        let draw = (*self.shared.0.drawn.borrow())?;
-        Some(Winners::new(&self.shared.0.folder, agency, draw.winners_bytes))
+        let draw = (*self.handle.shared.drawn.borrow())?;
+        Some(Winners::new(&self.handle.shared.folder, agency, draw.winners_bytes))
     }
 
     /// Waits for the failure after which nothing is acknowledged any more; for ever while there is none.
     pub async fn failed(&self) -> Arc<Failure> {
-        let mut failure = self.shared.0.failure.subscribe();
+        let mut failure = self.handle.shared.failure.subscribe();
         match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
             Ok(Some(failure)) => failure,
             _ => std::future::pending().await,
@@ -174,15 +199,18 @@ impl Store {
     /// The failure after which nothing is acknowledged any more, if there was one.
     #[must_use]
     pub fn failure(&self) -> Option<Arc<Failure>> {
-        self.shared.0.failure.borrow().clone()
+        self.handle.shared.failure.borrow().clone()
     }
 
-    /// Does what is queued and closes the files; later jobs are not done.
+    /// Does what is queued, closes the files, and waits for the end of the thread; later jobs are not done.
     pub async fn close(&self) {
-        self.shared.0.close();
-        let mut ended = self.shared.0.ended.subscribe();
+        self.handle.shared.close();
+        let mut ended = self.handle.shared.ended.subscribe();
         // It cannot fail: `self` holds the other side.
         let _ = ended.wait_for(|ended| *ended).await;
+        let thread = self.handle.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // That was the last thing it did, so nobody is held up. Should it have panicked, that was told on stderr.
+        let _ = thread.map(JoinHandle::join);
     }
 }
 
@@ -246,6 +274,8 @@ struct Worker {
     answers: mpsc::UnboundedSender<Vec<Answer>>,
     /// The draw has failed: not before then again.
     draw_after: Option<Instant>,
+    /// The draw is over, and bets are in memory: until then.
+    forget_after: Option<Instant>,
 }
 
 impl Worker {
@@ -261,10 +291,11 @@ impl Worker {
                 return self.fail(failure);
             }
             self.draw_if_due();
+            self.forget_if_due(room > 0);
         }
     }
 
-    /// Waits for jobs; none if only the draw is to be tried again; `None` once the store is closed and all is done.
+    /// Waits for jobs; none if only the time has come for something; `None` once the store is closed and all is done.
     fn next_jobs(&self) -> Option<Vec<(Job, oneshot::Sender<Outcome>)>> {
         let mut queue = self.shared.lock();
         loop {
@@ -274,7 +305,8 @@ impl Worker {
             if queue.closed {
                 return None;
             }
-            let wait = self.draw_after.map(|after| after.saturating_duration_since(Instant::now()));
+            let next = self.draw_after.into_iter().chain(self.forget_after).min();
+            let wait = next.map(|next| next.saturating_duration_since(Instant::now()));
             match wait {
                 Some(Duration::ZERO) => return Some(Vec::new()),
                 Some(wait) => {
@@ -311,6 +343,18 @@ impl Worker {
         }
     }
 
+    /// After a draw bets are not kept in memory, but for a moment where an agency comes late.
+    fn forget_if_due(&mut self, bets_came: bool) {
+        if !self.round.remembers_after_draw() {
+            self.forget_after = None;
+        } else if bets_came || self.forget_after.is_none() {
+            self.forget_after = Some(Instant::now() + REMEMBER);
+        } else if self.forget_after.is_some_and(|after| Instant::now() >= after) {
+            self.round.forget();
+            self.forget_after = None;
+        }
+    }
+
     fn fail(&mut self, failure: Failure) {
         self.shared.failure.send_replace(Some(Arc::new(failure)));
         self.shared.close();
@@ -334,7 +378,7 @@ impl Job {
     /// Room that it takes in the queue.
     fn bytes(&self) -> usize {
         match self {
-            Self::Batch { batch, .. } => batch.lines.len().min(QUEUE_BYTES),
+            Self::Batch(batch) => batch.lines.len().min(QUEUE_BYTES),
             Self::Done { .. } => 0,
         }
     }

@@ -2,37 +2,35 @@
 //!
 //! | record | meaning |
 //! | --- | --- |
-//! | `lottery 1 <key>` | the first line: what this file is, and the key of its digests |
-//! | `batch <round> "<agency>" <offset> <bytes> <crc32c> <bets> <digest>` | these bytes of `bets.csv` are one batch |
+//! | `lottery 2` | the first line: what this file is |
+//! | `batch <round> "<agency>" <offset> <bytes> <crc32c> <bets>` | these bytes of `bets.csv` were stored as one |
 //! | `done <round> "<agency>"` | the agency has sent all its bets |
 //! | `draw <round> <bets bytes> <winners> <winners bytes> <winners crc32c>` | drawn from so much of `bets.csv` |
 //!
 //! A round is what was written and synced together: a crash can only tear the last one.
-
-use std::hash::Hasher as _;
+//!
+//! The first version of this file begins with `lottery 1 <key>`, and has a digest of each batch behind its bets. Such a file
+//! is read and goes on as it is, with zeroes for the digests: nobody reads them any more, but an earlier program that finds
+//! records without them would take them for torn.
 
 use journal::{Batch, record};
-use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-/// Tells batches of one agency apart: SipHash-1-3 of its lines in `bets.csv`, 128 bits, under a key that only this store
-/// knows. So two batches are taken for one by chance only, once in 2^128, and nobody can make such a pair on purpose.
-pub type Digest = [u8; 16];
+const NAME: &str = "lottery";
 
-const NAME: [&str; 2] = ["lottery", "1"];
-
-/// The digest of the lines of a batch.
-#[must_use]
-pub fn digest(key: u128, lines: &[u8]) -> Digest {
-    let mut hasher = SipHasher13::new_with_key(&key.to_le_bytes());
-    hasher.write(lines);
-    hasher.finish128().as_bytes()
+/// Which form the records of a file have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// With a key, and a digest of each batch.
+    First,
+    /// Without.
+    Second,
 }
 
 /// What a line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
-    Header { key: u128 },
-    Batch { agency: String, place: Place, bets: u64, digest: Digest },
+    Header(Version),
+    Batch { agency: String, place: Place, bets: u32 },
     Done { agency: String },
     Draw(Draw),
 }
@@ -59,16 +57,19 @@ pub struct Draw {
 }
 
 impl Entry {
-    /// Adds the line.
-    pub fn push(&self, round: u64, batch: &mut Batch) {
+    /// Adds the line. A header is always one of the second version.
+    pub fn push(&self, version: Version, round: u64, batch: &mut Batch) {
         batch.push(|record| {
             match self {
-                Self::Header { key } => record.word(NAME[0]).word(NAME[1]).word(format_args!("{key:032x}")),
-                Self::Batch { agency, place, bets, digest } => {
+                Self::Header(_) => record.word(NAME).word(2),
+                Self::Batch { agency, place, bets } => {
                     let Place { offset, bytes, crc32c } = place;
                     record.word("batch").word(round).text(agency).word(offset).word(bytes);
                     record.word(format_args!("{crc32c:08x}")).word(bets);
-                    record.word(format_args!("{:032x}", u128::from_be_bytes(*digest)))
+                    match version {
+                        Version::First => record.word(format_args!("{:032x}", 0)),
+                        Version::Second => record,
+                    }
                 }
                 Self::Done { agency } => record.word("done").word(round).text(agency),
                 Self::Draw(Draw { bets_bytes, winners, winners_bytes, winners_crc32c }) => {
@@ -85,12 +86,11 @@ impl Entry {
         let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
         let hex = |text: &str| u32::from_str_radix(text, 16).ok();
         match fields[..] {
-            ["batch", round, agency, offset, bytes, crc32c, bets, digest] => {
+            ["batch", round, agency, offset, bytes, crc32c, bets]
+            | ["batch", round, agency, offset, bytes, crc32c, bets, _] => {
                 let place =
                     Place { offset: offset.parse().ok()?, bytes: bytes.parse().ok()?, crc32c: hex(crc32c)? };
-                let digest = u128::from_str_radix(digest, 16).ok()?.to_be_bytes();
-                let entry =
-                    Self::Batch { agency: agency.to_owned(), place, bets: bets.parse().ok()?, digest };
+                let entry = Self::Batch { agency: agency.to_owned(), place, bets: bets.parse().ok()? };
                 Some((round.parse().ok()?, entry))
             }
             ["done", round, agency] => Some((round.parse().ok()?, Self::Done { agency: agency.to_owned() })),
@@ -103,9 +103,8 @@ impl Entry {
                 };
                 Some((round.parse().ok()?, Self::Draw(draw)))
             }
-            [name, version, key] if [name, version] == NAME => {
-                Some((0, Self::Header { key: u128::from_str_radix(key, 16).ok()? }))
-            }
+            [NAME, "1", _] => Some((0, Self::Header(Version::First))),
+            [NAME, "2"] => Some((0, Self::Header(Version::Second))),
             _ => None,
         }
     }
@@ -121,23 +120,24 @@ mod tests {
     fn golden_lines() {
         let place = Place { offset: 7, bytes: 51, crc32c: 0xbeef };
         let draw = Draw { bets_bytes: 99, winners: 1, winners_bytes: 51, winners_crc32c: 0x1234_5678 };
+        let batch = Entry::Batch { agency: "1 \"a\"".to_owned(), place, bets: 2 };
+        let zeroes = "0".repeat(32);
+        let first = format!("batch 3 \"1 \\\"a\\\"\" 7 51 0000beef 2 {zeroes}");
         let golden = [
-            (0, Entry::Header { key: 0xabc }, "lottery 1 00000000000000000000000000000abc"),
-            (
-                3,
-                Entry::Batch { agency: "1 \"a\"".to_owned(), place, bets: 2, digest: digest(7, b"x") },
-                "batch 3 \"1 \\\"a\\\"\" 7 51 0000beef 2 03ba1033448cd9670517a137afb63f22",
-            ),
-            (4, Entry::Done { agency: "1".to_owned() }, "done 4 \"1\""),
-            (5, Entry::Draw(draw), "draw 5 99 1 51 12345678"),
+            (Version::Second, 0, Entry::Header(Version::Second), "lottery 2"),
+            (Version::Second, 3, batch.clone(), "batch 3 \"1 \\\"a\\\"\" 7 51 0000beef 2"),
+            (Version::First, 3, batch, &first),
+            (Version::First, 4, Entry::Done { agency: "1".to_owned() }, "done 4 \"1\""),
+            (Version::Second, 5, Entry::Draw(draw), "draw 5 99 1 51 12345678"),
         ];
-        for (round, entry, line) in golden {
+        for (version, round, entry, line) in golden {
             let mut batch = Batch::new(Checksum::None);
-            entry.push(round, &mut batch);
+            entry.push(version, round, &mut batch);
             assert_eq!(String::from_utf8_lossy(batch.as_bytes()).trim_end(), line);
             assert_eq!(Entry::parse(line.as_bytes()), Some((round, entry)));
         }
-        for line in ["", "lottery 2 00", "lottery 1", "batch 1", "done x \"1\"", "draw 1 2 3"] {
+        assert_eq!(Entry::parse(b"lottery 1 00abc"), Some((0, Entry::Header(Version::First))));
+        for line in ["", "lottery 3", "lottery 2 00", "lottery 1", "batch 1", "done x \"1\"", "draw 1 2 3"] {
             assert_eq!(Entry::parse(line.as_bytes()), None, "{line:?}");
         }
     }

@@ -12,8 +12,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use journal::{Checksum, Records};
 
-use super::ledger::Ledger;
-use super::record::{Draw, Entry, Place};
+use super::ledger::{Ledger, Refusal};
+use super::record::{Draw, Entry, Place, Version};
 
 /// No batch is longer: the longest message, with an agency and quotes for each of its shortest bets.
 const MAX_BATCH_BYTES: u64 = 16 * 1024 * 1024;
@@ -21,15 +21,15 @@ const MAX_BATCH_BYTES: u64 = 16 * 1024 * 1024;
 /// What both files agree on.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// The key of the digests, from the first line; without it the file is not known to be a lottery's.
-    pub key: Option<u128>,
+    /// From the first line; without it the file is not known to be a lottery's.
+    pub version: Option<Version>,
     /// Up to where `lottery.journal` is good.
     pub journal_bytes: u64,
     /// Up to where `bets.csv` is good.
     pub bets_bytes: u64,
     /// The last round.
     pub round: u64,
-    /// Batches, agencies and whether the draw was held.
+    /// Agencies, how many bets there are, and whether the draw was held.
     pub ledger: Ledger,
     /// The draw, if it was held.
     pub draw: Option<Draw>,
@@ -75,7 +75,7 @@ pub fn read(journal: &Path, bets: &Path) -> anyhow::Result<Found> {
         }
     }
     ensure!(
-        found.key.is_some() || csv.bytes == 0,
+        found.version.is_some() || csv.bytes == 0,
         "{} holds {} bytes that {} does not know: it is of another program; move it away, or choose another --data-dir",
         bets.display(),
         csv.bytes,
@@ -107,22 +107,24 @@ impl Found {
     fn add(&mut self, entry: Option<(u64, Entry)>, csv: &mut Csv) -> io::Result<Option<Wrong>> {
         let unreadable = Some(Wrong { round: self.round + 1, without_bets: false });
         let Some((round, entry)) = entry else { return Ok(unreadable) };
-        let is_header = matches!(entry, Entry::Header { .. });
-        if self.key.is_some() == is_header || round < self.round {
+        let is_header = matches!(entry, Entry::Header(_));
+        if self.version.is_some() == is_header || round < self.round {
             return Ok(unreadable);
         }
         match entry {
-            Entry::Header { key } => self.key = Some(key),
+            Entry::Header(version) => self.version = Some(version),
             Entry::Done { agency } => drop(self.ledger.finish(&agency)),
             Entry::Draw(draw) => {
                 self.ledger.draw();
                 self.draw = Some(draw);
             }
-            Entry::Batch { agency, place, bets, digest } => {
+            Entry::Batch { agency, place, bets } => {
                 if place.offset != self.bets_bytes || !csv.holds(&place)? {
                     return Ok(Some(Wrong { round, without_bets: true }));
                 }
-                self.ledger.stored(&agency, digest, bets);
+                if !self.ledger.add(&agency, bets, place.bytes) {
+                    return Err(io::Error::other(Refusal::Full));
+                }
                 self.bets_bytes += place.bytes;
             }
         }

@@ -1,12 +1,15 @@
 //! One round: judge, write, sync, answer.
 
+use std::collections::HashSet;
+use std::io;
 use std::sync::Arc;
 
 use journal::Failure;
 use tokio::sync::oneshot;
 
+use super::bets::{New, Taken};
 use super::ledger::{Ledger, Verdict};
-use super::{Digest, Draw, Files, Job, NewBatch, Outcome};
+use super::{Claims, Draw, Files, Job, NewBatch, Outcome};
 
 /// Who is told what.
 pub type Answer = (oneshot::Sender<Outcome>, Outcome);
@@ -21,14 +24,9 @@ pub struct Round {
 
 /// What was decided about a job, to be confirmed by the disk.
 enum Decided {
-    Stored {
+    Taken {
         batch: NewBatch,
-        digest: Digest,
-    },
-    Repeated {
-        batch: NewBatch,
-        digest: Digest,
-        sending: u32,
+        taken: Taken,
     },
     Finished {
         agency: Arc<str>,
@@ -37,6 +35,9 @@ enum Decided {
     Settled(Outcome),
 }
 
+/// Jobs whose outcome the disk has to confirm.
+type Waiting = Vec<(oneshot::Sender<Outcome>, Decided)>;
+
 impl Round {
     pub fn new(files: Files, ledger: Ledger) -> Self {
         Self { files: Some(files), ledger }
@@ -44,70 +45,123 @@ impl Round {
 
     /// Does these jobs together; gives back the answers, and the failure after which nothing more can be done.
     pub fn work(&mut self, jobs: Vec<(Job, oneshot::Sender<Outcome>)>) -> (Vec<Answer>, Option<Failure>) {
-        let mut decided = Vec::with_capacity(jobs.len());
+        let mut answers = Vec::with_capacity(jobs.len());
+        let mut waiting = Vec::with_capacity(jobs.len());
+        let mut failed = None;
         for (job, who) in jobs {
-            decided.push((who, self.decide(job)));
+            let decided = match failed {
+                None => self.decide(job, &mut waiting, &mut answers),
+                Some(_) => Ok(Decided::Settled(Outcome::Unknown)),
+            };
+            match decided {
+                Ok(decided) => waiting.push((who, decided)),
+                Err(failure) => {
+                    failed = Some(failure);
+                    answers.push((who, Outcome::Unknown));
+                }
+            }
         }
-        let failure = match &mut self.files {
-            Some(files) => files.commit().err(),
-            None => return (Vec::new(), None),
+        match failed {
+            None => failed = self.write(&mut waiting, &mut answers).err(),
+            Some(_) => answers.extend(waiting.into_iter().map(|(who, _)| (who, Outcome::Unknown))),
+        }
+        (answers, failed)
+    }
+
+    /// Decides about a job, after those before it are written if it depends on them.
+    fn decide(
+        &mut self,
+        job: Job,
+        waiting: &mut Waiting,
+        answers: &mut Vec<Answer>,
+    ) -> Result<Decided, Failure> {
+        let batch = match job {
+            Job::Batch(batch) => batch,
+            Job::Done { agency } => {
+                let Some(files) = &mut self.files else { return Ok(Decided::Settled(Outcome::Unknown)) };
+                if !self.ledger.finish(&agency) {
+                    return Ok(Decided::Settled(Outcome::Repeated));
+                }
+                files.push_done(&agency);
+                return Ok(Decided::Finished { agency });
+            }
         };
-        let Some(failure) = failure else {
-            return (decided.into_iter().map(|(who, decided)| (who, decided.confirmed())).collect(), None);
+        let mut verdict = self.judge(&batch)?;
+        if matches!(verdict, Verdict::WriteFirst) {
+            self.write(waiting, answers)?;
+            verdict = self.judge(&batch)?;
+        }
+        Ok(match verdict {
+            Verdict::Taken(taken) => Decided::Taken { batch: NewBatch { lines: Vec::new(), ..batch }, taken },
+            Verdict::Refuse(refusal) => Decided::Settled(Outcome::Refused(refusal)),
+            // Nothing waits to be written any more.
+            Verdict::WriteFirst => Decided::Settled(Outcome::Unknown),
+        })
+    }
+
+    /// Judges a batch, and adds what is new of it to the round.
+    fn judge(&mut self, batch: &NewBatch) -> Result<Verdict, Failure> {
+        let Some(files) = &mut self.files else { return Ok(Verdict::WriteFirst) };
+        let NewBatch { agency, lines, bets, claims } = batch;
+        if !self.ledger.remembers() && self.ledger.knows(agency) {
+            let read = files.read_again();
+            let read = read.map_err(|error| files.failed_to_read(io::Error::other(format!("{error:#}"))))?;
+            self.ledger.remember(read);
+        }
+        let verdict = self.ledger.take(agency, (lines, *bets), claims, files);
+        let verdict = verdict.map_err(|cause| files.failed_to_read(cause))?;
+        match &verdict {
+            Verdict::Taken(Taken { new: New::All, .. }) => files.push_bets(agency, lines, *bets),
+            Verdict::Taken(Taken { new: New::Some(new), lines, .. }) if !new.is_empty() => {
+                files.push_bets(agency, new, lines.len() as u32);
+            }
+            _ => {}
+        }
+        Ok(verdict)
+    }
+
+    /// Writes the round, and settles what waits for that.
+    fn write(&mut self, waiting: &mut Waiting, answers: &mut Vec<Answer>) -> Result<(), Failure> {
+        let committed = self.files.as_mut().map_or(Ok(()), Files::commit);
+        let Err(failure) = committed else {
+            self.ledger.written();
+            answers.extend(waiting.drain(..).map(|(who, decided)| (who, decided.confirmed())));
+            return Ok(());
         };
         let no_space = matches!(failure, Failure::NoSpace(_));
         let failure = Arc::new(failure);
-        let failed = if no_space { Outcome::NoSpace(failure.clone()) } else { Outcome::Unknown };
-        for (_, decided) in &decided {
-            self.take_back(decided);
+        let outcome = if no_space { Outcome::NoSpace(failure.clone()) } else { Outcome::Unknown };
+        let mut failed_on = HashSet::new();
+        for (who, decided) in waiting.drain(..) {
+            answers.push((who, self.after_failure(decided, &outcome, &mut failed_on)));
         }
-        let answers = decided.into_iter().map(|(who, decided)| (who, self.after_failure(decided, &failed)));
-        let answers = answers.collect();
-        (answers, if no_space { None } else { Arc::into_inner(failure) })
+        self.ledger.roll_back();
+        drop(outcome);
+        if no_space { Ok(()) } else { Arc::into_inner(failure).map_or(Ok(()), Err) }
     }
 
-    fn decide(&mut self, job: Job) -> Decided {
-        let Some(files) = &mut self.files else { return Decided::Settled(Outcome::Unknown) };
-        match job {
-            Job::Done { agency } => {
-                if !self.ledger.finish(&agency) {
-                    return Decided::Settled(Outcome::Repeated);
-                }
-                files.push_done(&agency);
-                Decided::Finished { agency }
-            }
-            Job::Batch { mut batch, digest } => {
-                match self.ledger.take(&batch.agency, digest, batch.bets, &batch.taken) {
-                    Verdict::Refuse(refusal) => Decided::Settled(Outcome::Refused(refusal)),
-                    Verdict::Repeat(sending) => Decided::Repeated { batch, digest, sending },
-                    Verdict::Store => {
-                        files.push_batch(&batch.agency, &batch.lines, batch.bets, digest);
-                        batch.lines = Vec::new();
-                        Decided::Stored { batch, digest }
-                    }
-                }
-            }
-        }
-    }
-
-    fn take_back(&mut self, decided: &Decided) {
+    /// What is told when the round is not on disk: a repeat of what an earlier round has stored still is one. Where a
+    /// batch fails, the later ones of its connection fail too: what is claimed stays in order.
+    fn after_failure(
+        &mut self,
+        decided: Decided,
+        failed: &Outcome,
+        failed_on: &mut HashSet<*const Claims>,
+    ) -> Outcome {
         match decided {
-            Decided::Stored { batch, digest } => {
-                self.ledger.take_back(&batch.agency, *digest, batch.bets, &batch.taken);
-            }
-            Decided::Finished { agency } => self.ledger.unfinish(agency),
-            Decided::Repeated { .. } | Decided::Settled(_) => {}
-        }
-    }
-
-    /// What is told when the round is not on disk: a repeat of what an earlier round has stored still is one.
-    fn after_failure(&mut self, decided: Decided, failed: &Outcome) -> Outcome {
-        match decided {
-            Decided::Stored { .. } | Decided::Finished { .. } => failed.clone(),
             Decided::Settled(outcome) => outcome,
-            Decided::Repeated { batch, digest, sending } => {
-                let still = self.ledger.still_repeat(&batch.agency, digest, sending, &batch.taken);
-                if still { Outcome::Repeated } else { failed.clone() }
+            Decided::Finished { agency } => {
+                self.ledger.unfinish(&agency);
+                failed.clone()
+            }
+            Decided::Taken { batch, taken } => {
+                let connection = Arc::as_ptr(&batch.claims);
+                if taken.lines.is_empty() && !failed_on.contains(&connection) {
+                    return Outcome::Repeated;
+                }
+                failed_on.insert(connection);
+                self.ledger.take_back(&taken, &batch.claims);
+                failed.clone()
             }
         }
     }
@@ -121,7 +175,18 @@ impl Round {
         let files = self.files.as_mut().ok_or_else(|| anyhow::anyhow!("the files are closed"))?;
         let draw = files.draw()?;
         self.ledger.draw();
+        self.ledger.forget();
         Ok(draw)
+    }
+
+    /// Whether bets are in memory although the draw is over.
+    pub fn remembers_after_draw(&self) -> bool {
+        self.ledger.is_drawn() && self.ledger.remembers()
+    }
+
+    /// Gives the memory for the bets back; see [`Ledger::forget`].
+    pub fn forget(&mut self) {
+        self.ledger.forget();
     }
 
     /// Gives the files back to the system.
@@ -134,8 +199,9 @@ impl Decided {
     /// What is told when the round is on disk.
     fn confirmed(self) -> Outcome {
         match self {
-            Self::Stored { .. } | Self::Finished { .. } => Outcome::Done,
-            Self::Repeated { .. } => Outcome::Repeated,
+            Self::Taken { taken, .. } if taken.lines.is_empty() => Outcome::Repeated,
+            Self::Taken { taken, .. } => Outcome::Stored(taken.lines.len() as u32),
+            Self::Finished { .. } => Outcome::Done,
             Self::Settled(outcome) => outcome,
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use journal::{Checksum, JournalFile, Records, Storage};
 use tempfile::TempDir;
 
+use super::files::ReadAt;
 use super::record::Entry;
 use super::*;
 use crate::action_log::{Captured, Level};
@@ -25,19 +26,19 @@ fn start(folder: &Path, agencies: usize) -> Running {
 }
 
 impl Running {
-    async fn send(&self, agency: &str, lines: &str, taken: &Arc<Taken>) -> Outcome {
+    async fn send(&self, agency: &str, lines: &str, claims: &Arc<Claims>) -> Outcome {
         let batch = NewBatch {
             agency: agency.into(),
             lines: lines.as_bytes().to_vec(),
-            bets: lines.lines().count() as u64,
-            taken: taken.clone(),
+            bets: lines.lines().count() as u32,
+            claims: claims.clone(),
         };
         self.store.submit(batch).await.outcome().await
     }
 
     /// All winners, once the draw was held.
     async fn winners(&self, agency: &str) -> String {
-        let mut drawn = self.store.shared.0.drawn.subscribe();
+        let mut drawn = self.store.handle.shared.drawn.subscribe();
         drawn.wait_for(Option::is_some).await.unwrap();
         let (mut winners, mut out, mut more) = (self.store.winners(agency).unwrap(), Vec::new(), true);
         while more {
@@ -63,16 +64,16 @@ fn content(folder: &Path, name: &str) -> String {
 async fn a_whole_lottery_is_remembered() {
     let folder = tempfile::tempdir().unwrap();
     let running = start(folder.path(), 2);
-    let taken = Arc::default();
+    let claims = Arc::default();
     for agency in ["1", "2"] {
-        assert!(matches!(running.send(agency, &lines(agency, 1, 3), &taken).await, Outcome::Done));
+        assert!(matches!(running.send(agency, &lines(agency, 1, 3), &claims).await, Outcome::Stored(_)));
     }
     assert!(running.store.winners("1").is_none());
     assert!(matches!(running.store.finish("1".into()).await, Outcome::Done));
     assert!(matches!(running.store.finish("1".into()).await, Outcome::Repeated));
-    assert!(matches!(running.send("1", &lines("1", 2, 3), &taken).await, Outcome::Refused(Refusal::Done)));
+    assert!(matches!(running.send("1", &lines("1", 2, 3), &claims).await, Outcome::Refused(Refusal::Done)));
     running.store.close().await;
-    assert!(matches!(running.send("1", "x", &taken).await, Outcome::Unknown));
+    assert!(matches!(running.send("1", "x", &claims).await, Outcome::Unknown));
 
     let running = start(folder.path(), 2);
     let again = Arc::default();
@@ -112,7 +113,7 @@ async fn winners_are_found_wherever_the_pieces_are_cut() {
     let folder = tempfile::tempdir().unwrap();
     let running = start(folder.path(), 1);
     let mut expected = String::new();
-    let taken = Arc::default();
+    let claims = Arc::default();
     for batch in 0..60 {
         let name = "x".repeat(batch * 131 + 1);
         let text: String = (0..150)
@@ -127,8 +128,11 @@ async fn winners_are_found_wherever_the_pieces_are_cut() {
             expected.push_str(&line.replace("\"q\"\"", "q\"").replace("\",", ","));
             expected.push('\n');
         }
-        assert!(matches!(running.send("1", &text, &taken).await, Outcome::Done));
-        assert!(matches!(running.send("11", &text.replace("1,x", "11,x"), &taken).await, Outcome::Done));
+        assert!(matches!(running.send("1", &text, &claims).await, Outcome::Stored(_)));
+        assert!(matches!(
+            running.send("11", &text.replace("1,x", "11,x"), &claims).await,
+            Outcome::Stored(_)
+        ));
     }
     running.store.finish("1".into()).await;
     assert!(running.winners("1").await == expected, "{} bytes expected", expected.len());
@@ -138,9 +142,9 @@ async fn winners_are_found_wherever_the_pieces_are_cut() {
 async fn three_rounds() -> (TempDir, Vec<usize>) {
     let folder = tempfile::tempdir().unwrap();
     let running = start(folder.path(), 9);
-    let taken = Arc::default();
+    let claims = Arc::default();
     for batch in 1..=3 {
-        assert!(matches!(running.send("1", &lines("1", batch, 2), &taken).await, Outcome::Done));
+        assert!(matches!(running.send("1", &lines("1", batch, 2), &claims).await, Outcome::Stored(_)));
     }
     assert!(matches!(running.store.finish("1".into()).await, Outcome::Done));
     running.store.close().await;
@@ -237,18 +241,19 @@ fn other_files_are_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let (_files, _) = Files::open(folder.path()).unwrap();
     assert!(Files::open(folder.path()).unwrap_err().to_string().contains("in use by another process"));
-    assert!(content(folder.path(), JOURNAL_FILE).starts_with("lottery 1 "));
+    assert!(content(folder.path(), JOURNAL_FILE).starts_with("lottery 2 "));
 }
 
 /// A disk that fails as it is told.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 struct Disk(Arc<Mutex<State>>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     bytes: Vec<u8>,
     room: Option<usize>,
     fails_to_sync: bool,
+    fails_to_read: bool,
 }
 
 impl Storage for Disk {
@@ -277,6 +282,18 @@ impl Storage for Disk {
     }
 }
 
+impl ReadAt for Disk {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let state = self.0.lock().unwrap();
+        if state.fails_to_read {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        let bytes = state.bytes.get(offset as usize..offset as usize + buffer.len());
+        buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
 impl Disk {
     fn set(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.0.lock().unwrap());
@@ -293,9 +310,10 @@ fn on_disks() -> (TempDir, Disk, Disk, Running) {
     let files = Files::with_storage(
         folder.path(),
         JournalFile::with_storage(BETS_FILE, Box::new(bets.clone())),
+        Box::new(bets.clone()),
         JournalFile::with_storage(JOURNAL_FILE, Box::new(journal.clone())),
     );
-    let contents = Contents { ledger: Ledger::default(), draw: None, key: 7 };
+    let contents = Contents { ledger: Ledger::default(), draw: None };
     let running = start_with(folder.path(), files, contents, 2);
     (folder, bets, journal, running)
 }
@@ -303,19 +321,19 @@ fn on_disks() -> (TempDir, Disk, Disk, Running) {
 #[tokio::test]
 async fn a_full_disk_takes_all_of_a_batch_or_none_in_both_files() {
     let (_folder, bets, journal, running) = on_disks();
-    let taken = Arc::default();
+    let claims = Arc::default();
     let (first, second) = (lines("1", 1, 2), lines("1", 2, 2));
-    assert!(matches!(running.send("1", &first, &taken).await, Outcome::Done));
+    assert!(matches!(running.send("1", &first, &claims).await, Outcome::Stored(_)));
     let records = journal.text();
     for full in [&bets, &journal] {
         full.set(|state| state.room = Some(state.bytes.len() + 10));
-        assert!(matches!(running.send("1", &second, &taken).await, Outcome::NoSpace(_)));
+        assert!(matches!(running.send("1", &second, &claims).await, Outcome::NoSpace(_)));
         let repeated = running.send("1", &first, &Arc::default()).await;
         assert!(matches!(repeated, Outcome::Repeated), "that needs no room");
         assert_eq!((bets.text(), journal.text()), (first.clone(), records.clone()));
         full.set(|state| state.room = None);
     }
-    assert!(matches!(running.send("1", &second, &taken).await, Outcome::Done));
+    assert!(matches!(running.send("1", &second, &claims).await, Outcome::Stored(_)));
     assert_eq!(bets.text(), first + &second);
     let batches = journal.text();
     let places: Vec<_> = batches
@@ -345,15 +363,49 @@ async fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
 }
 
 #[tokio::test]
+async fn when_bets_cannot_be_read_nothing_is_acknowledged_any_more() {
+    let (_folder, bets, _journal, running) = on_disks();
+    let first = lines("1", 1, 2);
+    assert!(matches!(running.send("1", &first, &Arc::default()).await, Outcome::Stored(2)));
+    bets.set(|state| state.fails_to_read = true);
+    for _ in 0..2 {
+        assert!(matches!(running.send("1", &first, &Arc::default()).await, Outcome::Unknown));
+    }
+    running.store.failed().await;
+    assert!(running.store.failure().unwrap().to_string().starts_with("cannot read "));
+    running.store.close().await;
+}
+
+#[tokio::test]
+async fn of_a_batch_the_new_bets_are_stored_and_the_others_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = start(folder.path(), 2);
+    let all = lines("1", 1, 5);
+    let some: String = all.split_inclusive('\n').skip(1).take(2).collect();
+    assert!(matches!(running.send("1", &some, &Arc::default()).await, Outcome::Stored(2)));
+    assert!(matches!(running.send("1", &all, &Arc::default()).await, Outcome::Stored(3)));
+    assert!(matches!(running.send("2", &all, &Arc::default()).await, Outcome::Stored(5)), "another agency");
+    running.store.close().await;
+    let others: String = all.split_inclusive('\n').filter(|line| !some.contains(line)).collect();
+    assert_eq!(content(folder.path(), BETS_FILE), some + &others + &all);
+    let records = content(folder.path(), JOURNAL_FILE);
+    let counts: Vec<_> = records.lines().skip(1).map(|line| line.split(' ').nth(6).unwrap()).collect();
+    assert_eq!(counts, ["2", "3", "5"]);
+}
+
+#[tokio::test]
 async fn many_agencies_share_rounds() {
     let folder = tempfile::tempdir().unwrap();
     let running = start(folder.path(), 1000);
     let batches = (0..500).map(|agency| {
         let running = &running;
         async move {
-            let (name, taken) = (agency.to_string(), Arc::default());
+            let (name, claims) = (agency.to_string(), Arc::default());
             for batch in 0..4 {
-                assert!(matches!(running.send(&name, &lines(&name, batch, 2), &taken).await, Outcome::Done));
+                assert!(matches!(
+                    running.send(&name, &lines(&name, batch, 2), &claims).await,
+                    Outcome::Stored(_)
+                ));
             }
         }
     });

@@ -1,0 +1,274 @@
+//! What `data.txt` holds: found when it is opened, then kept up to date.
+//!
+//! A disk can lose, mix up or give back old sectors anywhere in the file. So nothing here relies on the order of the
+//! lines, and what cannot be read leaves a gap in the numbers that the headnode can ask for.
+
+use std::fs::File;
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use journal::{Checksum, Index, JournalFile, Records, Recovery, record_at, torn_tails_of};
+use protocol::storage::{Failure, HOLDINGS_PAGE, Holding, Reply};
+use protocol::types::{Id, MessageCrc, Record, beginning};
+use records::{parse_data, parse_data_key};
+use roaring::RoaringTreemap;
+
+use crate::store::{failed, unreadable};
+
+/// One record in so many is remembered by its number, to begin an inventory there.
+const MARK_EVERY: u64 = 256;
+/// Damaged lines that are named one by one at the start.
+const NAMED_DAMAGES: usize = 20;
+/// No line of `data.txt` is shorter, so a torn or damaged stretch held at most one record for each of these bytes.
+const MIN_RECORD_BYTES: u64 = 80;
+
+/// What `data.txt` holds.
+#[derive(Debug)]
+pub struct Contents {
+    reader: File,
+    index: Index,
+    marks: Vec<Mark>,
+    /// Records whose number is not higher than all in front of them, by number.
+    displaced: Vec<Mark>,
+    /// Numbers that were given, or may have been, and belong to no readable record.
+    gaps: Vec<RangeInclusive<u64>>,
+    next_seq: u64,
+}
+
+/// Where a record begins.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    seq: u64,
+    offset: u64,
+}
+
+/// What is gathered while the file is read from its beginning.
+#[derive(Debug, Default)]
+struct Reading {
+    index: Index,
+    marks: Vec<Mark>,
+    displaced: Vec<Mark>,
+    numbers: RoaringTreemap,
+    highest: u64,
+    last_offset: u64,
+    unknown_lines: u64,
+    repeated_ids: u64,
+}
+
+impl Reading {
+    fn visit(&mut self, offset: u64, line: &[u8]) {
+        let Some((seq, id)) = parse_data_key(line) else {
+            self.unknown_lines += 1;
+            return;
+        };
+        self.last_offset = offset;
+        self.numbers.insert(seq);
+        let is_new = self.index.get(id.into()).is_none();
+        if is_new {
+            self.index.insert(id.into(), offset);
+        } else {
+            self.repeated_ids += 1;
+        }
+        if seq > self.highest {
+            self.highest = seq;
+            remember(&mut self.marks, seq, offset);
+        } else if is_new {
+            self.displaced.push(Mark { seq, offset });
+        }
+    }
+
+    /// How many records may have been in the damaged and torn stretches behind the last readable record.
+    fn unreadable_at_end(&self, recovery: &Recovery) -> u64 {
+        let damaged = recovery.damaged.iter().filter(|damage| damage.offset >= self.last_offset);
+        // A damaged line is whole, or several of which the line ends are damaged; a torn tail may end within a record.
+        damaged.map(|damage| (damage.bytes / MIN_RECORD_BYTES).max(1)).sum::<u64>()
+            + recovery.torn_bytes.div_ceil(MIN_RECORD_BYTES)
+    }
+
+    /// The ranges below `next_seq` that no readable record has.
+    fn gaps(&self, next_seq: u64) -> Vec<RangeInclusive<u64>> {
+        let mut gaps = Vec::new();
+        let mut expected = 1;
+        for seq in self.numbers.iter().chain([next_seq]) {
+            if seq > expected {
+                gaps.push(expected..=seq - 1);
+            }
+            expected = seq.saturating_add(1);
+        }
+        gaps
+    }
+}
+
+/// Opens or creates `data.txt`, cuts a torn tail, and builds the index.
+///
+/// # Errors
+/// If the file cannot be used, or holds something else.
+pub fn open(path: &Path) -> anyhow::Result<(JournalFile, Contents)> {
+    let mut reading = Reading::default();
+    let (file, recovery) = JournalFile::open_verified(path, |offset, line| reading.visit(offset, line))?;
+    let shown = path.display();
+    ensure!(
+        reading.unknown_lines == 0,
+        "{shown} holds {} records that are not a datanode's: choose another --data-dir",
+        reading.unknown_lines
+    );
+    report(path, &recovery, reading.repeated_ids);
+    let next_seq = reading.highest + reading.unreadable_at_end(&recovery) + 1;
+    let gaps = reading.gaps(next_seq);
+    let reader = File::open(path).with_context(|| format!("cannot read {shown}"))?;
+    let Reading { index, marks, mut displaced, .. } = reading;
+    displaced.sort_by_key(|mark| mark.seq);
+    Ok((file, Contents { reader, index, marks, displaced, gaps, next_seq }))
+}
+
+fn report(path: &Path, recovery: &Recovery, repeated_ids: u64) {
+    if recovery.torn_bytes > 0 {
+        tracing::warn!(
+            cut_bytes = recovery.torn_bytes,
+            kept_in = %torn_tails_of(path).display(),
+            "data.txt ended in half a record: cut it off; should it have been confirmed, the headnode's registry tells"
+        );
+    }
+    for damage in recovery.damaged.iter().take(NAMED_DAMAGES) {
+        tracing::error!(
+            offset = damage.offset,
+            bytes = damage.bytes,
+            "data.txt has a damaged record: it is kept and never served"
+        );
+    }
+    if repeated_ids > 0 {
+        tracing::error!(
+            repeated_ids,
+            "data.txt holds identifiers more than once: the first record of each is served"
+        );
+    }
+    let (records, damaged) = (recovery.records, recovery.damaged.len());
+    tracing::info!(path = %path.display(), records, damaged, "data.txt opened");
+}
+
+fn remember(marks: &mut Vec<Mark>, seq: u64, offset: u64) {
+    if marks.last().is_none_or(|last| seq >= last.seq + MARK_EVERY) {
+        marks.push(Mark { seq, offset });
+    }
+}
+
+impl Contents {
+    /// Messages held.
+    pub fn records(&self) -> u64 {
+        self.index.len() as u64
+    }
+
+    /// The number of the next record.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Whether the number in front of the next one belongs to no readable record: then nothing in `data.txt` tells that it
+    /// was given.
+    pub fn ends_in_gap(&self) -> bool {
+        self.gaps.last().is_some_and(|gap| gap.end() + 1 == self.next_seq)
+    }
+
+    /// Gives no number up to `highest` any more; returns those that were thought to be free.
+    pub fn skip_to(&mut self, highest: u64) -> Option<RangeInclusive<u64>> {
+        let skipped = self.next_seq..=highest;
+        // Behind the highest number there is, no other could be given.
+        let next_seq = highest.checked_add(1)?;
+        if skipped.is_empty() {
+            return None;
+        }
+        self.gaps.push(skipped.clone());
+        self.next_seq = next_seq;
+        Some(skipped)
+    }
+
+    /// Up to `most` of the gaps that end at `from` or behind it, and whether there are further ones.
+    pub fn gaps(&self, from: u64, most: usize) -> (Vec<(u64, u64)>, bool) {
+        let mut gaps =
+            self.gaps.iter().filter(|gap| *gap.end() >= from).map(|gap| (*gap.start(), *gap.end()));
+        let page = gaps.by_ref().take(most).collect();
+        (page, gaps.next().is_some())
+    }
+
+    /// Notes records that were written from byte `start` of the file on: id, number and offset behind `start` of each.
+    pub fn add(&mut self, added: &[(Id, u64, u64)], start: u64, next_seq: u64) {
+        for (id, seq, at) in added {
+            self.index.insert((*id).into(), start + at);
+            remember(&mut self.marks, *seq, start + at);
+        }
+        self.next_seq = next_seq;
+    }
+
+    /// The record of `id`, or the reply that says why it cannot be read; `None` if there is none.
+    pub fn read(&self, id: Id) -> Option<Result<Record, Reply>> {
+        let offset = self.index.get(id.into())?;
+        let record = match self.record_at(offset) {
+            Ok(record) => record,
+            Err(error) => return Some(Err(unreadable(&error))),
+        };
+        let damaged = || {
+            tracing::error!(%id, offset, "a record of data.txt is damaged: it is not served");
+            failed(Failure::Damaged, "the record is damaged on disk")
+        };
+        Some(record.filter(|record| record.id == id).ok_or_else(damaged))
+    }
+
+    /// What is held from number `from` on, by number and each number once: a page of it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn inventory(&self, from: u64) -> io::Result<Reply> {
+        let mut displaced =
+            self.displaced[self.displaced.partition_point(|mark| mark.seq < from)..].iter().peekable();
+        let mut ascending = self.ascending_from(from);
+        let mut next = ascending.next().transpose()?;
+        let mut records: Vec<Holding> = Vec::new();
+        loop {
+            let before = next.as_ref().map_or(u64::MAX, |record| record.seq);
+            let record = match displaced.next_if(|mark| mark.seq < before) {
+                Some(mark) => self.record_at(mark.offset)?,
+                None if next.is_none() => return Ok(Reply::Holdings { records, more: false }),
+                None => std::mem::replace(&mut next, ascending.next().transpose()?),
+            };
+            // What was readable at the start may be damaged by now.
+            let Some(Record { seq, time, id, client, message }) = record else { continue };
+            if records.last().is_some_and(|last| last.0 == seq) {
+                continue;
+            }
+            if records.len() == HOLDINGS_PAGE {
+                return Ok(Reply::Holdings { records, more: true });
+            }
+            let message_crc32c = MessageCrc::of(&message);
+            records.push(Holding(seq, id, time, client, message_crc32c, Some(beginning(&message))));
+        }
+    }
+
+    /// The records from number `from` on that are in the order of the file.
+    fn ascending_from(&self, from: u64) -> impl Iterator<Item = io::Result<Record>> {
+        let after = self.marks.partition_point(|mark| mark.seq <= from);
+        let mark = after.checked_sub(1).map(|at| self.marks[at]);
+        let (start, mut highest) = mark.map_or((0, 0), |mark| (mark.offset, mark.seq - 1));
+        Records::from(&self.reader, start, Checksum::Crc32c).filter_map(move |line| {
+            let line = match line {
+                Ok((_, line)) => line?,
+                Err(error) => return Some(Err(error)),
+            };
+            let record = parse_data(std::str::from_utf8(&line).ok()?)?;
+            if record.seq <= highest {
+                return None;
+            }
+            highest = record.seq;
+            (record.seq >= from).then_some(Ok(record))
+        })
+    }
+
+    fn record_at(&self, offset: u64) -> io::Result<Option<Record>> {
+        let line = record_at(&self.reader, offset, Checksum::Crc32c)?;
+        Ok(line.and_then(|line| parse_data(std::str::from_utf8(&line).ok()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

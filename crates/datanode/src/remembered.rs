@@ -1,0 +1,156 @@
+//! `datanode.journal`: what this datanode must not forget besides its messages.
+//!
+//! | line | meaning |
+//! | --- | --- |
+//! | `peer datanode2 crc32c=…` | a headnode has known a datanode of this name |
+//! | `next 18 crc32c=…` | no number below 18 is given any more |
+//!
+//! The names outlive the loss of the headnode's registry: a headnode that starts anew learns from any datanode whom else
+//! it has to ask before it may say that a message does not exist. The numbers outlive the loss of a record that had one.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::path::Path;
+
+use anyhow::ensure;
+use journal::{Batch, Checksum, Failure, JournalFile, record};
+use protocol::types::NodeName;
+
+/// The file, beside `data.txt`.
+pub const REMEMBERED_FILE: &str = "datanode.journal";
+/// Names that are remembered, at most; further ones are not taken in.
+const MAX_PEERS: usize = 100_000;
+
+const PEER: &str = "peer";
+const NEXT: &str = "next";
+
+/// The open file and what is in it.
+#[derive(Debug)]
+pub struct Remembered {
+    file: JournalFile,
+    peers: BTreeSet<NodeName>,
+    next_seq: u64,
+}
+
+impl Remembered {
+    /// Opens or creates the file in `folder`. Lines that are damaged are passed over: headnodes tell them again.
+    ///
+    /// # Errors
+    /// If the file cannot be used, or holds something else.
+    pub fn open(folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join(REMEMBERED_FILE);
+        let (mut peers, mut next_seq, mut unknown_lines) = (BTreeSet::new(), 1, 0u64);
+        let (file, recovery) = JournalFile::open_verified(&path, |_, line| {
+            let fields = std::str::from_utf8(line).ok().and_then(record::fields).unwrap_or_default();
+            match (fields.first().map(String::as_str), fields.get(1)) {
+                (Some(PEER), Some(name)) => peers.extend(name.parse::<NodeName>()),
+                (Some(NEXT), Some(seq)) => next_seq = seq.parse().unwrap_or(0).max(next_seq),
+                _ => unknown_lines += 1,
+            }
+        })?;
+        let shown = path.display();
+        ensure!(
+            unknown_lines == 0,
+            "{shown} holds {unknown_lines} lines that are not a datanode's: choose another --data-dir"
+        );
+        if !recovery.damaged.is_empty() {
+            tracing::warn!(path = %shown, damaged = recovery.damaged.len(), "damaged lines were passed over");
+        }
+        Ok(Self { file, peers, next_seq })
+    }
+
+    /// The lowest number that may be given as far as this file tells.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Remembers that no number below `next_seq` may be given; on disk when this returns.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn reserve(&mut self, next_seq: u64) -> Result<(), Failure> {
+        if next_seq > self.next_seq {
+            self.append(|batch| {
+                batch.push(|line| {
+                    line.word(NEXT).word(next_seq);
+                });
+            })?;
+            self.next_seq = next_seq;
+        }
+        Ok(())
+    }
+
+    /// Remembers the names of datanodes; on disk when this returns.
+    ///
+    /// # Errors
+    /// [`Failure`]; none of them is remembered then.
+    pub fn remember(&mut self, names: Vec<NodeName>) -> Result<(), Failure> {
+        let room = MAX_PEERS.saturating_sub(self.peers.len());
+        let news: BTreeSet<_> =
+            names.into_iter().filter(|name| !self.peers.contains(name)).take(room).collect();
+        self.append(|batch| {
+            for name in &news {
+                batch.push(|line| {
+                    line.word(PEER).word(name);
+                });
+            }
+        })?;
+        self.peers.extend(news);
+        Ok(())
+    }
+
+    /// Up to `most` of the names behind `after`, in order, and whether there are further ones.
+    pub fn peers_after(&self, after: Option<&NodeName>, most: usize) -> (Vec<NodeName>, bool) {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut names = self.peers.range::<NodeName, _>((start, Bound::Unbounded));
+        let page = names.by_ref().take(most).cloned().collect();
+        (page, names.next().is_some())
+    }
+
+    fn append(&mut self, write: impl FnOnce(&mut Batch)) -> Result<(), Failure> {
+        let mut batch = Batch::new(Checksum::Crc32c);
+        write(&mut batch);
+        if !batch.is_empty() {
+            self.file.commit(batch.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(texts: &[&str]) -> Vec<NodeName> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn names_and_numbers_are_there_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut remembered = Remembered::open(folder.path()).unwrap();
+        assert_eq!((remembered.next_seq(), remembered.peers_after(None, 9)), (1, (vec![], false)));
+        remembered.remember(names(&["c", "a", "b"])).unwrap();
+        remembered.remember(names(&["b", "a"])).unwrap();
+        remembered.reserve(18).unwrap();
+        remembered.reserve(7).unwrap();
+        drop(remembered);
+        let lines = std::fs::read_to_string(folder.path().join(REMEMBERED_FILE)).unwrap();
+        assert_eq!(lines.lines().count(), 4, "nothing is written twice: {lines}");
+        let remembered = Remembered::open(folder.path()).unwrap();
+        assert_eq!(remembered.next_seq(), 18);
+        assert_eq!(remembered.peers_after(None, 2), (names(&["a", "b"]), true));
+        assert_eq!(remembered.peers_after(Some(&names(&["b"])[0]), 2), (names(&["c"]), false));
+    }
+
+    #[test]
+    fn another_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut batch = Batch::new(Checksum::Crc32c);
+        batch.push(|line| {
+            line.text("of something else");
+        });
+        std::fs::write(folder.path().join(REMEMBERED_FILE), batch.as_bytes()).unwrap();
+        assert!(Remembered::open(folder.path()).unwrap_err().to_string().contains("not a datanode's"));
+    }
+}

@@ -1,0 +1,201 @@
+//! `registro_server.state`: whether the registry lacks nothing that was acknowledged.
+//!
+//! Lines of the registry are written before the client is told, and synced later. They outlive the end of the headnode,
+//! but not that of the machine. So a registry is complete at a start if the run before closed it well, or if the machine
+//! has not been started again since; and if that run itself had a complete one. The file holds one JSON object:
+//!
+//! ```json
+//! {"boot":"d3c1…","created_ns":1795253400123456789,"bytes":4711,"closed":false,"complete":true}
+//! ```
+//!
+//! A registry that was removed, put back from a copy or cut is told by the time of its creation and by its length.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+
+const SUFFIX: &str = "state";
+/// Another one after each start of the machine.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// What the file says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    /// Which start of the machine.
+    boot: String,
+    /// When the registry was created, in nanoseconds since 1970, where the file system tells.
+    created_ns: Option<u64>,
+    /// Its length at the end of the last round of the heartbeat.
+    bytes: u64,
+    /// It was synced and closed.
+    closed: bool,
+    /// It lacked nothing.
+    complete: bool,
+}
+
+impl State {
+    fn of(registry: &Path, boot: String) -> io::Result<Self> {
+        let metadata = fs::metadata(registry)?;
+        let created = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let created_ns = created.and_then(|time| u64::try_from(time.as_nanos()).ok());
+        Ok(Self { boot, created_ns, bytes: metadata.len(), closed: false, complete: false })
+    }
+
+    /// Whether nothing can have been lost between `earlier` and now.
+    fn continues(&self, earlier: &Self) -> bool {
+        let same_boot = !self.boot.is_empty() && self.boot == earlier.boot;
+        (earlier.closed || same_boot) && self.created_ns == earlier.created_ns && self.bytes >= earlier.bytes
+    }
+}
+
+/// The file, and what it says.
+#[derive(Debug)]
+pub struct Completeness {
+    path: PathBuf,
+    state: State,
+}
+
+impl Completeness {
+    /// Looks at the file that belongs to the `registry`, which was found `whole`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open(registry: &Path, whole: bool) -> io::Result<Self> {
+        // Where the system does not tell, every start may be another one.
+        let boot = fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
+        Self::open_at_boot(registry, whole, boot)
+    }
+
+    fn open_at_boot(registry: &Path, whole: bool, boot: String) -> io::Result<Self> {
+        let path = registry.with_extension(SUFFIX);
+        let mut state = State::of(registry, boot)?;
+        let earlier: Option<State> = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        state.complete =
+            whole && earlier.is_some_and(|earlier| earlier.complete && state.continues(&earlier));
+        let completeness = Self { path, state };
+        completeness.write(Sync::Yes)?;
+        Ok(completeness)
+    }
+
+    /// Whether the registry lacks nothing.
+    pub fn is_complete(&self) -> bool {
+        self.state.complete
+    }
+
+    /// Notes how long the registry is, and whether it lacks nothing by now. To be called now and then.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn update(&mut self, bytes: u64, complete: bool) -> io::Result<()> {
+        if (bytes, complete) == (self.state.bytes, self.state.complete) {
+            return Ok(());
+        }
+        let is_news = complete != self.state.complete;
+        (self.state.bytes, self.state.complete) = (bytes, complete);
+        // The length counts only while the machine runs.
+        self.write(if is_news { Sync::Yes } else { Sync::No })
+    }
+
+    /// Notes that the registry was synced and closed with this length.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn close(&mut self, bytes: u64, complete: bool) -> io::Result<()> {
+        (self.state.closed, self.state.bytes, self.state.complete) = (true, bytes, complete);
+        self.write(Sync::Yes)
+    }
+
+    /// Replaces the file: either the old or the new text is there, whatever happens.
+    fn write(&self, sync: Sync) -> io::Result<()> {
+        let unfinished = self.path.with_extension(format!("{SUFFIX}.new"));
+        let mut file = File::create(&unfinished)?;
+        serde_json::to_writer(&mut file, &self.state)?;
+        file.write_all(b"\n")?;
+        if sync == Sync::Yes {
+            file.sync_all()?;
+        }
+        fs::rename(&unfinished, &self.path)?;
+        if sync == Sync::No {
+            return Ok(());
+        }
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+/// Whether a write has to be on disk before the program goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    Yes,
+    No,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Registry {
+        _folder: tempfile::TempDir,
+        path: PathBuf,
+    }
+
+    impl Registry {
+        /// A registry of 100 bytes that a first run had complete, and closed or was killed with.
+        fn of_first_run(closed: bool) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let registry = Self { path: folder.path().join("registro_server.txt"), _folder: folder };
+            fs::write(&registry.path, "").unwrap();
+            let mut first = registry.open(true, "boot 1");
+            assert!(!first.is_complete(), "nobody knows what was there before");
+            fs::write(&registry.path, [b'x'; 100]).unwrap();
+            first.update(100, true).unwrap();
+            if closed {
+                first.close(100, true).unwrap();
+            }
+            registry
+        }
+
+        fn open(&self, whole: bool, boot: &str) -> Completeness {
+            Completeness::open_at_boot(&self.path, whole, boot.to_owned()).unwrap()
+        }
+
+        fn is_complete(&self, boot: &str) -> bool {
+            self.open(true, boot).is_complete()
+        }
+    }
+
+    #[test]
+    fn a_registry_is_complete_if_nothing_can_have_been_lost() {
+        for boot in ["boot 1", "boot 2"] {
+            assert!(Registry::of_first_run(true).is_complete(boot));
+        }
+        let killed = || Registry::of_first_run(false);
+        assert!(killed().is_complete("boot 1"), "what was written is there");
+        assert!(!killed().is_complete("boot 2"), "the machine has ended: nobody knows what was synced");
+        assert!(!killed().is_complete(""), "nobody knows whether the machine has ended");
+        assert!(!killed().open(false, "boot 1").is_complete(), "damaged");
+    }
+
+    #[test]
+    fn a_registry_that_was_removed_or_cut_is_not_complete() {
+        for closed in [true, false] {
+            let cut = Registry::of_first_run(closed);
+            File::options().write(true).open(&cut.path).unwrap().set_len(99).unwrap();
+            assert!(!cut.is_complete("boot 1"));
+            let replaced = Registry::of_first_run(closed);
+            fs::rename(&replaced.path, replaced.path.with_extension("old")).unwrap();
+            fs::write(&replaced.path, [b'y'; 200]).unwrap();
+            assert!(!replaced.is_complete("boot 1"));
+        }
+    }
+
+    #[test]
+    fn a_run_without_a_complete_registry_leaves_none_behind() {
+        let registry = Registry::of_first_run(true);
+        registry.open(false, "boot 1").close(100, false).unwrap();
+        assert!(!registry.is_complete("boot 1"));
+    }
+}

@@ -1,0 +1,258 @@
+//! What the registry knows of each datanode: the numbers registered there, those among them that the datanode has lost,
+//! and whether it was asked in this run. A pure type.
+//!
+//! An id that is not registered is free only if no datanode can hold it unregistered. Where the registry may lack lines,
+//! that takes an answer from every datanode that was ever known.
+
+use std::collections::{BTreeSet, HashMap};
+
+use protocol::types::{NodeName, Place};
+use roaring::RoaringTreemap;
+
+/// So many of the records that are known already are asked for again, to see that they are the same.
+pub const RECHECKED: u64 = 100;
+
+/// What is known of all datanodes.
+#[derive(Debug)]
+pub struct Holdings {
+    datanodes: HashMap<NodeName, Holding>,
+    /// The registry may lack lines that an earlier run of the headnode has acknowledged.
+    may_lack_lines: bool,
+    /// Datanodes that may hold such records and were not asked yet. Empty if no lines can be lacking.
+    unasked: BTreeSet<NodeName>,
+    /// Datanodes that nobody waits for.
+    forgotten: BTreeSet<NodeName>,
+    /// A datanode was asked for everything.
+    any_asked: bool,
+}
+
+/// What is known of one datanode.
+#[derive(Debug, Default)]
+struct Holding {
+    /// Numbers that are registered.
+    numbers: RoaringTreemap,
+    /// Up to this number all that it holds is registered, in this run.
+    reconciled_to: u64,
+    /// Numbers that are registered and that it does not hold any more.
+    lost: RoaringTreemap,
+    /// Those among them that belong to another record there: only a comparison of all records finds them.
+    replaced: RoaringTreemap,
+    asked: bool,
+}
+
+impl Holdings {
+    /// Nothing is known yet. `may_lack_lines`: the registry may lack lines that an earlier run has acknowledged.
+    pub fn new(may_lack_lines: bool) -> Self {
+        Self {
+            datanodes: HashMap::new(),
+            may_lack_lines,
+            unasked: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
+            any_asked: false,
+        }
+    }
+
+    /// The same, and whether the registry may lack lines.
+    #[must_use]
+    pub fn with_lines_lacking(mut self, may_lack_lines: bool) -> Self {
+        self.may_lack_lines = may_lack_lines;
+        if may_lack_lines {
+            self.unasked.extend(self.datanodes.keys().cloned());
+        }
+        self
+    }
+
+    /// Notes that a place is registered.
+    pub fn hold(&mut self, place: &Place) {
+        match self.datanodes.get_mut(&place.datanode) {
+            Some(holding) => drop(holding.numbers.insert(place.seq)),
+            None => {
+                let numbers = RoaringTreemap::from_iter([place.seq]);
+                self.datanodes.insert(place.datanode.clone(), Holding { numbers, ..Holding::default() });
+                self.expect(&place.datanode);
+            }
+        }
+    }
+
+    /// Notes that nobody is to wait for what these datanodes may hold: they are gone for ever.
+    pub fn forget(&mut self, names: &[NodeName]) {
+        self.forgotten.extend(names.iter().cloned());
+        self.unasked.retain(|name| !names.contains(name));
+    }
+
+    /// Notes that there is, or was, such a datanode.
+    pub fn expect(&mut self, name: &NodeName) {
+        let is_forgotten = self.forgotten.contains(name);
+        if self.may_lack_lines
+            && !is_forgotten
+            && self.datanodes.get(name).is_none_or(|holding| !holding.asked)
+        {
+            self.unasked.insert(name.clone());
+        }
+    }
+
+    /// Notes that a datanode was asked for everything up to its number `last`, and which registered numbers it has lost;
+    /// `replaced`, if all records were compared, are those that belong to another record there. Returns all that it has
+    /// lost, if that is news.
+    pub fn reconciled(
+        &mut self,
+        name: &NodeName,
+        last: u64,
+        lost: RoaringTreemap,
+        replaced: Option<RoaringTreemap>,
+    ) -> Option<RoaringTreemap> {
+        let holding = self.datanodes.entry(name.clone()).or_default();
+        holding.reconciled_to = holding.reconciled_to.max(last);
+        if let Some(replaced) = replaced {
+            holding.replaced = replaced;
+        }
+        let lost = lost | &holding.replaced;
+        let is_news = !lost.is_empty() && lost != holding.lost;
+        holding.lost.clone_from(&lost);
+        holding.asked = true;
+        self.unasked.remove(name);
+        self.any_asked = true;
+        is_news.then_some(lost)
+    }
+
+    /// Datanodes that may hold acknowledged records which are not registered; `None` if there are none, and an id that
+    /// is not registered was never acknowledged. An empty list: nobody can tell, as no datanode has answered yet.
+    pub fn unasked(&self) -> Option<Vec<NodeName>> {
+        let may_lack = self.may_lack_lines && (!self.any_asked || !self.unasked.is_empty());
+        may_lack.then(|| self.unasked.iter().cloned().collect())
+    }
+
+    /// All datanodes with registered records.
+    pub fn datanodes(&self) -> impl Iterator<Item = &NodeName> {
+        self.datanodes.keys()
+    }
+
+    /// Registered records of a datanode that it has not lost.
+    pub fn records(&self, name: &NodeName) -> u64 {
+        self.datanodes.get(name).map_or(0, |holding| holding.numbers.len().saturating_sub(holding.lost.len()))
+    }
+
+    /// Registered records that a datanode has lost.
+    pub fn lost(&self, name: &NodeName) -> u64 {
+        self.datanodes.get(name).map_or(0, |holding| holding.lost.len())
+    }
+
+    /// The highest number registered of a datanode; 0 if none is.
+    pub fn highest(&self, name: &NodeName) -> u64 {
+        self.datanodes.get(name).and_then(|holding| holding.numbers.max()).unwrap_or(0)
+    }
+
+    /// Whether record `seq` of a datanode is registered.
+    pub fn contains(&self, name: &NodeName, seq: u64) -> bool {
+        self.datanodes.get(name).is_some_and(|holding| holding.numbers.contains(seq))
+    }
+
+    /// The numbers registered of a datanode within `ranges` (first and last).
+    pub fn registered_in(&self, name: &NodeName, ranges: &[(u64, u64)]) -> RoaringTreemap {
+        let Some(holding) = self.datanodes.get(name) else { return RoaringTreemap::new() };
+        let within = ranges.iter().flat_map(|(first, last)| {
+            let mut numbers = holding.numbers.iter();
+            numbers.advance_to(*first);
+            numbers.take_while(move |seq| seq <= last)
+        });
+        within.collect()
+    }
+
+    /// All numbers registered of a datanode but those in `held`.
+    pub fn registered_without(&self, name: &NodeName, held: &RoaringTreemap) -> RoaringTreemap {
+        self.datanodes.get(name).map_or_else(RoaringTreemap::new, |holding| &holding.numbers - held)
+    }
+
+    /// The number up to which everything that a datanode holds is registered.
+    pub fn known_to(&self, name: &NodeName) -> u64 {
+        let Some(Holding { numbers, reconciled_to, .. }) = self.datanodes.get(name) else { return 0 };
+        let before = numbers.rank(*reconciled_to);
+        let (mut known, mut unknown) = (*reconciled_to, reconciled_to + numbers.len() - before + 1);
+        while known + 1 < unknown {
+            let middle = known + (unknown - known) / 2;
+            if numbers.rank(middle) - before == middle - reconciled_to {
+                known = middle;
+            } else {
+                unknown = middle;
+            }
+        }
+        known
+    }
+
+    /// The first number of a datanode to ask for, so that nothing is missing afterwards.
+    pub fn first_wanted(&self, name: &NodeName) -> u64 {
+        self.known_to(name).saturating_sub(RECHECKED).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> NodeName {
+        name.parse().unwrap()
+    }
+
+    fn holding(numbers: &[u64]) -> Holdings {
+        let mut holdings = Holdings::new(false);
+        for seq in numbers {
+            holdings.hold(&Place { datanode: node("a"), seq: *seq });
+        }
+        holdings
+    }
+
+    #[test]
+    fn the_part_without_gaps_is_known() {
+        for (numbers, expected) in
+            [(vec![], 0), (vec![2], 0), (vec![1], 1), (vec![1, 2, 3, 7], 3), ((1..=1000).collect(), 1000)]
+        {
+            assert_eq!(holding(&numbers).known_to(&node("a")), expected, "{numbers:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_reconciled_need_not_be_asked_for_again() {
+        let mut holdings = holding(&[1, 2, 5, 6, 9]);
+        holdings.reconciled(&node("a"), 6, RoaringTreemap::new(), None);
+        assert_eq!(holdings.known_to(&node("a")), 6, "3 and 4 are nobody's");
+        holdings.hold(&Place { datanode: node("a"), seq: 7 });
+        assert_eq!(holdings.known_to(&node("a")), 7);
+    }
+
+    #[test]
+    fn what_is_registered_and_not_held_is_lost_until_it_is_back() {
+        let mut holdings = holding(&[1, 2, 3, 4, 900]);
+        let lost = holdings.registered_in(&node("a"), &[(2, 3), (10, u64::MAX)]);
+        assert_eq!(lost.iter().collect::<Vec<_>>(), [2, 3, 900]);
+        assert_eq!(holdings.reconciled(&node("a"), 4, lost.clone(), None), Some(lost.clone()));
+        assert_eq!(holdings.reconciled(&node("a"), 4, lost, None), None, "no news");
+        assert_eq!((holdings.lost(&node("a")), holdings.records(&node("a"))), (3, 2));
+        assert_eq!(holdings.highest(&node("a")), 900);
+        holdings.reconciled(&node("a"), 4, RoaringTreemap::new(), None);
+        assert_eq!(holdings.lost(&node("a")), 0);
+        let replaced = holdings.registered_without(&node("a"), &RoaringTreemap::from_iter([1, 2, 3]));
+        holdings.reconciled(&node("a"), 4, RoaringTreemap::new(), Some(replaced));
+        holdings.reconciled(&node("a"), 4, RoaringTreemap::new(), None);
+        assert_eq!(holdings.lost(&node("a")), 2, "only a comparison of all records can take that back");
+    }
+
+    #[test]
+    fn a_miss_needs_the_word_of_every_datanode_where_lines_may_be_lacking() {
+        assert_eq!(Holdings::new(false).unasked(), None);
+        let mut holdings = Holdings::new(true);
+        assert_eq!(holdings.unasked(), Some(vec![]), "nobody has answered yet");
+        holdings.expect(&node("a"));
+        holdings.hold(&Place { datanode: node("b"), seq: 1 });
+        assert_eq!(holdings.unasked(), Some(vec![node("a"), node("b")]));
+        holdings.reconciled(&node("a"), 0, RoaringTreemap::new(), None);
+        holdings.expect(&node("a"));
+        assert_eq!(holdings.unasked(), Some(vec![node("b")]));
+        holdings.reconciled(&node("b"), 1, RoaringTreemap::new(), None);
+        assert_eq!(holdings.unasked(), None);
+        holdings.expect(&node("c"));
+        assert_eq!(holdings.unasked(), Some(vec![node("c")]), "somebody has told of a third one");
+        holdings.forget(&[node("c"), node("d")]);
+        holdings.expect(&node("d"));
+        assert_eq!(holdings.unasked(), None);
+    }
+}

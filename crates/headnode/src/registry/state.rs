@@ -1,0 +1,178 @@
+//! The registry's file and its index.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+
+use chrono::Utc;
+use journal::{Batch, Checksum, Failure, Index, JournalFile, Records, record_at, timestamp};
+use protocol::json::MAX_FRAME_BYTES;
+use protocol::storage::Holding;
+use protocol::store::Entry;
+use protocol::types::{Id, NodeName};
+use records::{parse_entry, push_entry};
+use tokio::sync::oneshot;
+
+use super::RegistryError;
+use super::completeness::Completeness;
+use super::holdings::{Holdings, RECHECKED};
+
+/// How much is read at a time when the last messages are listed.
+const LIST_BLOCK_BYTES: u64 = 64 * 1024;
+/// What a reply to `list` takes at most besides its entries, in bytes.
+const REPLY_BYTES: usize = 128;
+/// What an entry of such a reply takes at most beyond its line in the file, and each of its places beyond that.
+const ENTRY_BYTES: usize = 128;
+const PLACE_BYTES: usize = 24;
+/// Memory that is kept between batches, in bytes.
+const KEPT_BYTES: usize = 256 * 1024;
+
+/// A message is registered, and its line cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnreadableLine;
+
+/// A place that is to be registered, and whoever waits for it.
+pub type Waiting = (Entry, oneshot::Sender<Result<Entry, RegistryError>>);
+
+/// What the registry's lock protects.
+#[derive(Debug)]
+pub struct State {
+    /// `None` once the registry is closed.
+    pub file: Option<JournalFile>,
+    pub reader: File,
+    /// Of each message, its newest line.
+    pub index: Index,
+    pub holdings: Holdings,
+    pub completeness: Completeness,
+    pub waiting: Vec<Waiting>,
+    pub batch: Batch,
+}
+
+impl State {
+    /// What is registered of `id`.
+    pub fn lookup(&self, id: Id) -> Result<Option<Entry>, UnreadableLine> {
+        let Some(offset) = self.index.get(id.into()) else { return Ok(None) };
+        let line = record_at(&self.reader, offset, Checksum::Crc32c).unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot read registro_server.txt");
+            None
+        });
+        let entry = line.and_then(|line| parse_entry(&line)).filter(|entry| entry.id == id);
+        entry.map(Some).ok_or(UnreadableLine)
+    }
+
+    /// Writes a line for each of `entries` that tells something new; gives them back with all their places.
+    pub fn write(&mut self, entries: Vec<Entry>) -> Result<Vec<Entry>, Failure> {
+        let mut merged: Vec<Entry> = Vec::with_capacity(entries.len());
+        // Of each identifier in this batch, its newest line: where in the batch, and which entry.
+        let mut fresh: HashMap<Id, (u64, usize)> = HashMap::with_capacity(entries.len());
+        self.batch.clear(KEPT_BYTES);
+        let now = timestamp(Utc::now());
+        for mut entry in entries {
+            if entry.time.is_empty() {
+                entry.time.clone_from(&now);
+            }
+            let known = match fresh.get(&entry.id) {
+                Some((_, at)) => merged.get(*at).cloned(),
+                // A line that cannot be read is made good by a new one.
+                None => self.lookup(entry.id).unwrap_or(None),
+            };
+            let (entry, is_news) = merge(known, entry);
+            if is_news {
+                fresh.insert(entry.id, (self.batch.as_bytes().len() as u64, merged.len()));
+                push_entry(&mut self.batch, &entry);
+            }
+            merged.push(entry);
+        }
+        if !self.batch.is_empty() {
+            // It is there: callers look first.
+            let Some(file) = self.file.as_mut() else { return Ok(merged) };
+            let start = file.write(self.batch.as_bytes())?;
+            for (id, (at, _)) in fresh {
+                self.index.insert(id.into(), start + at);
+            }
+        }
+        for place in merged.iter().flat_map(|entry| &entry.places) {
+            self.holdings.hold(place);
+        }
+        Ok(merged)
+    }
+
+    /// Whether `datanode` still holds what is registered of it: if it should have anything from `from` on, at least
+    /// one of those records has to be there and be the same.
+    pub fn agrees(&self, datanode: &NodeName, from: u64, page: &[Holding]) -> bool {
+        if from > self.holdings.known_to(datanode) {
+            return true;
+        }
+        let mut known = page.iter().filter(|holding| self.holdings.contains(datanode, holding.0)).peekable();
+        known.peek().is_some()
+            && known
+                .take(usize::try_from(RECHECKED).unwrap_or(usize::MAX))
+                .all(|holding| self.is_registered(datanode, holding))
+    }
+
+    /// Whether this very record is registered at this place.
+    pub fn is_registered(&self, datanode: &NodeName, Holding(seq, id, ..): &Holding) -> bool {
+        let entry = self.lookup(*id).unwrap_or(None);
+        entry.is_some_and(|entry| {
+            entry.places.iter().any(|place| (&place.datanode, place.seq) == (datanode, *seq))
+        })
+    }
+
+    /// The last `count` messages in front of the mark `before`, newest first, and the mark for older ones. Gives fewer
+    /// than `count` if more would not fit a frame.
+    pub fn list(&self, count: usize, before: Option<u64>) -> io::Result<(Vec<Entry>, Option<u64>)> {
+        let mut end = self.reader.metadata()?.len().min(before.unwrap_or(u64::MAX));
+        let mut entries = Vec::new();
+        let mut room = MAX_FRAME_BYTES - REPLY_BYTES;
+        while end > 0 {
+            let start = end.saturating_sub(LIST_BLOCK_BYTES);
+            // Offsets of lines in this block; the first one may have begun before it.
+            let mut lines = Vec::new();
+            for line in Records::from(&self.reader, start, Checksum::Crc32c) {
+                let (offset, record) = line?;
+                if offset >= end {
+                    break;
+                }
+                lines.push((offset, record));
+            }
+            for (offset, record) in lines.iter().rev() {
+                let line = record.as_deref().unwrap_or_default();
+                let entry = parse_entry(line);
+                // An older line of a message whose newest line is elsewhere says less.
+                let Some(entry) = entry.filter(|entry| self.index.get(entry.id.into()) == Some(*offset))
+                else {
+                    continue;
+                };
+                let bytes = line.len() + ENTRY_BYTES + PLACE_BYTES * entry.places.len();
+                if entries.len() == count || bytes > room {
+                    return Ok((entries, Some(*offset + 1)));
+                }
+                room -= bytes;
+                entries.push(entry);
+            }
+            // The line that the block begins inside of is read again, whole, with the next block.
+            end = if start == 0 { 0 } else { lines.get(1).map_or(start, |(offset, _)| *offset) };
+        }
+        Ok((entries, None))
+    }
+}
+
+/// The entry with the places of both, and whether `entry` has told something new.
+fn merge(known: Option<Entry>, entry: Entry) -> (Entry, bool) {
+    let Some(mut known) = known else { return (entry, true) };
+    if known.message_crc32c != entry.message_crc32c {
+        tracing::error!(
+            id = %entry.id, known = ?known.places, other = ?entry.places,
+            "two different messages have one id: only the first is registered"
+        );
+        return (known, false);
+    }
+    let news: Vec<_> = entry.places.into_iter().filter(|place| !known.places.contains(place)).collect();
+    let is_news = !news.is_empty();
+    if is_news {
+        known.time = entry.time;
+        known.places.extend(news);
+        known.beginning = known.beginning.or(entry.beginning);
+    }
+    (known, is_news)
+}

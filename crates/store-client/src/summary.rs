@@ -1,0 +1,146 @@
+//! What a run has saved, as a person reads it at its end.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use journal::Shown;
+use protocol::types::{Id, Place};
+use unicode_width::UnicodeWidthChar as _;
+
+use crate::session::{Message, Saved};
+use crate::table::aligned;
+
+/// Columns that a message takes, at most; a longer one is cut.
+const MESSAGE_COLUMNS: usize = 40;
+
+const HEADINGS: [&str; 3] = ["mensaje", "datanode", "registro"];
+
+/// A table of the messages, if they are known beforehand, and totals.
+#[derive(Debug)]
+pub struct Summary {
+    /// In the order in which they were given, cut.
+    messages: Vec<(Id, String)>,
+    places: HashMap<Id, Vec<Place>>,
+    /// Command that checks the receipts.
+    check_command: Option<String>,
+}
+
+impl Summary {
+    /// A table of these messages; none if there are none.
+    pub fn of<'a>(messages: impl Iterator<Item = &'a Message>, check_command: Option<String>) -> Self {
+        let messages = messages.map(|message| (message.id, cut(&message.text))).collect();
+        Self { messages, places: HashMap::new(), check_command }
+    }
+
+    /// Notes where messages are that have their receipts.
+    pub fn note(&mut self, saved: &[Saved]) {
+        // Of messages that are read as they come, only the totals are told.
+        if !self.messages.is_empty() {
+            self.places.extend(saved.iter().map(|saved| (saved.id, saved.places.clone())));
+        }
+    }
+
+    /// The text: `saved` of `all` messages have a receipt.
+    pub fn text(&self, saved: u64, all: u64) -> String {
+        let mut text = String::from("\n");
+        if !self.messages.is_empty() {
+            let rows = self.messages.iter().map(|(id, message)| self.row(*id, message));
+            let rows: Vec<_> = std::iter::once(HEADINGS.map(str::to_owned)).chain(rows).collect();
+            text.push_str(&aligned(&rows));
+        }
+        writeln!(text, "Guardados: {saved} de {all}").expect("writing to a String cannot fail");
+        if let Some(command) = &self.check_command {
+            writeln!(text, "Para comprobarlo: {}", Shown(command)).expect("writing to a String cannot fail");
+        }
+        text
+    }
+
+    fn row(&self, id: Id, message: &str) -> [String; 3] {
+        let Some(places) = self.places.get(&id) else {
+            return [message.to_owned(), "sin confirmar".to_owned(), "-".to_owned()];
+        };
+        let (names, numbers): (Vec<_>, Vec<_>) =
+            places.iter().map(|place| (place.datanode.to_string(), place.seq.to_string())).unzip();
+        [message.to_owned(), names.join(", "), numbers.join(", ")]
+    }
+}
+
+/// The message as a terminal may show it, in at most [`MESSAGE_COLUMNS`].
+fn cut(message: &str) -> String {
+    // One character takes a column or more, or is shown escaped; those that take none are few.
+    let end = message.char_indices().nth(4 * MESSAGE_COLUMNS).map_or(message.len(), |(index, _)| index);
+    let shown = Shown(&message[..end]).to_string();
+    let mut columns = 0;
+    let mut fits = shown.len();
+    for (index, c) in shown.char_indices() {
+        columns += c.width().unwrap_or(0);
+        if columns < MESSAGE_COLUMNS {
+            fits = index + c.len_utf8();
+        }
+    }
+    if columns <= MESSAGE_COLUMNS && end == message.len() {
+        return shown;
+    }
+    format!("{}…", &shown[..fits])
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::types::MessageCrc;
+    use unicode_width::UnicodeWidthStr as _;
+
+    use super::*;
+
+    fn message(number: u128, text: &str) -> Message {
+        Message { id: protocol::types::ulid(1, number), text: text.to_owned() }
+    }
+
+    fn saved(message: &Message, places: &str) -> Saved {
+        Saved {
+            id: message.id,
+            places: places.split(',').map(|place| place.parse().unwrap()).collect(),
+            message_crc32c: MessageCrc::of(&message.text),
+            text: message.text.clone(),
+            took: std::time::Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn the_table_has_the_messages_in_order_and_says_which_have_no_receipt() {
+        let messages = [message(1, "Hola, almacén"), message(2, "漢字\n"), message(3, "")];
+        let mut summary = Summary::of(messages.iter(), Some("store-client verify".to_owned()));
+        summary.note(&[saved(&messages[1], "datanode2:17,d3:4")]);
+        summary.note(&[saved(&messages[0], "datanode1:1")]);
+        let expected = "
+mensaje        datanode       registro
+Hola, almacén  datanode1      1
+漢字\\u000a     datanode2, d3  17, 4
+               sin confirmar  -
+Guardados: 2 de 3
+Para comprobarlo: store-client verify
+";
+        assert_eq!(summary.text(2, 3), expected);
+    }
+
+    #[test]
+    fn of_messages_that_are_not_known_beforehand_only_the_totals_are_told_and_kept() {
+        let mut summary = Summary::of([].iter(), None);
+        summary.note(&[saved(&message(1, "Hola"), "datanode1:1")]);
+        assert!(summary.places.is_empty());
+        assert_eq!(summary.text(1, 1), "\nGuardados: 1 de 1\n");
+    }
+
+    #[test]
+    fn a_message_takes_its_columns_at_most() {
+        let exact = "x".repeat(MESSAGE_COLUMNS);
+        assert_eq!(cut(&exact), exact);
+        assert_eq!(cut(&format!("{exact}x")), format!("{}…", &exact[1..]));
+        for long in
+            ["漢".repeat(99), "\u{1b}".repeat(99), "a\u{301}".repeat(999), "\u{301}".repeat(65_536 / 2)]
+        {
+            let cut = cut(&long);
+            assert!(cut.width() <= MESSAGE_COLUMNS && cut.ends_with('…'), "{cut:?}");
+            assert!(cut.len() < 1000, "{}", cut.len());
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Which bets are stored, and which of those that come are repeats: bet by bet, exactly, whatever batches they come in.
+//!
+//! **The rule.** For each bet that it sends, a connection claims a line of `bets.csv`: one that holds just this bet of this
+//! agency, and that it has not claimed yet. If there is one, the bet is a repeat: it is stored already. If there is none, the
+//! bet is stored as a new line, and the connection has claimed that. In other words, the n-th sending of a bet on a
+//! connection is a repeat if the bet is stored n times or more.
+//!
+//! **Why it is exact.** Let an agency have a bet k times in all. A connection on which it was taken n times has claimed n
+//! different lines that hold it.
+//!
+//! - Nothing is stored too often. A line is added only at the n-th sending on a connection that has claimed n - 1 lines, and
+//!   those are all there are. Then there are n, and n is at most k, since no connection is sent more than the agency has.
+//! - Nothing is lost. A connection on which the agency has sent all its bets, and was told that each is stored, has claimed
+//!   k different lines that hold the bet.
+//!
+//! Neither depends on batches, their order, other connections (earlier ones or at the same time), or who has stored a line;
+//! and after a restart of the server all connections are new ones.
+//!
+//! **While an agency has had one connection only**, all its lines were stored for that connection, which has claimed them
+//! all. So whatever it sends is new by the rule: nothing is compared, and nothing is kept but the numbers of the lines,
+//! which are its claims. When another connection sends bets of that agency, its lines are read back and put into a table
+//! ([`StoredBets::look_up`]). That is so after a restart, too, when the lines in the file count as those of a connection that
+//! has ended.
+//!
+//! **In the table** a line stands under a keyed hash of its bytes and of how many lines before it hold the same: the
+//! first copy of a bet, the second, and so on. A connection claims copies in this order, so it has claimed the first n of
+//! them, and the next one is found in few steps also if there are thousands. The table gives candidates, and the bytes of
+//! each are read from `bets.csv` and compared; copies of the same bet never share a place ([`Hash::of_copy`]). So no hash
+//! decides anything. A bet that is new has a candidate by chance only, once in 2^35 for each line there is.
+//!
+//! **Only lines on disk answer for others.** If a repeat would claim a line of the round that is being gathered, that round
+//! is written first ([`Attempt::WriteFirst`]). So what a failed round takes back was claimed by nobody else.
+//!
+//! **What it takes**: a quarter of a byte for the place of each line; 13 bytes for each line in the table; and what
+//! connections have claimed (see [`Claims`](super::Claims)).
+
+use std::io;
+use std::ops::Range;
+
+use super::claims::Claimed;
+use super::lines::{Bets, LineIndex, Position};
+use super::table::{Hash, Key, LineTable};
+
+/// Lines that are put into the table at a time.
+const LOOK_UP_LINES: usize = 256;
+
+/// The bets in `bets.csv`, and those that the round is about to add.
+#[derive(Debug, Default)]
+pub struct StoredBets {
+    key: Key,
+    table: LineTable,
+    index: LineIndex,
+    on_disk: Position,
+}
+
+/// A batch that was taken.
+#[derive(Debug)]
+pub struct Taken {
+    /// The bytes of the batch that are new, whole lines.
+    pub new: New,
+    /// The lines that they become.
+    pub lines: Range<u32>,
+    /// Their hashes, of those that are in the table.
+    hashes: Vec<Hash>,
+    /// The lines that are claimed for the others.
+    repeats: Vec<u32>,
+}
+
+/// What is new of a batch.
+#[derive(Debug)]
+pub enum New {
+    /// All of it.
+    All,
+    /// These lines.
+    Some(Vec<u8>),
+}
+
+/// What may become of a batch.
+#[derive(Debug)]
+pub enum Attempt {
+    /// Each of its bets is stored, or will be with the round.
+    Taken(Taken),
+    /// It holds a bet that is new, and nothing new is wanted. Nothing of it was taken.
+    New,
+    /// There are more lines than can be told apart. Nothing of it was taken.
+    Full,
+    /// It repeats what is not on disk yet. Nothing of it was taken: first the round has to be written.
+    WriteFirst,
+}
+
+/// The next copy of a bet that a connection may claim.
+#[derive(Clone, Copy)]
+enum NextCopy {
+    /// This line, which it has not claimed yet.
+    Unclaimed(u32),
+    /// It has claimed them all, so many.
+    Missing(u32),
+}
+
+/// The lines that a batch adds while it is judged.
+struct Added<'a> {
+    first: u32,
+    lines: Vec<&'a [u8]>,
+}
+
+/// Who looks for a copy of a bet, and where.
+struct View<'a, B> {
+    /// What it has claimed; everything without.
+    claimed: Option<&'a Claimed>,
+    /// What it claims besides.
+    added: &'a Added<'a>,
+    bets: &'a B,
+}
+
+impl StoredBets {
+    /// Behind the last line.
+    pub fn end(&self) -> Position {
+        self.index.end()
+    }
+
+    /// Adds lines that are on disk; gives back their numbers, or `None` if there are too many.
+    pub fn add_on_disk(&mut self, lines: u32, bytes: u64) -> Option<Range<u32>> {
+        let first = self.end().line;
+        let end = first.checked_add(lines)?;
+        self.index.push(lines, bytes);
+        self.written();
+        Some(first..end)
+    }
+
+    /// What there was of the round is on disk.
+    pub fn written(&mut self) {
+        self.on_disk = self.end();
+    }
+
+    /// Puts lines into the table, for other connections than the one that has claimed them all; `false` if some of them
+    /// are not on disk yet.
+    ///
+    /// # Errors
+    /// If `bets` cannot be read.
+    pub fn look_up(&mut self, claimed: &Claimed, bets: &impl Bets) -> io::Result<bool> {
+        if claimed.lines().max().is_some_and(|last| last >= self.on_disk.line) {
+            return Ok(false);
+        }
+        let mut lines = claimed.lines().iter().peekable();
+        let (mut some, mut texts, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
+        while lines.peek().is_some() {
+            // Many at a time, so that their places in the table are waited for together.
+            for line in lines.by_ref().take(LOOK_UP_LINES) {
+                let text = self.index.get(line, bets)?;
+                hashes.push(self.key.hash(text));
+                texts.extend_from_slice(text);
+                some.push((line, texts.len()));
+            }
+            self.table.prepare(&hashes);
+            let mut start = 0;
+            for ((line, end), hash) in some.drain(..).zip(hashes.drain(..)) {
+                self.put_into_table(line, &texts[start..end], hash, bets)?;
+                start = end;
+            }
+            texts.clear();
+        }
+        Ok(true)
+    }
+
+    fn put_into_table(&mut self, line: u32, text: &[u8], hash: Hash, bets: &impl Bets) -> io::Result<()> {
+        let added = Added { first: self.end().line, lines: Vec::new() };
+        let view = View { claimed: None, added: &added, bets };
+        if let NextCopy::Missing(before) = self.next_copy(text, hash, &view)? {
+            self.table.insert(hash.of_copy(before), line);
+        }
+        Ok(())
+    }
+
+    /// Takes a batch of a connection that has claimed all lines of its agency.
+    pub fn take_new(&mut self, text: &[u8], bets: u32, claimed: &mut Claimed) -> Attempt {
+        let first = self.end().line;
+        let Some(end) = first.checked_add(bets) else { return Attempt::Full };
+        self.index.push(bets, text.len() as u64);
+        claimed.add_range(first..end);
+        Attempt::Taken(Taken { new: New::All, lines: first..end, hashes: Vec::new(), repeats: Vec::new() })
+    }
+
+    /// Takes a batch of an agency whose lines are in the table: all of it or nothing. If `wants_new`, what is new counts as
+    /// stored from now on.
+    ///
+    /// # Errors
+    /// If `bets` cannot be read.
+    pub fn take(
+        &mut self,
+        text: &[u8],
+        claimed: &mut Claimed,
+        wants_new: bool,
+        bets: &impl Bets,
+    ) -> io::Result<Attempt> {
+        let lines: Vec<_> = text.split_inclusive(|byte| *byte == b'\n').collect();
+        let first = self.end().line;
+        if lines.len() > (u32::MAX - first) as usize {
+            return Ok(Attempt::Full);
+        }
+        let hashes: Vec<_> = lines.iter().map(|line| self.key.hash(line)).collect();
+        self.table.prepare(&hashes);
+        let mut taken = Taken { new: New::All, lines: first..first, hashes: Vec::new(), repeats: Vec::new() };
+        let mut added = Added { first, lines: Vec::new() };
+        for (line, hash) in lines.into_iter().zip(hashes) {
+            let view = View { claimed: Some(claimed), added: &added, bets };
+            match self.next_copy(line, hash, &view)? {
+                NextCopy::Unclaimed(copy) if copy < self.on_disk.line => {
+                    claimed.add(copy);
+                    taken.repeats.push(copy);
+                }
+                NextCopy::Missing(before) if wants_new => {
+                    let hash = hash.of_copy(before);
+                    self.table.insert(hash, taken.lines.end);
+                    taken.hashes.push(hash);
+                    taken.lines.end += 1;
+                    added.lines.push(line);
+                }
+                copy => {
+                    self.take_back(&taken, claimed);
+                    let is_new = matches!(copy, NextCopy::Missing(_));
+                    return Ok(if is_new { Attempt::New } else { Attempt::WriteFirst });
+                }
+            }
+        }
+        claimed.add_range(taken.lines.clone());
+        if !taken.repeats.is_empty() {
+            taken.new = New::Some(added.lines.concat());
+        }
+        if !added.lines.is_empty() {
+            let bytes = added.lines.iter().map(|line| line.len() as u64).sum();
+            self.index.push(taken.lines.len() as u32, bytes);
+        }
+        Ok(Attempt::Taken(taken))
+    }
+
+    /// Finds the first copy of a bet that is not claimed; those that are come before it.
+    fn next_copy(&mut self, text: &[u8], hash: Hash, view: &View<'_, impl Bets>) -> io::Result<NextCopy> {
+        // The copies before `from` are claimed; that at `to`, if it is known, is not.
+        let (mut from, mut step, mut to) = (0, 1, None);
+        loop {
+            let at = match to {
+                None => from + step - 1,
+                Some((to, copy)) if to == from => return Ok(copy),
+                Some((to, _)) => from + (to - from) / 2,
+            };
+            match self.copy(text, hash, at, view)? {
+                None => (from, step) = (at + 1, 2 * step),
+                Some(copy) => to = Some((at, copy)),
+            }
+        }
+    }
+
+    /// Looks at the copy of a bet with so many before it; `None` if it is claimed.
+    fn copy(
+        &mut self,
+        text: &[u8],
+        hash: Hash,
+        before: u32,
+        view: &View<'_, impl Bets>,
+    ) -> io::Result<Option<NextCopy>> {
+        for line in self.table.candidates(hash.of_copy(before)) {
+            let own = line.checked_sub(view.added.first).map(|at| view.added.lines[at as usize]);
+            let same = match own {
+                Some(line) => line == text,
+                None => self.index.get(line, view.bets)? == text,
+            };
+            if same {
+                let is_claimed = own.is_some() || view.claimed.is_none_or(|claimed| claimed.contains(line));
+                return Ok(if is_claimed { None } else { Some(NextCopy::Unclaimed(line)) });
+            }
+        }
+        Ok(Some(NextCopy::Missing(before)))
+    }
+
+    /// Takes back a batch that is not on disk. When all of a round were taken back, [`roll_back`](Self::roll_back) follows.
+    pub fn take_back(&mut self, taken: &Taken, claimed: &mut Claimed) {
+        for (hash, line) in taken.hashes.iter().zip(taken.lines.clone()) {
+            self.table.remove(*hash, line);
+        }
+        taken.repeats.iter().for_each(|line| claimed.remove(*line));
+        claimed.remove_range(taken.lines.clone());
+    }
+
+    /// Forgets the lines that are not on disk.
+    pub fn roll_back(&mut self) {
+        self.index.truncate(self.on_disk);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_lines_than_have_numbers_are_refused() {
+        let mut claimed = Claimed::default();
+        let mut stored = StoredBets::default();
+        assert_eq!(stored.add_on_disk(u32::MAX - 3, 0), Some(0..u32::MAX - 3));
+        let (text, file) = (b"1,a\r\n1,b\r\n1,c\r\n1,d\r\n", Vec::new());
+        assert!(matches!(stored.take_new(text, 4, &mut claimed), Attempt::Full));
+        assert!(matches!(stored.take(text, &mut claimed, true, &file).unwrap(), Attempt::Full));
+        let three = &text[..15];
+        assert!(matches!(stored.take(three, &mut claimed, true, &file).unwrap(), Attempt::Taken(_)));
+        assert!(matches!(stored.take_new(&text[..5], 1, &mut claimed), Attempt::Full));
+        assert_eq!(stored.add_on_disk(1, 5), None);
+    }
+}

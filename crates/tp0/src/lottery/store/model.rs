@@ -1,0 +1,329 @@
+//! The store beside a model of its rule, through whatever may happen: batches of any bets on any connections, rounds that
+//! find no room, connections that break, a server that is killed, the end of agencies, the draw.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use journal::{JournalFile, Storage};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::round::Round;
+use super::*;
+
+const CONNECTIONS: usize = 4;
+const AGENCIES: usize = 2;
+
+/// A file with so much room; it is never synced, since nobody pulls the plug.
+struct Limited {
+    file: File,
+    room: Arc<AtomicUsize>,
+}
+
+impl Limited {
+    fn open(path: &Path, room: &Arc<AtomicUsize>) -> JournalFile {
+        let file = OpenOptions::new().append(true).open(path).unwrap();
+        JournalFile::with_storage("limited", Box::new(Self { file, room: room.clone() }))
+    }
+}
+
+impl Storage for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = self.room.load(Ordering::Relaxed);
+        if room == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let written = Storage::write(&mut self.file, &bytes[..room.min(bytes.len())])?;
+        self.room.fetch_sub(written, Ordering::Relaxed);
+        Ok(written)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn status(&self) -> io::Result<(u64, bool)> {
+        self.file.status()
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.file.truncate(length)
+    }
+}
+
+/// How often each bet was sent, or is stored.
+type Counts = HashMap<u8, usize>;
+
+/// The store, and what has to be true of it.
+struct Lottery {
+    folder: TempDir,
+    round: Round,
+    room: Arc<AtomicUsize>,
+    connections: Vec<Arc<Claims>>,
+    sent: Vec<Counts>,
+    stored: Vec<Counts>,
+    done: Vec<bool>,
+    drawn: bool,
+}
+
+fn agency_of(connection: usize) -> usize {
+    connection % AGENCIES
+}
+
+/// Lines of different lengths, some of which hold others.
+fn line(agency: usize, bet: u8) -> String {
+    format!("{agency},{}{bet}\r\n", "x".repeat(usize::from(bet) % 3))
+}
+
+fn open(folder: &Path, room: &Arc<AtomicUsize>) -> Round {
+    let (mut files, contents) = Files::open(folder).unwrap();
+    let limited = |name: &str| Limited::open(&folder.join(name), room);
+    files.replace_storage(limited(BETS_FILE), limited(JOURNAL_FILE));
+    Round::new(files, contents.ledger)
+}
+
+impl Lottery {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let room = Arc::new(AtomicUsize::new(usize::MAX));
+        Self {
+            round: open(folder.path(), &room),
+            folder,
+            room,
+            connections: vec![Arc::default(); CONNECTIONS],
+            sent: vec![Counts::new(); CONNECTIONS],
+            stored: vec![Counts::new(); AGENCIES],
+            done: vec![false; AGENCIES],
+            drawn: false,
+        }
+        .with_connections()
+    }
+
+    fn with_connections(mut self) -> Self {
+        (0..CONNECTIONS).for_each(|connection| self.reconnect(connection));
+        self
+    }
+
+    fn reconnect(&mut self, connection: usize) {
+        self.connections[connection] = Arc::default();
+        self.sent[connection].clear();
+    }
+
+    /// Kills the server, and starts it again.
+    fn restart(&mut self) {
+        self.round.close();
+        self.round = open(self.folder.path(), &self.room);
+        (0..CONNECTIONS).for_each(|connection| self.reconnect(connection));
+    }
+
+    fn job(&self, connection: usize, bets: &[u8]) -> Job {
+        let agency = agency_of(connection);
+        Job::Batch(NewBatch {
+            agency: agency.to_string().into(),
+            lines: bets.iter().map(|bet| line(agency, *bet)).collect::<String>().into_bytes(),
+            bets: bets.len() as u32,
+            claims: self.connections[connection].clone(),
+        })
+    }
+
+    /// Sends batches in one round with so much room in the files, and compares what becomes of each.
+    fn work(&mut self, batches: &[(usize, Vec<u8>)], room: usize) {
+        let (jobs, outcomes): (Vec<_>, Vec<_>) = batches
+            .iter()
+            .map(|(connection, bets)| {
+                let (told, outcome) = oneshot::channel();
+                ((self.job(*connection, bets), told), outcome)
+            })
+            .unzip();
+        self.room.store(room, Ordering::Relaxed);
+        let (answers, failure) = self.round.work(jobs);
+        self.room.store(usize::MAX, Ordering::Relaxed);
+        assert!(failure.is_none(), "{failure:?}");
+        answers.into_iter().for_each(|(who, outcome)| drop(who.send(outcome)));
+        let mut failed = [false; CONNECTIONS];
+        for ((connection, bets), mut outcome) in batches.iter().zip(outcomes) {
+            let outcome = outcome.try_recv().unwrap();
+            self.check(*connection, bets, &outcome, &mut failed[*connection], room);
+        }
+    }
+
+    fn check(&mut self, connection: usize, bets: &[u8], outcome: &Outcome, failed: &mut bool, room: usize) {
+        let agency = agency_of(connection);
+        let (mut sent, mut stored) = (self.sent[connection].clone(), self.stored[agency].clone());
+        let mut new = 0;
+        for bet in bets {
+            let sending = sent.entry(*bet).or_default();
+            *sending += 1;
+            let times = stored.entry(*bet).or_default();
+            if *sending > *times {
+                assert_eq!(*sending, *times + 1, "a connection has not claimed more than there is");
+                *times += 1;
+                new += 1;
+            }
+        }
+        match outcome {
+            Outcome::Stored(count) => assert!(new == *count && new > 0, "{new} are new, {count} stored"),
+            Outcome::Repeated => assert_eq!(new, 0),
+            Outcome::NoSpace(_) => {
+                assert!(room < usize::MAX && (new > 0 || *failed), "nothing of it needs room");
+                *failed = true;
+                return;
+            }
+            Outcome::Refused(Refusal::Done) => {
+                return assert!(new > 0 && self.done[agency] && !self.drawn, "{new} are new");
+            }
+            Outcome::Refused(Refusal::Drawn) => return assert!(new > 0 && self.drawn, "{new} are new"),
+            other => panic!("{other:?}"),
+        }
+        assert!(new == 0 || !(self.done[agency] || self.drawn));
+        (self.sent[connection], self.stored[agency]) = (sent, stored);
+    }
+
+    fn finish(&mut self, agency: usize) {
+        let (told, _outcome) = oneshot::channel();
+        self.round.work(vec![(Job::Done { agency: agency.to_string().into() }, told)]);
+        self.done[agency] |= !self.drawn;
+    }
+
+    fn draw(&mut self) {
+        if !self.drawn && self.done.iter().all(|done| *done) {
+            self.round.draw().unwrap();
+            self.drawn = true;
+        }
+    }
+
+    /// Whether the file holds just what has to be stored.
+    fn check_file(&self) {
+        let text = std::fs::read_to_string(self.folder.path().join(BETS_FILE)).unwrap();
+        let mut lines: Vec<_> = text.split_inclusive('\n').map(str::to_owned).collect();
+        let expected = self.stored.iter().enumerate().flat_map(|(agency, counts)| {
+            counts.iter().flat_map(move |(bet, times)| vec![line(agency, *bet); *times])
+        });
+        let mut expected: Vec<_> = expected.collect();
+        lines.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(lines, expected);
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Work(Vec<(usize, Vec<u8>)>),
+    NoRoom(Vec<(usize, Vec<u8>)>, usize),
+    Reconnect(usize),
+    Restart,
+    Forget,
+    Finish(usize),
+    Draw,
+}
+
+fn batches() -> impl Strategy<Value = Vec<(usize, Vec<u8>)>> {
+    // Few bets, so that most of them come again; some of them very often.
+    let bets = prop_oneof![
+        prop::collection::vec(0u8..4, 1..8),
+        prop::collection::vec(0u8..60, 1..20),
+        (0u8..2, 1usize..60).prop_map(|(bet, times)| vec![bet; times]),
+    ];
+    prop::collection::vec((0..CONNECTIONS, bets), 1..6)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => batches().prop_map(Step::Work),
+        4 => (batches(), 0usize..300).prop_map(|(batches, room)| Step::NoRoom(batches, room)),
+        2 => (0..CONNECTIONS).prop_map(Step::Reconnect),
+        2 => Just(Step::Restart),
+        1 => Just(Step::Forget),
+        1 => (0..AGENCIES).prop_map(Step::Finish),
+        1 => Just(Step::Draw),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn each_sending_is_judged_as_the_rule_says(steps in prop::collection::vec(step(), 1..25)) {
+        let mut lottery = Lottery::new();
+        for step in &steps {
+            match step {
+                Step::Work(batches) => lottery.work(batches, usize::MAX),
+                Step::NoRoom(batches, room) => lottery.work(batches, *room),
+                Step::Reconnect(connection) => lottery.reconnect(*connection),
+                Step::Restart => lottery.restart(),
+                Step::Forget if lottery.round.remembers_after_draw() => lottery.round.forget(),
+                Step::Forget => {}
+                Step::Finish(agency) => lottery.finish(*agency),
+                Step::Draw => lottery.draw(),
+            }
+            lottery.check_file();
+        }
+    }
+
+    /// Passes over the bets of an agency, each in an order and in batches of its own, on two connections at the same time,
+    /// cut off by kills and full disks: a last whole pass leaves each bet as often as the agency has it.
+    #[test]
+    fn whatever_came_before_a_whole_pass_leaves_what_the_agency_has(
+        (bets, passes, last) in prop::collection::vec(0u8..40, 1..80).prop_flat_map(|bets| {
+            let order = || Just(bets.clone()).prop_shuffle();
+            let pass = (order(), order(), 1usize..30, 1usize..30, 0usize..12, prop::option::of(0usize..2000), any::<bool>());
+            (Just(bets.clone()), prop::collection::vec(pass, 0..6), (order(), 1usize..30))
+        }),
+    ) {
+        let mut lottery = Lottery::new();
+        for (one, two, size, other_size, rounds, room, is_killed) in &passes {
+            let batches = one.chunks(*size).map(|batch| (0, batch.to_vec()));
+            let others = two.chunks(*other_size).map(|batch| (2, batch.to_vec()));
+            for (batch, other) in batches.zip(others).take(*rounds) {
+                lottery.work(&[batch, other], room.unwrap_or(usize::MAX));
+            }
+            if *is_killed {
+                lottery.restart();
+            } else {
+                lottery.reconnect(0);
+                lottery.reconnect(2);
+            }
+        }
+        let (order, size) = last;
+        for batch in order.chunks(size) {
+            lottery.work(&[(0, batch.to_vec())], usize::MAX);
+        }
+        let mut expected = Counts::new();
+        bets.iter().for_each(|bet| *expected.entry(*bet).or_default() += 1);
+        prop_assert_eq!(&lottery.stored[0], &expected);
+        lottery.check_file();
+    }
+}
+
+#[test]
+fn where_a_batch_fails_the_repeats_behind_it_are_claimed_in_their_order() {
+    let mut lottery = Lottery::new();
+    lottery.work(&[(2, vec![7; 8])], usize::MAX);
+    lottery.work(&[(0, vec![7])], usize::MAX);
+    // The second one needs no room, but the copies before those that it claims are given back by the first one.
+    lottery.work(&[(0, vec![7, 9]), (0, vec![7; 5])], 0);
+    for _ in 0..9 {
+        lottery.work(&[(0, vec![7])], usize::MAX);
+    }
+    assert!(lottery.stored[0][&7] >= 8);
+    lottery.check_file();
+}
+
+#[test]
+fn thousands_of_equal_bets_are_told_apart_quickly() {
+    const TIMES: usize = 5_000;
+    let mut lottery = Lottery::new();
+    let batch = vec![7; 200];
+    let send = |lottery: &mut Lottery, connection, times: usize| {
+        for _ in 0..times / batch.len() {
+            lottery.work(&[(connection, batch.clone())], usize::MAX);
+        }
+    };
+    send(&mut lottery, 0, TIMES);
+    send(&mut lottery, 2, TIMES / 2);
+    lottery.restart();
+    send(&mut lottery, 0, TIMES + 1000);
+    assert_eq!(lottery.stored[0][&7], TIMES + 1000);
+    lottery.check_file();
+}
