@@ -1,5 +1,5 @@
 #!/bin/sh
-# Copies a workspace without its code: the manifests, and empty sources for their targets.
+# Copies a workspace without its code: the manifests, build scripts, and empty sources for their targets.
 #
 # Building that first gives an image layer with all dependencies, which a change of the code does not build again.
 # Usage: skeleton.sh FROM TO
@@ -13,6 +13,8 @@ for manifest in crates/*/Cargo.toml; do
   crate=${manifest%/Cargo.toml}
   mkdir -p "$to/$crate/src"
   cp "$manifest" "$to/$crate/"
+  # Without it, cargo overlooks build dependencies, and would build libraries with other features than later.
+  [ ! -e "$crate/build.rs" ] || cp "$crate/build.rs" "$to/$crate/"
   # A crate whose sources are left out of the build context gets a library, so that the workspace is whole.
   if [ -e "$crate/src/lib.rs" ] || [ ! -e "$crate/src/main.rs" ]; then
     : >"$to/$crate/src/lib.rs"

@@ -2,16 +2,24 @@
 # Writes a compose file for a server and N clients.
 set -eu
 
+# The Dockerfiles' build context as seen from here, and this folder as seen from there; the folder of the agencies' files; the mode
+# when none is given.
+CONTEXT=..
+FOLDER=tp0/
+DATA=data
+DEFAULT_MODE='echo'
+
 usage() {
   cat <<END
-Usage: $0 FILE N [echo|loteria]
+Usage: $0 FILE N [echo|apuesta|loteria]
 
-Writes to FILE a compose file with a server and the clients client1 to clientN.
+Writes to FILE a compose file with a server and the clients client1 to clientN. Without a mode: $DEFAULT_MODE.
 
   FILE   the file to write; an existing one is replaced
   N      number of clients, 0 to 240
-  MODE   echo (default): echo-server and echo-client
-         loteria: lottery-server and lottery-agency; agency I reads data/agency-I.csv
+  MODE   echo: echo-server and echo-client
+         apuesta: lottery-server and lottery-agency; each client has one bet of its own in its environment
+         loteria: lottery-server and lottery-agency; agency I reads $DATA/agency-I.csv
 
 The images are made by: make docker-image. Start: docker compose -f FILE up
 END
@@ -31,7 +39,7 @@ done
 case $# in 2 | 3) ;; *) fail "expected FILE and N, and maybe a mode; got $# arguments" ;; esac
 file=$1
 clients=$2
-mode=${3:-echo}
+mode=${3:-$DEFAULT_MODE}
 [ -n "$file" ] || fail "FILE is empty"
 case $clients in
   '' | *[!0-9]*) fail "N is '$clients'; allowed: a number from 0 to $MOST_CLIENTS" ;;
@@ -40,9 +48,11 @@ esac
 { [ "${#clients}" -le 3 ] && [ "$clients" -le "$MOST_CLIENTS" ]; } ||
   fail "N is '$clients'; allowed: a number from 0 to $MOST_CLIENTS"
 case $mode in
-  echo) server=echo-server client=echo-client data='' ;;
-  loteria) server=lottery-server client=lottery-agency data=', "--data-dir", "/data"' ;;
-  *) fail "the mode is '$mode'; allowed: echo, loteria" ;;
+  echo) server='"echo-server"' client='"echo-client"' ;;
+  # Single bets have a folder of their own: they are in no draw.
+  apuesta) server='"lottery-server", "--data-dir", "/data/apuestas"' client='"lottery-agency"' ;;
+  loteria) server='"lottery-server", "--data-dir", "/data"' client='"lottery-agency", "--data-dir", "/data"' ;;
+  *) fail "the mode is '$mode'; allowed: echo, apuesta, loteria" ;;
 esac
 
 # Compose takes paths from the file's folder: this one, as a rule.
@@ -70,13 +80,28 @@ services:
     container_name: server
     image: server:latest
     build:
-      context: "$base/.."
-      dockerfile: tp0/server/Dockerfile
-    command: ["$server"$data]
+      context: "$base/$CONTEXT"
+      dockerfile: ${FOLDER}server/Dockerfile
+    command: [$server]
     volumes:
       - "$base/server/config.ini:/config.ini:ro"
 END
   [ "$mode" = echo ] || printf '      - "%s/server:/data"\n' "$base"
+}
+
+# nth INDEX WORD...: counted from 0, and from the first one again behind the last.
+nth() { shift $(($1 % ($# - 1) + 1)) && printf '%s' "$1"; }
+
+# A bet for each client, the same whenever the file is written. The first one is the example of the assignment.
+write_bet() {
+  i=$(($1 - 1))
+  cat <<END
+      NOMBRE: "$(nth $i "Santiago Lionel" Ana Juan Julieta "María José" Martín Camila Bruno Inés Tomás)"
+      APELLIDO: "$(nth $i Lorca Núñez Paz Domínguez Sosa "de la Fuente" Acuña Ibarra Quiroga)"
+      DOCUMENTO: "$((30904465 + i * 104729))"
+      NACIMIENTO: "$(printf '%d-%02d-%02d' $(((49 + i * 7) % 50 + 1950)) $(((2 + i * 5) % 12 + 1)) $(((16 + i * 11) % 28 + 1)))"
+      NUMERO: "$(((7574 + i * 1237) % 10000))"
+END
 }
 
 write_client() {
@@ -87,18 +112,21 @@ write_client() {
     container_name: client$1
     image: client:latest
     build:
-      context: "$base/.."
-      dockerfile: tp0/client/Dockerfile
-    command: ["$client"$data]
+      context: "$base/$CONTEXT"
+      dockerfile: ${FOLDER}client/Dockerfile
+    command: [$client]
     depends_on:
       server:
         condition: service_healthy
     environment:
       CLI_ID: "$1"
+END
+  [ "$mode" != apuesta ] || write_bet "$1"
+  cat <<END
     volumes:
       - "$base/client/config.yaml:/config.yaml:ro"
 END
-  [ "$mode" = echo ] || printf '      - "%s/data/agency-%s.csv:/data/agency-%s.csv:ro"\n' "$base" "$1" "$1"
+  [ "$mode" != loteria ] || printf '      - "%s/agency-%s.csv:/data/agency-%s.csv:ro"\n' "$base/$DATA" "$1" "$1"
 }
 
 write_network() {
@@ -127,7 +155,7 @@ END
 [ "$mode" = loteria ] || exit 0
 number=1
 while [ "$number" -le "$clients" ]; do
-  [ -f "$here/data/agency-$number.csv" ] || note "data/agency-$number.csv is missing: write it before you start client$number"
+  [ -f "$here/$DATA/agency-$number.csv" ] || note "$DATA/agency-$number.csv is missing: write it before you start client$number"
   number=$((number + 1))
 done
 waits_for=$(sed -n 's/^[[:space:]]*NUMBER_OF_CLIENTS[[:space:]]*[=:][[:space:]]*\([0-9]*\).*/\1/p' "$here/server/config.ini")

@@ -3,6 +3,14 @@
 
 records() { wc -l <"$1"; }
 say() { printf '%b' "$1" | nc -N -w 5 127.0.0.1 5000; }
+# As most clients of this assignment do: no line end, and the connection stays open.
+say_and_wait() {
+  python3 -c '
+import socket, sys
+client = socket.create_connection(("127.0.0.1", 5000), timeout=10)
+client.sendall(sys.argv[1].encode())
+print(client.recv(1024).decode(), end="")' "$1"
+}
 health() { matches "$(docker compose ps server)" '\(healthy\)'; }
 greeted() { matches "$(cat server/log.txt)" '^[0-9T:.-]+Z [0-9.]+:[0-9]+ "Hola, servidor"$'; }
 second_up_appends() { greeted && equal "$(head -n "$1" server/log.txt | md5sum)" "$2" && [ "$(records server/log.txt)" -gt "$1" ]; }
@@ -53,6 +61,9 @@ actividad1() {
   check "a1: messages from standard input" equal "$(seq 3 | docker compose run --rm -T client - 2>/dev/null | wc -l)" 3
   check "a1: nc, newline-terminated" equal "$(say 'desde nc\n')" "OK mensaje recibido correctamente: desde nc"
   check "a1: nc, not terminated" equal "$(say 'sin fin')" "OK mensaje recibido correctamente: sin fin"
+  check "a1: Python, not terminated, waits for the reply" equal "$(say_and_wait 'Hola servidor')" "OK mensaje recibido correctamente: Hola servidor"
+  check "a1: a refusal" matches "$(say 'ma\xf1ana\n')" '^ERROR invalid-utf8: '
+  check "a1: and its line in log.txt" matches "$(cat server/log.txt)" '^[0-9T:.-]+Z [0-9.]+:[0-9]+ ERROR invalid-utf8 "[^"]+" ma\\xf1ana$'
   check "a1: the server runs as the owner, without capabilities" no_privileges server
   check "a1: read-only root file system" read_only_root server
   check "a1: docker kill loses nothing acknowledged" killed_server_loses_nothing

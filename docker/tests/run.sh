@@ -15,6 +15,8 @@ repository=$(cd "$tests/../.." && pwd)
 . "$tests/actividad2.sh"
 # shellcheck source=docker/tests/tp0.sh
 . "$tests/tp0.sh"
+# shellcheck source=docker/tests/entrega.sh
+. "$tests/entrega.sh"
 
 [ "$(id -u)" -eq 0 ] || { echo "run.sh: needs root, to give the copies to another user" >&2; exit 2; }
 work=$(mktemp -d)
@@ -25,6 +27,7 @@ clean_up() {
     [ -e "$compose" ] && docker compose --file "$compose" down --remove-orphans >/dev/null 2>&1
   done
   [ -e "$work/tp0" ] && tp0_clean_up
+  [ -e "$work/entrega" ] && entrega_clean_up
   rm -rf "$work"
 }
 trap clean_up EXIT
@@ -32,4 +35,5 @@ trap clean_up EXIT
 actividad1
 actividad2
 tp0
+entrega
 summary
