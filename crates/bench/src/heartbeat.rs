@@ -10,10 +10,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use protocol::heartbeat::{Answer, Datagram, MAX_DATAGRAM_BYTES, Probe};
-use protocol::json;
-use protocol::storage::{Reply, Request};
-use protocol::types::ulid;
+use protocol::store::heartbeat::{Datagram, MAX_DATAGRAM_BYTES, Probe, ProbeAnswer};
+use protocol::store::json;
+use protocol::store::node_api::{NodeReply, NodeRequest};
+use protocol::store::types::ulid;
 use rand::RngExt as _;
 use serde::Serialize;
 use service::net::{Datagrams as _, Interface, LocalGroup, MulticastSocket, TcpListener, TcpStream};
@@ -171,8 +171,17 @@ impl Simulated {
         let incarnation = ulid(1, number as u128);
         let (records, free_bytes) = (rand::rng().random_range(0..1_000_000), 1 << 40);
         let address = self.address;
-        Datagram::Answer(Answer { round, token, attempt, name, incarnation, address, records, free_bytes })
-            .encode()
+        Datagram::Answer(ProbeAnswer {
+            round,
+            token,
+            attempt,
+            name,
+            incarnation,
+            address,
+            records,
+            free_bytes,
+        })
+        .encode()
     }
 }
 
@@ -189,8 +198,8 @@ async fn greet(stream: TcpStream) -> anyhow::Result<()> {
     let mut lines = BufReader::new(reader).lines();
     while let Some(line) = lines.next_line().await? {
         let reply = match json::decode(line.as_bytes())? {
-            Request::Hello { v, .. } => Reply::Welcome { v, records: 0 },
-            _ => Reply::Holdings { records: Vec::new(), more: false },
+            NodeRequest::Hello { v, .. } => NodeReply::Welcome { v, records: 0 },
+            _ => NodeReply::Holdings { records: Vec::new(), more: false },
         };
         let mut bytes = Vec::new();
         json::encode(&reply, &mut bytes);

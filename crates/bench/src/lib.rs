@@ -1,4 +1,4 @@
-//! Load generator and side-by-side comparisons. Nothing needs it to run.
+//! All assignments: load generator and side-by-side comparisons. Nothing needs it to run.
 //!
 //! | command | what it measures |
 //! | --- | --- |

@@ -6,8 +6,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use protocol::json;
-use protocol::store::{Reply, Request, Status};
+use protocol::store::client_api::{ClientRequest, HeadnodeReply, StoreStatus};
+use protocol::store::json;
 use service::net::{LocalGroup, TcpStream};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -206,16 +206,16 @@ fn memory(process: &Child, name: &str) -> anyhow::Result<u64> {
 }
 
 /// What a headnode says of itself.
-pub async fn status(headnode: SocketAddr) -> anyhow::Result<Status> {
+pub async fn status(headnode: SocketAddr) -> anyhow::Result<StoreStatus> {
     let stream = TcpStream::connect(headnode).await?;
     let (reader, mut writer) = stream.into_split();
     let mut request = Vec::new();
-    Request::Status.encode(&mut request);
+    ClientRequest::Status.encode(&mut request);
     writer.write_all(&request).await?;
     let mut reply = String::new();
     BufReader::new(reader).read_line(&mut reply).await?;
     match json::decode(reply.as_bytes())? {
-        Reply::Status(status) => Ok(status),
+        HeadnodeReply::Status(status) => Ok(status),
         other => bail!("not a status: {other:?}"),
     }
 }

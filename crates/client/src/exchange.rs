@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure};
 use bytes::BytesMut;
-use protocol::greeting::{MAX_MESSAGE_BYTES, MAX_REPLY_BYTES, Reply};
+use protocol::actividad1::{MAX_REPLY_BYTES, MAX_TEXT_BYTES, ServerReply};
 use protocol::line::{AtEof, HALF_CHARACTER_SILENCES, LineCodec};
 use service::Shutdown;
 use service::net::TcpStream;
@@ -107,7 +107,7 @@ async fn send(
     progress: &watch::Sender<Progress>,
     shutdown: &Shutdown,
 ) -> io::Result<()> {
-    let mut codec = LineCodec::new(MAX_MESSAGE_BYTES, AtEof::Accept);
+    let mut codec = LineCodec::new(MAX_TEXT_BYTES, AtEof::Accept);
     let mut bytes = BytesMut::new();
     let mut watched = progress.subscribe();
     loop {
@@ -164,13 +164,13 @@ impl<R: AsyncRead + Unpin> Receiver<'_, R> {
         let mut received = BytesMut::new();
         loop {
             // A server that others wrote may send no line end. Of a reply of this protocol, half is not enough.
-            let other = codec.is_mid_line(&received) && !Reply::can_begin_with(&received);
+            let other = codec.is_mid_line(&received) && !ServerReply::can_begin_with(&received);
             let Some(came) = self.read_some(&mut received, other).await? else { return Ok(()) };
             let mut lines = Vec::new();
             while let Some(line) = codec.decode(&mut received)? {
                 lines.push(line?);
             }
-            if !matches!(came, Came::Bytes) && !Reply::can_begin_with(&received) {
+            if !matches!(came, Came::Bytes) && !ServerReply::can_begin_with(&received) {
                 lines.extend(codec.decode_silence(&mut received, HALF_CHARACTER_SILENCES).transpose()?);
             }
             if !lines.is_empty() {
@@ -209,12 +209,12 @@ impl<R: AsyncRead + Unpin> Receiver<'_, R> {
     /// Prints and records replies, whatever they say, and counts them.
     async fn take(&mut self, lines: &[String]) -> anyhow::Result<()> {
         self.replies.record(lines).await?;
-        let replies: Vec<_> = lines.iter().map(|line| Reply::parse(line)).collect();
+        let replies: Vec<_> = lines.iter().map(|line| ServerReply::parse(line)).collect();
         let (mut acknowledged, mut refused) = (0, 0);
         for reply in replies.iter().flatten() {
             match reply {
-                Reply::Received(_) => acknowledged += 1,
-                Reply::Refused { .. } => refused += 1,
+                ServerReply::Received(_) => acknowledged += 1,
+                ServerReply::Refused { .. } => refused += 1,
             }
         }
         self.progress.send_modify(|progress| {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use bytes::BytesMut;
-use protocol::greeting::{DEFAULT_GREETING, MAX_MESSAGE_BYTES};
+use protocol::actividad1::{DEFAULT_GREETING, MAX_TEXT_BYTES};
 use protocol::line::{AtEof, LineCodec, Rejection};
 use tokio::io::{AsyncReadExt as _, Stdin};
 use tokio_util::codec::Decoder as _;
@@ -26,7 +26,7 @@ impl Input {
     /// What the command line asks for.
     pub fn from_arguments(messages: &[String]) -> Self {
         if messages == ["-"] {
-            let codec = LineCodec::new(MAX_MESSAGE_BYTES, AtEof::Accept);
+            let codec = LineCodec::new(MAX_TEXT_BYTES, AtEof::Accept);
             return Self::Lines { stdin: tokio::io::stdin(), codec, received: BytesMut::new(), ended: false };
         }
         let greeting = messages.is_empty().then(|| DEFAULT_GREETING.to_owned());
@@ -67,8 +67,8 @@ pub fn one_line(message: &str) -> Result<String, String> {
         return Err("a message is one line: send several as several messages".to_owned());
     }
     let bytes = message.len();
-    if bytes > MAX_MESSAGE_BYTES {
-        return Err(format!("it has {bytes} bytes; at most {MAX_MESSAGE_BYTES} can be sent"));
+    if bytes > MAX_TEXT_BYTES {
+        return Err(format!("it has {bytes} bytes; at most {MAX_TEXT_BYTES} can be sent"));
     }
     Ok(message.to_owned())
 }

@@ -14,9 +14,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use backon::{ExponentialBuilder, Retryable as _};
 use chrono::Utc;
-use journal::{Batch, Checksum, Journal, JournalFile, Shown, timestamp};
+use journal::{Batch, Checksum, Journal, JournalFile};
 use service::net::TcpStream;
 use service::{Common, Shutdown, cli};
+use text::{Shown, timestamp};
 use tokio::io::AsyncWriteExt as _;
 
 use input::Input;

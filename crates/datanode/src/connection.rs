@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use journal::timestamp;
-use protocol::json::{self, MAX_FRAME_BYTES, VERSION};
 use protocol::line::{AtEof, LineCodec, Rejection};
-use protocol::storage::{Failure, MAX_HELLO_BYTES, Reply, Request};
+use protocol::store::json::{self, MAX_FRAME_BYTES, VERSION};
+use protocol::store::node_api::{MAX_HELLO_BYTES, NodeFailure, NodeReply, NodeRequest};
 use service::Shutdown;
 use service::exchange::{Ended, Exchange, Limits};
+use text::timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::Identity;
@@ -38,7 +38,10 @@ pub struct Context {
 /// What is sent to a connection too many.
 pub fn refusal() -> String {
     let mut line = Vec::new();
-    json::encode(&failed(Failure::TooManyConnections, "too many connections: close some of them"), &mut line);
+    json::encode(
+        &failed(NodeFailure::TooManyConnections, "too many connections: close some of them"),
+        &mut line,
+    );
     String::from_utf8_lossy(&line).into_owned()
 }
 
@@ -72,7 +75,10 @@ where
         (Role::Unknown(_), Err(Closing::Ended(Ended::Idle(limit)))) => {
             tracing::debug!(%peer, "connection closed: no hello");
             let mut line = Vec::new();
-            json::encode(&failed(Failure::HelloTimeout, &format!("no hello within {limit:?}")), &mut line);
+            json::encode(
+                &failed(NodeFailure::HelloTimeout, &format!("no hello within {limit:?}")),
+                &mut line,
+            );
             // The connection closes either way.
             let _ = exchange.send(&mut line).await;
         }
@@ -157,14 +163,14 @@ impl Connection<'_> {
             let request = line
                 .map_err(|rejection| rejection.to_string())
                 .and_then(|line| json::decode(line.as_bytes()).map_err(|malformed| malformed.to_string()));
-            if let Ok(Request::Store { id, client, message }) = request {
+            if let Ok(NodeRequest::Store { id, client, message }) = request {
                 messages.push(Message { id, client, text: message });
                 continue;
             }
             self.store(&mut messages, replies).await;
             let reply = match request {
                 Ok(request) => self.answer_one(request).await,
-                Err(reason) => self.refuse(Failure::Malformed, reason),
+                Err(reason) => self.refuse(NodeFailure::Malformed, reason),
             };
             json::encode(&reply, replies);
             if !self.trusted || replies.len() >= REPLY_BYTES {
@@ -190,38 +196,38 @@ impl Connection<'_> {
         }
     }
 
-    async fn answer_one(&mut self, request: Request) -> Reply {
+    async fn answer_one(&mut self, request: NodeRequest) -> NodeReply {
         let store = &self.context.store;
         match request {
-            Request::Hello { v, .. } if v != VERSION => {
-                self.refuse(Failure::Malformed, format!("version {v} is not spoken here; use {VERSION}"))
+            NodeRequest::Hello { v, .. } if v != VERSION => {
+                self.refuse(NodeFailure::Malformed, format!("version {v} is not spoken here; use {VERSION}"))
             }
-            Request::Hello { datanode, incarnation, headnode, highest, .. } => {
+            NodeRequest::Hello { datanode, incarnation, headnode, highest, .. } => {
                 let identity = &self.context.identity;
                 if (&datanode, incarnation) != (&identity.name, identity.incarnation) {
                     let reason = format!("this is {} in its run {}", identity.name, identity.incarnation);
-                    return self.refuse(Failure::WrongDatanode, reason);
+                    return self.refuse(NodeFailure::WrongDatanode, reason);
                 }
                 self.role = Role::Headnode(store.claim(highest).await);
                 tracing::info!(peer = %self.peer, %headnode, "headnode connected");
-                Reply::Welcome { v: VERSION, records: store.records() }
+                NodeReply::Welcome { v: VERSION, records: store.records() }
             }
             _ if matches!(self.role, Role::Unknown(_)) => self.refuse_before_hello(),
-            Request::Peers { names, after } => store.peers(names, after).await,
-            Request::Gaps { from } => store.gaps(from).await,
-            Request::Fetch { id } => store.fetch(id).await,
-            Request::Inventory { from } => store.inventory(from).await,
-            Request::Store { .. } => unreachable!("messages are collected and stored together"),
+            NodeRequest::Peers { names, after } => store.peers(names, after).await,
+            NodeRequest::Gaps { from } => store.gaps(from).await,
+            NodeRequest::Fetch { id } => store.fetch(id).await,
+            NodeRequest::Inventory { from } => store.inventory(from).await,
+            NodeRequest::Store { .. } => unreachable!("messages are collected and stored together"),
         }
     }
 
-    fn refuse_before_hello(&mut self) -> Reply {
-        self.refuse(Failure::Malformed, "hello must come first".to_owned())
+    fn refuse_before_hello(&mut self) -> NodeReply {
+        self.refuse(NodeFailure::Malformed, "hello must come first".to_owned())
     }
 
-    fn refuse(&mut self, code: Failure, reason: String) -> Reply {
+    fn refuse(&mut self, code: NodeFailure, reason: String) -> NodeReply {
         tracing::warn!(peer = %self.peer, reason, "connection refused");
         self.trusted = false;
-        Reply::Failed { code, reason }
+        NodeReply::Failed { code, reason }
     }
 }

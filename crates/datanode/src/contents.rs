@@ -10,8 +10,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use journal::{Checksum, Index, JournalFile, Records, Recovery, record_at, torn_tails_of};
-use protocol::storage::{Failure, HOLDINGS_PAGE, Holding, Reply};
-use protocol::types::{Id, MessageCrc, Record, beginning};
+use protocol::store::node_api::{HOLDINGS_PAGE, HeldRecord, NodeFailure, NodeReply};
+use protocol::store::types::{Id, MessageCrc, StoredRecord, beginning};
 use records::{parse_data, parse_data_key};
 use roaring::RoaringTreemap;
 
@@ -202,7 +202,7 @@ impl Contents {
     }
 
     /// The record of `id`, or the reply that says why it cannot be read; `None` if there is none.
-    pub fn read(&self, id: Id) -> Option<Result<Record, Reply>> {
+    pub fn read(&self, id: Id) -> Option<Result<StoredRecord, NodeReply>> {
         let offset = self.index.get(id.into())?;
         let record = match self.record_at(offset) {
             Ok(record) => record,
@@ -210,7 +210,7 @@ impl Contents {
         };
         let damaged = || {
             tracing::error!(%id, offset, "a record of data.txt is damaged: it is not served");
-            failed(Failure::Damaged, "the record is damaged on disk")
+            failed(NodeFailure::Damaged, "the record is damaged on disk")
         };
         Some(record.filter(|record| record.id == id).ok_or_else(damaged))
     }
@@ -219,34 +219,34 @@ impl Contents {
     ///
     /// # Errors
     /// The system's.
-    pub fn inventory(&self, from: u64) -> io::Result<Reply> {
+    pub fn inventory(&self, from: u64) -> io::Result<NodeReply> {
         let mut displaced =
             self.displaced[self.displaced.partition_point(|mark| mark.seq < from)..].iter().peekable();
         let mut ascending = self.ascending_from(from);
         let mut next = ascending.next().transpose()?;
-        let mut records: Vec<Holding> = Vec::new();
+        let mut records: Vec<HeldRecord> = Vec::new();
         loop {
             let before = next.as_ref().map_or(u64::MAX, |record| record.seq);
             let record = match displaced.next_if(|mark| mark.seq < before) {
                 Some(mark) => self.record_at(mark.offset)?,
-                None if next.is_none() => return Ok(Reply::Holdings { records, more: false }),
+                None if next.is_none() => return Ok(NodeReply::Holdings { records, more: false }),
                 None => std::mem::replace(&mut next, ascending.next().transpose()?),
             };
             // What was readable at the start may be damaged by now.
-            let Some(Record { seq, time, id, client, message }) = record else { continue };
+            let Some(StoredRecord { seq, time, id, client, message }) = record else { continue };
             if records.last().is_some_and(|last| last.0 == seq) {
                 continue;
             }
             if records.len() == HOLDINGS_PAGE {
-                return Ok(Reply::Holdings { records, more: true });
+                return Ok(NodeReply::Holdings { records, more: true });
             }
             let message_crc32c = MessageCrc::of(&message);
-            records.push(Holding(seq, id, time, client, message_crc32c, Some(beginning(&message))));
+            records.push(HeldRecord(seq, id, time, client, message_crc32c, Some(beginning(&message))));
         }
     }
 
     /// The records from number `from` on that are in the order of the file.
-    fn ascending_from(&self, from: u64) -> impl Iterator<Item = io::Result<Record>> {
+    fn ascending_from(&self, from: u64) -> impl Iterator<Item = io::Result<StoredRecord>> {
         let after = self.marks.partition_point(|mark| mark.seq <= from);
         let mark = after.checked_sub(1).map(|at| self.marks[at]);
         let (start, mut highest) = mark.map_or((0, 0), |mark| (mark.offset, mark.seq - 1));
@@ -264,7 +264,7 @@ impl Contents {
         })
     }
 
-    fn record_at(&self, offset: u64) -> io::Result<Option<Record>> {
+    fn record_at(&self, offset: u64) -> io::Result<Option<StoredRecord>> {
         let line = record_at(&self.reader, offset, Checksum::Crc32c)?;
         Ok(line.and_then(|line| parse_data(std::str::from_utf8(&line).ok()?)))
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
-use protocol::heartbeat::{Answer, Datagram, MAX_DATAGRAM_BYTES, Probe, Refused};
+use protocol::store::heartbeat::{Datagram, MAX_DATAGRAM_BYTES, NameRefused, Probe, ProbeAnswer};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use service::net::{Datagrams, Network};
@@ -100,7 +100,7 @@ impl<N: Network> Answerer<N> {
     }
 
     async fn answer(&self, probe: Probe, to: SocketAddr) {
-        let answer = Datagram::Answer(Answer {
+        let answer = Datagram::Answer(ProbeAnswer {
             round: probe.round,
             token: probe.token,
             attempt: probe.attempt,
@@ -136,7 +136,7 @@ impl<N: Network> Answerer<N> {
             .map_or(0, |disk| u64::from(disk.blocks_available()) * u64::from(disk.fragment_size()))
     }
 
-    fn report(&self, refused: &Refused) {
+    fn report(&self, refused: &NameRefused) {
         if refused.incarnation == self.identity.incarnation {
             tracing::error!(name = %refused.name, reason = refused.reason, "the headnode refuses this datanode");
         }

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use anyhow::ensure;
 use journal::{Batch, Checksum, Failure, JournalFile, record};
-use protocol::types::NodeName;
+use protocol::store::types::NodeName;
 
 /// The file, beside `data.txt`.
 pub const REMEMBERED_FILE: &str = "datanode.journal";

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use journal::{AppendError, Batch, Checksum, Failure as JournalFailure, Journal, JournalFile};
-use protocol::storage::{Failure, GAPS_PAGE, PEERS_PAGE, Reply};
-use protocol::types::{Id, MessageCrc, NodeName, Record};
+use protocol::store::node_api::{GAPS_PAGE, NodeFailure, NodeReply, PEERS_PAGE};
+use protocol::store::types::{Id, MessageCrc, NodeName, StoredRecord};
 use records::{DATA_FILE, push_data};
 use tokio::sync::{Mutex, watch};
 
@@ -121,22 +121,22 @@ impl Store {
     }
 
     /// Remembers the names of datanodes, and lists those behind `after`.
-    pub async fn peers(&self, names: Vec<NodeName>, after: Option<NodeName>) -> Reply {
+    pub async fn peers(&self, names: Vec<NodeName>, after: Option<NodeName>) -> NodeReply {
         let mut state = self.state.lock().await;
         let remembered = state.remembered.remember(names);
         match self.checked(remembered) {
             Ok(()) => {
                 let (names, more) = state.remembered.peers_after(after.as_ref(), PEERS_PAGE);
-                Reply::Peers { names, more }
+                NodeReply::Peers { names, more }
             }
             Err(reply) => reply,
         }
     }
 
     /// The numbers that were given and belong to no readable record, from `from` on: a page of them.
-    pub async fn gaps(&self, from: u64) -> Reply {
+    pub async fn gaps(&self, from: u64) -> NodeReply {
         let (ranges, more) = self.state.lock().await.contents.gaps(from, GAPS_PAGE);
-        Reply::Gaps { ranges, more }
+        NodeReply::Gaps { ranges, more }
     }
 
     /// Waits for the failure after which nothing is confirmed any more; for ever while there is none.
@@ -156,23 +156,23 @@ impl Store {
     }
 
     /// Notes the failure of `datanode.journal`, and says what to reply.
-    fn checked(&self, outcome: Result<(), JournalFailure>) -> Result<(), Reply> {
+    fn checked(&self, outcome: Result<(), JournalFailure>) -> Result<(), NodeReply> {
         outcome.map_err(|failure| {
             tracing::error!(%failure, "not remembered");
             if matches!(failure, JournalFailure::NoSpace(_)) {
-                return failed(Failure::DiskFull, "the datanode has no space to remember it");
+                return failed(NodeFailure::DiskFull, "the datanode has no space to remember it");
             }
             self.failure.send_replace(Some(Arc::new(failure)));
-            failed(Failure::StorageFailed, "the datanode cannot write to its disk and stops")
+            failed(NodeFailure::StorageFailed, "the datanode cannot write to its disk and stops")
         })
     }
 
     /// Stores those of `messages` that are not held, all or none of them, and confirms each; `time` is theirs.
-    pub async fn store(&self, claim: &Claim, messages: Vec<Message>, time: &str) -> Vec<Reply> {
+    pub async fn store(&self, claim: &Claim, messages: Vec<Message>, time: &str) -> Vec<NodeReply> {
         let mut state = self.state.lock().await;
         if *self.owner.borrow() != claim.number {
             let reason = "a newer connection of a headnode has taken over";
-            return messages.iter().map(|_| failed(Failure::TakenOver, reason)).collect();
+            return messages.iter().map(|_| failed(NodeFailure::TakenOver, reason)).collect();
         }
         let replies = state.store(&self.journal, messages, time).await;
         self.records.send_replace(state.contents.records());
@@ -180,24 +180,24 @@ impl Store {
     }
 
     /// The record of `id`.
-    pub async fn fetch(&self, id: Id) -> Reply {
+    pub async fn fetch(&self, id: Id) -> NodeReply {
         let state = self.state.lock().await;
         match state.contents.read(id) {
-            None => failed(Failure::NotFound, "no record has this id"),
-            Some(Ok(record)) => Reply::Record(record),
+            None => failed(NodeFailure::NotFound, "no record has this id"),
+            Some(Ok(record)) => NodeReply::Record(record),
             Some(Err(reply)) => reply,
         }
     }
 
     /// What is held from number `from` on: a page of it.
-    pub async fn inventory(&self, from: u64) -> Reply {
+    pub async fn inventory(&self, from: u64) -> NodeReply {
         let state = self.state.lock().await;
         state.contents.inventory(from).unwrap_or_else(|error| unreadable(&error))
     }
 }
 
 impl State {
-    async fn store(&mut self, journal: &Journal, messages: Vec<Message>, time: &str) -> Vec<Reply> {
+    async fn store(&mut self, journal: &Journal, messages: Vec<Message>, time: &str) -> Vec<NodeReply> {
         let mut seq = self.contents.next_seq();
         // Identifiers of this batch, and which message of it they stand for.
         let mut fresh: HashMap<Id, (u64, usize)> = HashMap::new();
@@ -205,12 +205,12 @@ impl State {
         let mut replies = Vec::with_capacity(messages.len());
         let mut records = Vec::with_capacity(messages.len());
         for (i, Message { id, client, text }) in messages.into_iter().enumerate() {
-            let record = Record { seq, time: time.to_owned(), id, client, message: text };
+            let record = StoredRecord { seq, time: time.to_owned(), id, client, message: text };
             replies.push(match (self.contents.read(id), fresh.get(&id)) {
                 (Some(Ok(held)), _) => confirm(held.seq, &held.message, &record),
                 (Some(Err(reply)), _) => reply,
                 (None, Some((seq, at))) => {
-                    let held: &Record = &records[*at];
+                    let held: &StoredRecord = &records[*at];
                     confirm(*seq, &held.message, &record)
                 }
                 (None, None) => {
@@ -243,32 +243,32 @@ impl State {
 }
 
 /// The reply to a message whose identifier is held with the message `held`.
-fn confirm(seq: u64, held: &str, wanted: &Record) -> Reply {
+fn confirm(seq: u64, held: &str, wanted: &StoredRecord) -> NodeReply {
     if held == wanted.message {
-        Reply::Stored { id: wanted.id, seq, message_crc32c: MessageCrc::of(held) }
+        NodeReply::Stored { id: wanted.id, seq, message_crc32c: MessageCrc::of(held) }
     } else {
-        failed(Failure::IdConflict, "the id was used for another message")
+        failed(NodeFailure::IdConflict, "the id was used for another message")
     }
 }
 
-fn not_stored(error: &AppendError) -> Reply {
+fn not_stored(error: &AppendError) -> NodeReply {
     match error {
-        AppendError::NoSpace(_) => failed(Failure::DiskFull, "the datanode has no space for the message"),
+        AppendError::NoSpace(_) => failed(NodeFailure::DiskFull, "the datanode has no space for the message"),
         AppendError::Fatal(_) | AppendError::Closed => {
-            failed(Failure::StorageFailed, "the datanode cannot write to its disk and stops")
+            failed(NodeFailure::StorageFailed, "the datanode cannot write to its disk and stops")
         }
     }
 }
 
 /// The reply where the disk cannot be read.
-pub fn unreadable(error: &io::Error) -> Reply {
+pub fn unreadable(error: &io::Error) -> NodeReply {
     tracing::error!(%error, "cannot read data.txt");
-    failed(Failure::Damaged, "the datanode cannot read its disk")
+    failed(NodeFailure::Damaged, "the datanode cannot read its disk")
 }
 
 /// The reply to what was not done.
-pub fn failed(code: Failure, reason: &str) -> Reply {
-    Reply::Failed { code, reason: reason.to_owned() }
+pub fn failed(code: NodeFailure, reason: &str) -> NodeReply {
+    NodeReply::Failed { code, reason: reason.to_owned() }
 }
 
 #[cfg(test)]

@@ -1,1 +1,1 @@
-//! No code: see `Cargo.toml`.
+//! All assignments: no code: see `Cargo.toml`.

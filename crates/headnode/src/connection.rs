@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use protocol::json::{self, Malformed};
 use protocol::line::Rejection;
-use protocol::store::plain::{Form, RequestCodec, RequestLine};
-use protocol::store::{ErrorCode, LIST_PAGE, Reply, Request};
-use protocol::types::MAX_MESSAGE_BYTES;
+use protocol::store::client_api::plain::{Form, RequestCodec, RequestLine};
+use protocol::store::client_api::{ClientRequest, ErrorCode, HeadnodeReply, LIST_PAGE};
+use protocol::store::json::{self, Malformed};
+use protocol::store::types::MAX_MESSAGE_BYTES;
 use service::Shutdown;
 use service::exchange::{Ended, Exchange, Limits};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -34,7 +34,7 @@ pub struct Context {
 /// One line that says why a connection is not served.
 pub fn refusal(code: ErrorCode, reason: String) -> String {
     let mut line = Vec::new();
-    json::encode(&Reply::Error { id: None, code, reason }, &mut line);
+    json::encode(&HeadnodeReply::Error { id: None, code, reason }, &mut line);
     String::from_utf8_lossy(&line).into_owned()
 }
 
@@ -69,7 +69,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut line = Vec::new();
-    exchange.decoder().form().encode(&Reply::Error { id: None, code, reason }, &mut line);
+    exchange.decoder().form().encode(&HeadnodeReply::Error { id: None, code, reason }, &mut line);
     // The connection closes either way.
     let _ = exchange.send(&mut line).await;
 }
@@ -106,7 +106,7 @@ where
     }
 }
 
-type Received = (Form, Result<Result<Request, Malformed>, Rejection>);
+type Received = (Form, Result<Result<ClientRequest, Malformed>, Rejection>);
 
 /// Answers the next of `requests`, or, if it is a message, all messages that follow it without anything between: these
 /// are stored at the same time, and what is asked after them sees them.
@@ -114,8 +114,8 @@ async fn answer_next(
     requests: &mut Peekable<impl Iterator<Item = Received>>,
     peer: SocketAddr,
     placer: &Placer,
-) -> Vec<(Form, Reply)> {
-    let is_put = |(_, request): &Received| matches!(request, Ok(Ok(Request::Put { .. })));
+) -> Vec<(Form, HeadnodeReply)> {
+    let is_put = |(_, request): &Received| matches!(request, Ok(Ok(ClientRequest::Put { .. })));
     let Some(first) = requests.next() else { return Vec::new() };
     let mut together = vec![first];
     while is_put(&together[0]) {
@@ -131,58 +131,58 @@ async fn answer_next(
 }
 
 async fn answer(
-    request: Result<Result<Request, Malformed>, Rejection>,
+    request: Result<Result<ClientRequest, Malformed>, Rejection>,
     peer: SocketAddr,
     placer: &Placer,
-) -> Reply {
+) -> HeadnodeReply {
     let request = match request {
         Ok(request) => request,
         Err(rejection) => return rejected(&rejection),
     };
     match request {
-        Ok(Request::Put { id, message, .. }) if message.len() > MAX_MESSAGE_BYTES => {
+        Ok(ClientRequest::Put { id, message, .. }) if message.len() > MAX_MESSAGE_BYTES => {
             let reason =
                 format!("the message has {} bytes; at most {MAX_MESSAGE_BYTES} are allowed", message.len());
-            Reply::Error { id, code: ErrorCode::MessageTooLong, reason }
+            HeadnodeReply::Error { id, code: ErrorCode::MessageTooLong, reason }
         }
-        Ok(Request::Put { id, is_new, message }) => placer.put(id, is_new, message, peer).await,
-        Ok(Request::Get { id }) => placer.get(id).await,
-        Ok(Request::List { last, before }) => placer.list(last.min(LIST_PAGE), before),
-        Ok(Request::Status) => placer.status(),
+        Ok(ClientRequest::Put { id, is_new, message }) => placer.put(id, is_new, message, peer).await,
+        Ok(ClientRequest::Get { id }) => placer.get(id).await,
+        Ok(ClientRequest::List { last, before }) => placer.list(last.min(LIST_PAGE), before),
+        Ok(ClientRequest::Status) => placer.status(),
         Err(malformed) => {
             let code = match malformed {
                 Malformed::Version(_) => ErrorCode::UnsupportedVersion,
                 Malformed::Syntax(_) | Malformed::Shape(_) => ErrorCode::Malformed,
             };
-            Reply::Error { id: None, code, reason: malformed.to_string() }
+            HeadnodeReply::Error { id: None, code, reason: malformed.to_string() }
         }
     }
 }
 
-fn rejected(rejection: &Rejection) -> Reply {
+fn rejected(rejection: &Rejection) -> HeadnodeReply {
     let code = match rejection {
         Rejection::TooLong { .. } => ErrorCode::MessageTooLong,
         Rejection::InvalidUtf8 { .. } => ErrorCode::InvalidUtf8,
         Rejection::Unterminated { .. } => ErrorCode::Malformed,
     };
-    Reply::Error { id: None, code, reason: rejection.to_string() }
+    HeadnodeReply::Error { id: None, code, reason: rejection.to_string() }
 }
 
 /// Whether [`report`] has anything to say of a reply.
-fn is_reported(reply: &Reply) -> bool {
-    matches!(reply, Reply::Saved { .. } | Reply::Error { .. })
+fn is_reported(reply: &HeadnodeReply) -> bool {
+    matches!(reply, HeadnodeReply::Saved { .. } | HeadnodeReply::Error { .. })
 }
 
 /// The event for the operator's terminal.
-fn report(answer: &Reply, peer: SocketAddr) {
+fn report(answer: &HeadnodeReply, peer: SocketAddr) {
     match answer {
-        Reply::Saved { id, places, .. } => {
+        HeadnodeReply::Saved { id, places, .. } => {
             if tracing::enabled!(tracing::Level::INFO) {
                 let places: Vec<_> = places.iter().map(ToString::to_string).collect();
                 tracing::info!(%peer, %id, places = places.join(","), "message saved");
             }
         }
-        Reply::Error { id, code, reason } => {
+        HeadnodeReply::Error { id, code, reason } => {
             let id = id.map(|id| id.to_string());
             // Clients try again, many times a second: why it fails has been told once already.
             if code.is_temporary() {
@@ -191,6 +191,6 @@ fn report(answer: &Reply, peer: SocketAddr) {
                 tracing::warn!(%peer, id, ?code, reason, "request not done");
             }
         }
-        Reply::Record { .. } | Reply::Messages { .. } | Reply::Status(_) => {}
+        HeadnodeReply::Record { .. } | HeadnodeReply::Messages { .. } | HeadnodeReply::Status(_) => {}
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use protocol::store::NodeState;
-use protocol::types::NodeName;
+use protocol::store::client_api::NodeState;
+use protocol::store::types::NodeName;
 use rand::rngs::StdRng;
 use rand::seq::{IteratorRandom as _, SliceRandom as _};
 use rand::{RngExt as _, SeedableRng as _};

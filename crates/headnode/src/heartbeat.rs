@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use journal::{Failure, JournalFile, timestamp};
-use protocol::heartbeat::{Datagram, MAX_DATAGRAM_BYTES, Probe};
-use protocol::types::NodeName;
+use journal::{Failure, JournalFile};
+use protocol::store::heartbeat::{Datagram, MAX_DATAGRAM_BYTES, Probe};
+use protocol::store::types::NodeName;
 use service::net::{Datagrams, Network};
+use text::timestamp;
 use tokio::time::{Instant, sleep_until};
 
 use crate::directory::Directory;

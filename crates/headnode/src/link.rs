@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use protocol::json::{self, MAX_FRAME_BYTES, VERSION};
 use protocol::line::{AtEof, LineCodec};
-use protocol::storage::{Failure, PEERS_PAGE, Reply, Request};
-use protocol::types::{Incarnation, NodeName};
+use protocol::store::json::{self, MAX_FRAME_BYTES, VERSION};
+use protocol::store::node_api::{NodeFailure, NodeReply, NodeRequest, PEERS_PAGE};
+use protocol::store::types::{Incarnation, NodeName};
 use roaring::RoaringTreemap;
 use service::net::Network;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
@@ -87,7 +87,7 @@ struct Queue {
 #[derive(Debug)]
 struct Waiting {
     asked: Instant,
-    reply: oneshot::Sender<Reply>,
+    reply: oneshot::Sender<NodeReply>,
 }
 
 /// Why a connection was given up.
@@ -126,7 +126,7 @@ impl Link {
     ///
     /// # Errors
     /// [`NotStanding`].
-    pub fn ask(&self, request: &[u8]) -> Result<oneshot::Receiver<Reply>, NotStanding> {
+    pub fn ask(&self, request: &[u8]) -> Result<oneshot::Receiver<NodeReply>, NotStanding> {
         let (reply, receiver) = oneshot::channel();
         let mut queue = self.lock();
         if !queue.open {
@@ -150,7 +150,7 @@ impl Link {
         let mut line = Vec::new();
         // It has told all that it remembers when the connection was made.
         let after = page.iter().max().cloned();
-        json::encode(&Request::Peers { names: page.to_vec(), after }, &mut line);
+        json::encode(&NodeRequest::Peers { names: page.to_vec(), after }, &mut line);
         if self.ask(&line).is_ok() {
             // Should the connection break, the next one tells everything again.
             self.told_peers.store(told + page.len(), Ordering::Relaxed);
@@ -219,7 +219,7 @@ impl Link {
         context: &Context<N>,
         connection: &mut Connection<N::Stream>,
     ) -> Result<(), Broken> {
-        let hello = Request::Hello {
+        let hello = NodeRequest::Hello {
             v: VERSION,
             headnode: context.headnode,
             datanode: self.name.clone(),
@@ -227,7 +227,7 @@ impl Link {
             highest: context.registry.holdings(|holdings| holdings.highest(&self.name)),
         };
         match connection.ask(&hello).await? {
-            Reply::Welcome { .. } => Ok(()),
+            NodeReply::Welcome { .. } => Ok(()),
             other => Err(unexpected(other)),
         }
     }
@@ -248,8 +248,8 @@ impl Link {
             if names.is_empty() && all_learnt {
                 break;
             }
-            match connection.ask(&Request::Peers { names: names.to_vec(), after: after.clone() }).await? {
-                Reply::Peers { names, more } => {
+            match connection.ask(&NodeRequest::Peers { names: names.to_vec(), after: after.clone() }).await? {
+                NodeReply::Peers { names, more } => {
                     let goes_on = names.last().is_some_and(|last| Some(last) > after.as_ref());
                     if more && !goes_on {
                         return Err(Broken::Protocol("a page of names does not go on".to_owned()));
@@ -258,7 +258,7 @@ impl Link {
                     after = names.into_iter().next_back().or(after);
                     all_learnt = !more;
                 }
-                Reply::Failed { code: Failure::DiskFull, reason } => {
+                NodeReply::Failed { code: NodeFailure::DiskFull, reason } => {
                     tracing::warn!(datanode = %self.name, reason, "it was not told of the other datanodes");
                     break;
                 }
@@ -285,7 +285,8 @@ impl Link {
         let mut from = registry.holdings(|holdings| holdings.first_wanted(&self.name));
         let (mut added, mut last) = (0, 0);
         loop {
-            let Reply::Holdings { records, more } = connection.ask(&Request::Inventory { from }).await?
+            let NodeReply::Holdings { records, more } =
+                connection.ask(&NodeRequest::Inventory { from }).await?
             else {
                 return Err(Broken::Protocol("holdings were expected".to_owned()));
             };
@@ -334,7 +335,7 @@ impl Link {
         let mut lost = RoaringTreemap::new();
         let mut from = 1;
         loop {
-            let Reply::Gaps { ranges, more } = connection.ask(&Request::Gaps { from }).await? else {
+            let NodeReply::Gaps { ranges, more } = connection.ask(&NodeRequest::Gaps { from }).await? else {
                 return Err(Broken::Protocol("gaps were expected".to_owned()));
             };
             lost |= context.registry.holdings(|holdings| holdings.registered_in(&self.name, &ranges));
@@ -431,20 +432,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Self { reader, writer, codec, received: BytesMut::new(), limit }
     }
 
-    async fn ask(&mut self, request: &Request) -> Result<Reply, Broken> {
+    async fn ask(&mut self, request: &NodeRequest) -> Result<NodeReply, Broken> {
         let limit = self.limit;
         timeout(limit, self.exchange(request)).await.map_err(|_| Broken::Timeout(limit))?
     }
 
-    async fn exchange(&mut self, request: &Request) -> Result<Reply, Broken> {
+    async fn exchange(&mut self, request: &NodeRequest) -> Result<NodeReply, Broken> {
         let mut line = Vec::new();
         json::encode(request, &mut line);
         self.writer.write_all(&line).await?;
         loop {
             if let Some(reply) = decode(&mut self.codec, &mut self.received)? {
                 return match reply {
-                    Reply::Failed { code: Failure::DiskFull, .. } => Ok(reply),
-                    Reply::Failed { .. } => Err(unexpected(reply)),
+                    NodeReply::Failed { code: NodeFailure::DiskFull, .. } => Ok(reply),
+                    NodeReply::Failed { .. } => Err(unexpected(reply)),
                     reply => Ok(reply),
                 };
             }
@@ -456,15 +457,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
-fn decode(codec: &mut LineCodec, received: &mut BytesMut) -> Result<Option<Reply>, Broken> {
+fn decode(codec: &mut LineCodec, received: &mut BytesMut) -> Result<Option<NodeReply>, Broken> {
     let Some(line) = codec.decode(received)? else { return Ok(None) };
     let line = line.map_err(|rejection| Broken::Protocol(rejection.to_string()))?;
     json::decode(line.as_bytes()).map(Some).map_err(|malformed| Broken::Protocol(malformed.to_string()))
 }
 
-fn unexpected(reply: Reply) -> Broken {
+fn unexpected(reply: NodeReply) -> Broken {
     match reply {
-        Reply::Failed { reason, .. } => Broken::Refused(reason),
+        NodeReply::Failed { reason, .. } => Broken::Refused(reason),
         _ => Broken::Protocol("a reply that was not asked for".to_owned()),
     }
 }

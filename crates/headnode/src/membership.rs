@@ -14,9 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use protocol::heartbeat::{Answer, Probe, Refused};
-use protocol::store::NodeState;
-use protocol::types::{Incarnation, NodeName};
+use protocol::store::client_api::NodeState;
+use protocol::store::heartbeat::{NameRefused, Probe, ProbeAnswer};
+use protocol::store::types::{Incarnation, NodeName};
 
 /// Probes that a datanode gets within a round before it is given up.
 pub const DEFAULT_ATTEMPTS: u32 = 3;
@@ -57,7 +57,7 @@ pub enum Action {
     /// Send to one address.
     ProbeOne(SocketAddr, Probe),
     /// Tell a datanode that it is not accepted.
-    Refuse(SocketAddr, Refused),
+    Refuse(SocketAddr, NameRefused),
     /// Connect to a datanode: it is new, back, restarted, or elsewhere.
     Connect(NodeName, Incarnation, SocketAddr),
     /// Give its connection up: it does not answer.
@@ -344,7 +344,7 @@ impl Membership {
         &mut self,
         now: Duration,
         from: SocketAddr,
-        answer: &Answer,
+        answer: &ProbeAnswer,
     ) -> Result<Vec<Action>, Stale> {
         let attempt = (answer.attempt as usize).checked_sub(1).and_then(|attempt| self.sent.get(attempt));
         let (Some(sent), true) = (attempt, (answer.round, answer.token) == (self.round, self.token)) else {
@@ -411,9 +411,9 @@ impl Membership {
 }
 
 /// Two datanodes with one name: the first one keeps it for as long as it answers and its connection is not broken.
-fn refuse(known: &Node, from: SocketAddr, answer: &Answer) -> Option<Refused> {
+fn refuse(known: &Node, from: SocketAddr, answer: &ProbeAnswer) -> Option<NameRefused> {
     let first_is_alive = known.answers && known.link != Link::Broken;
-    (first_is_alive && known.incarnation != answer.incarnation).then(|| Refused {
+    (first_is_alive && known.incarnation != answer.incarnation).then(|| NameRefused {
         name: answer.name.clone(),
         incarnation: answer.incarnation,
         reason: format!(

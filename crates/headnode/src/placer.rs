@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use chrono::Utc;
-use journal::timestamp;
-use protocol::json;
-use protocol::storage::{Failure, Reply as Stored, Request as Storing};
-use protocol::store::{Entry, ErrorCode, NodeState, NodeStatus, Reply, Status};
-use protocol::types::{Id, MessageCrc, NodeName, Place, beginning, ulid};
+use protocol::store::client_api::{
+    ErrorCode, HeadnodeReply, NodeState, NodeStatus, RegistryEntry, StoreStatus,
+};
+use protocol::store::json;
+use protocol::store::node_api::{NodeFailure, NodeReply, NodeRequest};
+use protocol::store::types::{Id, MessageCrc, NodeName, Place, beginning, ulid};
+use text::timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -50,7 +52,13 @@ impl Placer {
 
     /// Stores a message, unless it is stored already. Without an id it gets one; `is_new` tells that its id was never
     /// sent before.
-    pub async fn put(&self, id: Option<Id>, is_new: bool, message: String, client: SocketAddr) -> Reply {
+    pub async fn put(
+        &self,
+        id: Option<Id>,
+        is_new: bool,
+        message: String,
+        client: SocketAddr,
+    ) -> HeadnodeReply {
         let is_new = is_new || id.is_none();
         let id = id.unwrap_or_else(|| {
             let random = u128::from(self.directory.random()) << 64 | u128::from(self.directory.random());
@@ -70,7 +78,7 @@ impl Placer {
             Err(UnreadableLine) => return unreadable_line(id),
         }
         if attempts.places.len() >= self.replicas {
-            return Reply::Saved { id, places: attempts.places, message_crc32c };
+            return HeadnodeReply::Saved { id, places: attempts.places, message_crc32c };
         }
         let (line_bytes, bytes) = bytes_on_the_way(&message, self.replicas);
         let permits = u32::try_from(bytes.min(ON_THEIR_WAY_BYTES)).unwrap_or(u32::MAX);
@@ -78,17 +86,17 @@ impl Placer {
         let _room = self.room.acquire_many(permits).await;
         let mut line = Vec::with_capacity(line_bytes);
         let beginning = Some(beginning(&message));
-        json::encode(&Storing::Store { id, client, message }, &mut line);
+        json::encode(&NodeRequest::Store { id, client, message }, &mut line);
         self.place(id, &line, message_crc32c, &mut attempts).await;
         if attempts.places.is_empty() {
             return attempts.verdict(id, self.replicas);
         }
         let confirmed = attempts.places.len();
         let places = mem::take(&mut attempts.places);
-        let entry = Entry { time: String::new(), id, client, places, message_crc32c, beginning };
+        let entry = RegistryEntry { time: String::new(), id, client, places, message_crc32c, beginning };
         match self.registry.record(entry).await {
             Ok(entry) if confirmed >= self.replicas => {
-                Reply::Saved { id, places: entry.places, message_crc32c }
+                HeadnodeReply::Saved { id, places: entry.places, message_crc32c }
             }
             Ok(entry) => {
                 attempts.places = entry.places;
@@ -125,7 +133,7 @@ impl Placer {
     }
 
     /// The reply about an id that is not registered, where that does not tell whether it was ever used.
-    fn cannot_tell(&self, id: Id) -> Option<Reply> {
+    fn cannot_tell(&self, id: Id) -> Option<HeadnodeReply> {
         let unasked = self.registry.holdings(Holdings::unasked)?;
         let names: Vec<_> = unasked.iter().map(NodeName::to_string).collect();
         let who = if names.is_empty() { "any datanode".to_owned() } else { names.join(", ") };
@@ -137,7 +145,7 @@ impl Placer {
     }
 
     /// Reads a message back, from any datanode that holds it.
-    pub async fn get(&self, id: Id) -> Reply {
+    pub async fn get(&self, id: Id) -> HeadnodeReply {
         let entry = match self.registry.lookup(id) {
             Ok(Some(entry)) => entry,
             Ok(None) => {
@@ -149,7 +157,7 @@ impl Placer {
         let mut places = entry.places;
         self.directory.shuffle(&mut places);
         let mut line = Vec::new();
-        json::encode(&Storing::Fetch { id }, &mut line);
+        json::encode(&NodeRequest::Fetch { id }, &mut line);
         let mut damaged = Vec::new();
         let mut away = Vec::new();
         for place in places {
@@ -159,12 +167,12 @@ impl Placer {
                 continue;
             };
             match asked.await {
-                Ok(Stored::Record(record))
+                Ok(NodeReply::Record(record))
                     if record.id == id && MessageCrc::of(&record.message) == entry.message_crc32c =>
                 {
                     let from = Place { datanode: place.datanode, seq: record.seq };
                     let (time, client, message) = (record.time, record.client, record.message);
-                    return Reply::Record { id, time, client, message, from };
+                    return HeadnodeReply::Record { id, time, client, message, from };
                 }
                 Ok(_) => damaged.push(place.to_string()),
                 Err(_) => away.push(place.to_string()),
@@ -180,9 +188,9 @@ impl Placer {
     }
 
     /// The last `last` messages in front of the mark `before`.
-    pub fn list(&self, last: usize, before: Option<u64>) -> Reply {
+    pub fn list(&self, last: usize, before: Option<u64>) -> HeadnodeReply {
         match self.registry.list(last, before) {
-            Ok((entries, before)) => Reply::Messages { entries, before },
+            Ok((entries, before)) => HeadnodeReply::Messages { entries, before },
             Err(cause) => {
                 tracing::error!(%cause, "cannot read registro_server.txt");
                 error(None, ErrorCode::RegistryFailed, "the headnode cannot read its registry")
@@ -192,7 +200,7 @@ impl Placer {
 
     /// The datanodes and totals.
     #[must_use]
-    pub fn status(&self) -> Reply {
+    pub fn status(&self) -> HeadnodeReply {
         let (now, wall_clock) = (Instant::now().duration_since(self.directory.start()), Utc::now());
         let (datanodes, round) = self.directory.look(|membership| {
             let answering = membership.nodes().map(|(name, node)| {
@@ -228,7 +236,7 @@ impl Placer {
         });
         let count = |state| datanodes.iter().filter(|node| node.state == state).count();
         let available = count(NodeState::Available);
-        Reply::Status(Status {
+        HeadnodeReply::Status(StoreStatus {
             operative: available + count(NodeState::Operative),
             available,
             datanodes,
@@ -257,18 +265,18 @@ impl Attempts {
         !self.tried.contains(name) && !self.places.iter().any(|place| &place.datanode == name)
     }
 
-    fn take(&mut self, link: &Link, id: Id, message_crc32c: MessageCrc, reply: Option<Stored>) {
+    fn take(&mut self, link: &Link, id: Id, message_crc32c: MessageCrc, reply: Option<NodeReply>) {
         match reply {
-            Some(Stored::Stored { id: stored, seq, message_crc32c: crc })
+            Some(NodeReply::Stored { id: stored, seq, message_crc32c: crc })
                 if (stored, crc) == (id, message_crc32c) =>
             {
                 self.places.push(Place { datanode: link.name.clone(), seq });
                 return;
             }
-            Some(Stored::Failed { code, reason }) => {
+            Some(NodeReply::Failed { code, reason }) => {
                 tracing::warn!(datanode = %link.name, %id, reason, "not stored there");
-                self.full += usize::from(code == Failure::DiskFull);
-                self.conflict |= code == Failure::IdConflict;
+                self.full += usize::from(code == NodeFailure::DiskFull);
+                self.conflict |= code == NodeFailure::IdConflict;
             }
             Some(_) => {
                 tracing::error!(datanode = %link.name, %id, "it confirms something else than it was sent");
@@ -279,7 +287,7 @@ impl Attempts {
     }
 
     /// Why there are too few places.
-    fn verdict(&self, id: Id, replicas: usize) -> Reply {
+    fn verdict(&self, id: Id, replicas: usize) -> HeadnodeReply {
         if self.conflict {
             return conflict(id);
         }
@@ -300,16 +308,16 @@ impl Attempts {
     }
 }
 
-fn conflict(id: Id) -> Reply {
+fn conflict(id: Id) -> HeadnodeReply {
     error(Some(id), ErrorCode::IdConflict, "this id was used for another message: choose a new one")
 }
 
-fn unreadable_line(id: Id) -> Reply {
+fn unreadable_line(id: Id) -> HeadnodeReply {
     let reason = "the registry's line about this id is damaged: restart the headnode, which then asks the datanodes again";
     error(Some(id), ErrorCode::Unavailable, reason)
 }
 
-fn not_registered(id: Id, cause: &RegistryError) -> Reply {
+fn not_registered(id: Id, cause: &RegistryError) -> HeadnodeReply {
     tracing::error!(%id, %cause, "stored, but not registered");
     match cause {
         RegistryError::NoSpace(_) => error(
@@ -323,13 +331,13 @@ fn not_registered(id: Id, cause: &RegistryError) -> Reply {
     }
 }
 
-fn error(id: Option<Id>, code: ErrorCode, reason: &str) -> Reply {
-    Reply::Error { id, code, reason: reason.to_owned() }
+fn error(id: Option<Id>, code: ErrorCode, reason: &str) -> HeadnodeReply {
+    HeadnodeReply::Error { id, code, reason: reason.to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
-    use protocol::types::MAX_MESSAGE_BYTES;
+    use protocol::store::types::MAX_MESSAGE_BYTES;
 
     use super::*;
 
@@ -339,7 +347,7 @@ mod tests {
             let message = text.repeat(MAX_MESSAGE_BYTES / text.len().max(1));
             let client = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap();
             let mut line = Vec::new();
-            json::encode(&Storing::Store { id: Id::max(), client, message: message.clone() }, &mut line);
+            json::encode(&NodeRequest::Store { id: Id::max(), client, message: message.clone() }, &mut line);
             for replicas in [1, 2, 16] {
                 let (line_bytes, all_bytes) = bytes_on_the_way(&message, replicas);
                 assert!(line.len() <= line_bytes, "{text:?}: {} bytes", line.len());

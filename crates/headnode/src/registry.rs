@@ -18,9 +18,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, ensure};
 use journal::{Batch, Checksum, Failure, Index, JournalFile, Records};
-use protocol::storage::Holding;
-use protocol::store::Entry;
-use protocol::types::{Id, NodeName, Place};
+use protocol::store::client_api::RegistryEntry;
+use protocol::store::node_api::HeldRecord;
+use protocol::store::types::{Id, NodeName, Place};
 use records::parse_entry_key;
 use roaring::RoaringTreemap;
 use tokio::sync::{Notify, oneshot, watch};
@@ -140,7 +140,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`UnreadableLine`]: it is registered, and nobody can tell how.
-    pub fn lookup(&self, id: Id) -> Result<Option<Entry>, UnreadableLine> {
+    pub fn lookup(&self, id: Id) -> Result<Option<RegistryEntry>, UnreadableLine> {
         self.lock().lookup(id)
     }
 
@@ -170,7 +170,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`].
-    pub async fn record(&self, entry: Entry) -> Result<Entry, RegistryError> {
+    pub async fn record(&self, entry: RegistryEntry) -> Result<RegistryEntry, RegistryError> {
         let (done, outcome) = oneshot::channel();
         let is_first = {
             let mut state = self.lock();
@@ -195,7 +195,7 @@ impl Registry {
         &self,
         datanode: &NodeName,
         from: u64,
-        page: &[Holding],
+        page: &[HeldRecord],
         comparison: Comparison,
         held: &mut RoaringTreemap,
     ) -> Result<Reconciled, RegistryError> {
@@ -206,15 +206,15 @@ impl Registry {
         if comparison == Comparison::ByNumber && !state.agrees(datanode, from, page) {
             return Ok(Reconciled::Different);
         }
-        let is_registered = |holding: &&Holding| match comparison {
+        let is_registered = |holding: &&HeldRecord| match comparison {
             Comparison::ByNumber => state.holdings.contains(datanode, holding.0),
             Comparison::ById => state.is_registered(datanode, holding),
         };
-        let (known, missing): (Vec<&Holding>, Vec<&Holding>) = page.iter().partition(is_registered);
+        let (known, missing): (Vec<&HeldRecord>, Vec<&HeldRecord>) = page.iter().partition(is_registered);
         held.extend(known.iter().map(|holding| holding.0));
         let missing: Vec<_> = missing
             .into_iter()
-            .map(|Holding(seq, id, time, client, message_crc32c, beginning)| Entry {
+            .map(|HeldRecord(seq, id, time, client, message_crc32c, beginning)| RegistryEntry {
                 time: time.clone(),
                 id: *id,
                 client: *client,
@@ -298,7 +298,7 @@ impl Registry {
     ///
     /// # Errors
     /// The system's.
-    pub fn list(&self, count: usize, before: Option<u64>) -> io::Result<(Vec<Entry>, Option<u64>)> {
+    pub fn list(&self, count: usize, before: Option<u64>) -> io::Result<(Vec<RegistryEntry>, Option<u64>)> {
         self.lock().list(count, before)
     }
 

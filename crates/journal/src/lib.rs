@@ -1,4 +1,4 @@
-//! What lasts: an append-only text file of one-line records.
+//! All assignments, what lasts: an append-only text file of one-line records.
 //!
 //! "Saved" means on disk: [`Journal::append`] returns after `fdatasync` of the record. Writers that wait at the same
 //! time share one sync (group commit); nobody waits on a timer for others to join.
@@ -31,5 +31,5 @@ pub use file::{Failure, JournalFile, OpenError, Storage, torn_tails_of};
 pub use group::{AppendError, Executor, Journal};
 pub use index::Index;
 pub use read::{Records, record_at};
-pub use record::{Batch, Checksum, Quoted, Shown, timestamp};
+pub use record::{Batch, Checksum};
 pub use scan::{Damage, Recovery};

@@ -3,12 +3,10 @@
 //! A message can neither forge nor split a record, nor act on the terminal of who reads the file: line ends, control
 //! characters, terminal escapes and the characters that reorder text travel as JSON `\u` escapes.
 
-use std::fmt::{self, Write as _};
-use std::io::{self, Write};
+use std::fmt;
+use std::io::Write as _;
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde::Serialize as _;
-use serde_json::ser::{CompactFormatter, Formatter, Serializer};
+use text::push_quoted;
 
 const CHECKSUM_KEY: &[u8] = b" crc32c=";
 /// ` crc32c=` and eight hexadecimal digits.
@@ -21,12 +19,6 @@ pub enum Checksum {
     None,
     /// CRC-32C (Castagnoli, RFC 3720 B.4) of everything in front of ` crc32c=`.
     Crc32c,
-}
-
-/// `time` as files here write it: RFC 3339, UTC, milliseconds.
-#[must_use]
-pub fn timestamp(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// Records on their way into a journal: written together, all or none of them.
@@ -44,9 +36,9 @@ impl Batch {
     }
 
     /// Adds one record, whose fields `write` puts in.
-    pub fn push(&mut self, write: impl FnOnce(&mut Record<'_>)) {
+    pub fn push(&mut self, write: impl FnOnce(&mut RecordWriter<'_>)) {
         let start = self.bytes.len();
-        write(&mut Record { bytes: &mut self.bytes, start });
+        write(&mut RecordWriter { bytes: &mut self.bytes, start });
         if self.checksum == Checksum::Crc32c {
             let sum = crc32c::crc32c(&self.bytes[start..]);
             self.bytes.extend_from_slice(CHECKSUM_KEY);
@@ -74,14 +66,14 @@ impl Batch {
     }
 }
 
-/// The record that is being written.
+/// Writes the fields of one record; see [`Batch::push`].
 #[derive(Debug)]
-pub struct Record<'a> {
+pub struct RecordWriter<'a> {
     bytes: &'a mut Vec<u8>,
     start: usize,
 }
 
-impl Record<'_> {
+impl RecordWriter<'_> {
     /// A field that is one word: a time, an address, a number. Anything else than printable ASCII without spaces is
     /// written as [`text`](Self::text), so no value can break the line.
     pub fn word(&mut self, value: impl fmt::Display) -> &mut Self {
@@ -92,7 +84,7 @@ impl Record<'_> {
         if word.is_empty() || word[0] == b'"' || !word.iter().all(u8::is_ascii_graphic) {
             let text = String::from_utf8_lossy(word).into_owned();
             self.bytes.truncate(start);
-            write_quoted(self.bytes, &text);
+            push_quoted(&text, self.bytes);
         }
         self
     }
@@ -100,7 +92,7 @@ impl Record<'_> {
     /// A field of free text, as a JSON string.
     pub fn text(&mut self, text: &str) -> &mut Self {
         self.separate();
-        write_quoted(self.bytes, text);
+        push_quoted(text, self.bytes);
         self
     }
 
@@ -122,96 +114,6 @@ impl Record<'_> {
         if self.bytes.len() > self.start {
             self.bytes.push(b' ');
         }
-    }
-}
-
-/// Text as records and logs show it: a JSON string that no terminal acts on.
-///
-/// ```
-/// assert_eq!(journal::Quoted("rojo: \u{1b}[31m\n").to_string(), r#""rojo: \u001b[31m\n""#);
-/// ```
-#[derive(Debug, Clone, Copy)]
-pub struct Quoted<'a>(pub &'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if is_plain(self.0) {
-            f.write_char('"')?;
-            f.write_str(self.0)?;
-            return f.write_char('"');
-        }
-        let mut bytes = Vec::with_capacity(self.0.len() + 16);
-        write_quoted(&mut bytes, self.0);
-        f.write_str(&String::from_utf8_lossy(&bytes))
-    }
-}
-
-/// Text as a terminal shows it: as it is, but for the characters that a terminal would act on.
-///
-/// ```
-/// assert_eq!(journal::Shown("dice \"sí\" \u{1b}[31m").to_string(), r#"dice "sí" \u001b[31m"#);
-/// ```
-#[derive(Debug, Clone, Copy)]
-pub struct Shown<'a>(pub &'a str);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for part in self.0.split_inclusive(TerminalSafe::must_escape) {
-            let last = part.chars().next_back().filter(|c| TerminalSafe::must_escape(*c));
-            f.write_str(&part[..part.len() - last.map_or(0, char::len_utf8)])?;
-            if let Some(c) = last {
-                write!(f, "\\u{:04x}", u32::from(c))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether `text` needs nothing but quotes around it.
-fn is_plain(text: &str) -> bool {
-    let is_plain_ascii = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
-    // Without a branch for each byte: the processor looks at a whole chunk at a time.
-    let is_plain_chunk = |chunk: &&[u8]| chunk.iter().fold(true, |plain, byte| plain & is_plain_ascii(*byte));
-    let ascii: usize = text.as_bytes().chunks(16).take_while(is_plain_chunk).map(<[u8]>::len).sum();
-    text[ascii..].chars().all(|c| c != '"' && c != '\\' && !TerminalSafe::must_escape(c))
-}
-
-fn write_quoted(out: &mut Vec<u8>, text: &str) {
-    if is_plain(text) {
-        out.reserve(text.len() + 2);
-        out.push(b'"');
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'"');
-        return;
-    }
-    let mut serializer = Serializer::with_formatter(out, TerminalSafe);
-    text.serialize(&mut serializer).expect("a string always serializes, and writing to a Vec cannot fail");
-}
-
-/// JSON as `serde_json` writes it, with more characters escaped than JSON asks for.
-struct TerminalSafe;
-
-impl TerminalSafe {
-    fn must_escape(c: char) -> bool {
-        c.is_control() // C0, DEL and C1, which some terminals obey
-            || matches!(c, '\u{2028}' | '\u{2029}') // line ends to some editors
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') // reorder text
-            || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}') // invisible
-    }
-}
-
-impl Formatter for TerminalSafe {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        let mut rest = fragment;
-        while let Some(at) = rest.find(Self::must_escape) {
-            let (before, from) = rest.split_at(at);
-            CompactFormatter.write_string_fragment(writer, before)?;
-            let mut characters = from.chars();
-            let escaped = characters.next().map_or(0, u32::from);
-            write!(writer, "\\u{escaped:04x}")?;
-            rest = characters.as_str();
-        }
-        CompactFormatter.write_string_fragment(writer, rest)
     }
 }
 
@@ -284,8 +186,6 @@ mod tests {
     #[test]
     fn nothing_reaches_a_terminal_or_forges_a_record() {
         let nasty = "a\nb\r\u{1b}[31m\u{9b}31m\u{7f}\u{0}\u{202e}\u{2028}\u{feff}\"\\é";
-        let expected = r#""a\nb\r\u001b[31m\u009b31m\u007f\u0000\u202e\u2028\ufeff\"\\é""#;
-        assert_eq!(Quoted(nasty).to_string(), expected);
         let line = record(Checksum::None, nasty);
         assert_eq!(line.matches('\n').count(), 1);
         assert_eq!(fields(line.trim_end()).unwrap()[2], nasty);

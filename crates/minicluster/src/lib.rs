@@ -1,4 +1,4 @@
-//! A whole store inside one process: a headnode and its datanodes, each on a thread of its own, with the sockets and
+//! Actividad 2, a whole store inside one process: a headnode and its datanodes, each on a thread of its own, with the sockets and
 //! files that they have as programs, on loopback.
 //!
 //! ```no_run
@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Parser as _;
 use clap::builder::{RangedU64ValueParser, TypedValueParser as _};
-use protocol::json;
-use protocol::store::{Reply, Request, Status};
+use protocol::store::client_api::{ClientRequest, HeadnodeReply, StoreStatus};
+use protocol::store::json;
 use service::net::LocalGroup;
 use service::{Common, Environment, Shutdown, cli};
 
@@ -207,16 +207,16 @@ impl Cluster {
     ///
     /// # Errors
     /// If it does not answer.
-    pub fn status(&self) -> anyhow::Result<Status> {
+    pub fn status(&self) -> anyhow::Result<StoreStatus> {
         let stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(READY_WITHIN))?;
         let mut request = Vec::new();
-        Request::Status.encode(&mut request);
+        ClientRequest::Status.encode(&mut request);
         (&stream).write_all(&request)?;
         let mut reply = String::new();
         BufReader::new(&stream).read_line(&mut reply)?;
         match json::decode(reply.as_bytes())? {
-            Reply::Status(status) => Ok(status),
+            HeadnodeReply::Status(status) => Ok(status),
             other => bail!("not a status: {other:?}"),
         }
     }

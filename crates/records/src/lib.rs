@@ -1,4 +1,4 @@
-//! The lines of Actividad 2's files, written and read back.
+//! Actividad 2, the lines of its files, written and read back.
 //!
 //! | file | a line | closed by a checksum |
 //! | --- | --- | --- |
@@ -9,12 +9,12 @@
 //! `01K…` is the message's id; `datanode2:17` says that record 17 of datanode2's `data.txt` holds it (several places are
 //! joined by commas); `message_crc32c` is the CRC-32C of the message's bytes. If a retry landed on another datanode,
 //! the registry has a later line of the same id, with all places. A text is a JSON string: the whole message in `data.txt`
-//! and in the client's file, its [`beginning`](protocol::types::beginning) in the registry. Earlier versions wrote
+//! and in the client's file, its [`beginning`](protocol::store::types::beginning) in the registry. Earlier versions wrote
 //! `registro_server.txt` and `registro_cliente.txt` without it; such lines are read all the same.
 
 use journal::record::{Batch, fields};
-use protocol::store::Entry;
-use protocol::types::{Id, MessageCrc, Place, Record};
+use protocol::store::client_api::RegistryEntry;
+use protocol::store::types::{Id, MessageCrc, Place, StoredRecord};
 
 /// The file of a datanode.
 pub const DATA_FILE: &str = "data.txt";
@@ -64,7 +64,7 @@ fn parse_text(word: Option<&str>) -> Option<Option<String>> {
 }
 
 /// Adds a line of `data.txt`.
-pub fn push_data(batch: &mut Batch, record: &Record) {
+pub fn push_data(batch: &mut Batch, record: &StoredRecord) {
     batch.push(|line| {
         line.word(record.seq).word(&record.time).word(record.id).word(record.client).text(&record.message);
     });
@@ -72,9 +72,9 @@ pub fn push_data(batch: &mut Batch, record: &Record) {
 
 /// Reads a line of `data.txt`, its checksum already cut off.
 #[must_use]
-pub fn parse_data(line: &str) -> Option<Record> {
+pub fn parse_data(line: &str) -> Option<StoredRecord> {
     let [seq, time, id, client, message] = fields(line)?.try_into().ok()?;
-    Some(Record {
+    Some(StoredRecord {
         seq: seq.parse().ok()?,
         time,
         id: Id::from_string(&id).ok()?,
@@ -93,7 +93,7 @@ pub fn parse_data_key(line: &[u8]) -> Option<(u64, Id)> {
 }
 
 /// Adds a line of `registro_server.txt`.
-pub fn push_entry(batch: &mut Batch, entry: &Entry) {
+pub fn push_entry(batch: &mut Batch, entry: &RegistryEntry) {
     batch.push(|line| {
         line.word(&entry.time).word(entry.id).word(entry.client);
         line.word(join(&entry.places)).word(format_args!("{CRC_KEY}{}", entry.message_crc32c));
@@ -105,10 +105,10 @@ pub fn push_entry(batch: &mut Batch, entry: &Entry) {
 
 /// Reads a line of `registro_server.txt`, its checksum already cut off.
 #[must_use]
-pub fn parse_entry(line: &[u8]) -> Option<Entry> {
+pub fn parse_entry(line: &[u8]) -> Option<RegistryEntry> {
     let line = std::str::from_utf8(line).ok()?;
     let mut words = line.splitn(6, ' ');
-    Some(Entry {
+    Some(RegistryEntry {
         time: words.next()?.to_owned(),
         id: Id::from_string(words.next()?).ok()?,
         client: words.next()?.parse().ok()?,
@@ -156,7 +156,7 @@ pub fn parse_receipt(line: &str) -> Option<Receipt> {
 mod tests {
     use journal::record::Checksum;
     use proptest::prelude::*;
-    use protocol::types::beginning;
+    use protocol::store::types::beginning;
 
     use super::*;
 
@@ -170,9 +170,9 @@ mod tests {
         line.strip_suffix('\n').unwrap().to_owned()
     }
 
-    fn data(message: &str) -> Record {
+    fn data(message: &str) -> StoredRecord {
         let client = "172.21.0.3:40522".parse().unwrap();
-        Record {
+        StoredRecord {
             seq: 17,
             time: TIME.to_owned(),
             id: Id::from_parts(1, 2),
@@ -181,8 +181,8 @@ mod tests {
         }
     }
 
-    fn entry(beginning: Option<&str>) -> Entry {
-        Entry {
+    fn entry(beginning: Option<&str>) -> RegistryEntry {
+        RegistryEntry {
             time: TIME.to_owned(),
             id: Id::from_parts(1, 2),
             client: "172.21.0.3:40522".parse().unwrap(),

@@ -8,12 +8,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use chrono::Utc;
-use journal::record::Record;
-use journal::{AppendError, Batch, Checksum, Journal, Quoted, timestamp};
-use protocol::greeting::{ErrorCode, Reply};
+use journal::record::RecordWriter;
+use journal::{AppendError, Batch, Checksum, Journal};
+use protocol::actividad1::{RefusalCode, ServerReply};
 use protocol::line::{AtEof, LineCodec, Rejection};
 use service::Shutdown;
 use service::exchange::{self, Exchange, Silence};
+use text::{Quoted, timestamp};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::Limits;
@@ -134,15 +135,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         } else {
             self.batch.push(|record| {
                 record.word(timestamp(Utc::now())).word(self.peer);
-                refused(record, ErrorCode::IdleTimeout, &reason, unfinished);
+                refused(record, RefusalCode::IdleTimeout, &reason, unfinished);
             });
             self.append().await
         };
         let (code, reason) = match &logged {
-            Ok(()) => (ErrorCode::IdleTimeout, format!("{reason}: connect again to send more")),
+            Ok(()) => (RefusalCode::IdleTimeout, format!("{reason}: connect again to send more")),
             Err(error) => failure(error),
         };
-        put(&mut self.replies, &Reply::Refused { code, reason: &reason });
+        put(&mut self.replies, &ServerReply::Refused { code, reason: &reason });
         // The connection closes either way.
         let _ = self.exchange.send(&mut self.replies).await;
     }
@@ -182,19 +183,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 /// Writes why a message was refused where its text would stand. A message stands between quotes, and `ERROR` does not:
 /// no message can pass for a refusal.
 fn refused<'a, 'b>(
-    record: &'a mut Record<'b>,
-    code: ErrorCode,
+    record: &'a mut RecordWriter<'b>,
+    code: RefusalCode,
     reason: &str,
     bytes: &[u8],
-) -> &'a mut Record<'b> {
+) -> &'a mut RecordWriter<'b> {
     record.word("ERROR").word(code).text(reason);
     if bytes.is_empty() { record } else { record.bytes(bytes) }
 }
 
-fn code(rejection: &Rejection) -> ErrorCode {
+fn code(rejection: &Rejection) -> RefusalCode {
     match rejection {
-        Rejection::InvalidUtf8 { .. } => ErrorCode::InvalidUtf8,
-        Rejection::TooLong { .. } | Rejection::Unterminated { .. } => ErrorCode::MessageTooLong,
+        Rejection::InvalidUtf8 { .. } => RefusalCode::InvalidUtf8,
+        Rejection::TooLong { .. } | Rejection::Unterminated { .. } => RefusalCode::MessageTooLong,
     }
 }
 
@@ -210,31 +211,31 @@ fn bytes(rejection: &Rejection) -> &[u8] {
 fn answer(message: &Result<String, Rejection>, failed: Option<&AppendError>, replies: &mut Vec<u8>) {
     let (code, reason) = match (failed, message) {
         (Some(error), _) => failure(error),
-        (None, Ok(text)) => return put(replies, &Reply::Received(text)),
+        (None, Ok(text)) => return put(replies, &ServerReply::Received(text)),
         (None, Err(rejection @ Rejection::InvalidUtf8 { .. })) => {
             (code(rejection), format!("{rejection}; send UTF-8 text"))
         }
         (None, Err(rejection)) => (code(rejection), format!("{rejection}; send it in shorter lines")),
     };
-    put(replies, &Reply::Refused { code, reason: &reason });
+    put(replies, &ServerReply::Refused { code, reason: &reason });
 }
 
 /// What a client is told whose message could not be logged.
-fn failure(error: &AppendError) -> (ErrorCode, String) {
+fn failure(error: &AppendError) -> (RefusalCode, String) {
     let (code, reason) = match error {
         AppendError::NoSpace(_) => (
-            ErrorCode::DiskFull,
+            RefusalCode::DiskFull,
             "the server has no space for the message: it is not logged, try again later",
         ),
         AppendError::Fatal(_) | AppendError::Closed => (
-            ErrorCode::StorageFailed,
+            RefusalCode::StorageFailed,
             "the server cannot write to its disk and stops: the message may be lost",
         ),
     };
     (code, reason.to_owned())
 }
 
-fn put(replies: &mut Vec<u8>, reply: &Reply<'_>) {
+fn put(replies: &mut Vec<u8>, reply: &ServerReply<'_>) {
     writeln!(replies, "{reply}").expect("writing to a Vec cannot fail");
 }
 

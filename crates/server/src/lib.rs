@@ -15,13 +15,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::builder::{RangedU64ValueParser, TypedValueParser as _};
 use journal::{Journal, JournalFile};
-use protocol::greeting::{ErrorCode, MAX_MESSAGE_BYTES, Reply};
+use protocol::actividad1::{MAX_TEXT_BYTES, RefusalCode, ServerReply};
 use protocol::line::DEFAULT_MAX_LINE_BYTES;
 use service::net::{self, TcpListener};
 use service::{Common, Shutdown, cli};
 
 /// The file of the assignment. A message is the line `<time> <sender> "<message>"`; one that was refused is
-/// `<time> <sender> ERROR <code> "<reason>"`, followed by its bytes (see [`journal::record::Record::bytes`]) where they
+/// `<time> <sender> ERROR <code> "<reason>"`, followed by its bytes (see [`journal::record::RecordWriter::bytes`]) where they
 /// are what was wrong with it.
 pub const LOG_FILE: &str = "log.txt";
 
@@ -55,7 +55,7 @@ pub struct Arguments {
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
     /// Longest message in bytes, 1 to 16777216
-    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_LINE_BYTES, value_parser = up_to(MAX_MESSAGE_BYTES))]
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_LINE_BYTES, value_parser = up_to(MAX_TEXT_BYTES))]
     pub max_message_bytes: usize,
     /// Connections served at the same time, 1 to 1000000; further ones are refused with a reason
     #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = up_to(1_000_000))]
@@ -112,7 +112,8 @@ pub async fn serve(
     let log_open = shutdown.hold(LOG_FILE);
     let reason =
         format!("the server serves its {} connections already: try again later", limits.max_connections);
-    let refusal = format!("{}\n", Reply::Refused { code: ErrorCode::TooManyConnections, reason: &reason });
+    let refusal =
+        format!("{}\n", ServerReply::Refused { code: RefusalCode::TooManyConnections, reason: &reason });
     let max_connections = limits.max_connections;
     let context =
         Arc::new(connection::Context { journal: journal.clone(), limits, shutdown: shutdown.clone() });

@@ -1,4 +1,4 @@
-//! What every program here needs, written once.
+//! All assignments, what every program needs, written once.
 //!
 //! | module | what it does |
 //! | --- | --- |

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use protocol::types::Id;
+use protocol::store::types::Id;
 use service::{Common, cli};
 
 use crate::session::{DEFAULT_WINDOW, Options};

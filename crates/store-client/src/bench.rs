@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use protocol::types::ulid;
+use protocol::store::types::ulid;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use service::Shutdown;

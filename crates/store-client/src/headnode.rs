@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use protocol::store::{Reply, Request};
+use protocol::store::client_api::{ClientRequest, HeadnodeReply};
 use service::net::TcpStream;
 
 use crate::outbox::{next_pause, pauses};
@@ -41,7 +41,7 @@ impl Headnode {
     ///
     /// # Errors
     /// Why there is no reply, or what the headnode refused.
-    pub async fn ask(&mut self, ask: Request) -> anyhow::Result<Reply> {
+    pub async fn ask(&mut self, ask: ClientRequest) -> anyhow::Result<HeadnodeReply> {
         let started = tokio::time::Instant::now();
         let Options { wait, reply_timeout, .. } = self.options;
         let mut pauses = pauses(&mut rand::make_rng());
@@ -67,7 +67,11 @@ impl Headnode {
         }
     }
 
-    async fn try_once(&mut self, ask: &Request, reply_timeout: Duration) -> Result<Reply, RequestError> {
+    async fn try_once(
+        &mut self,
+        ask: &ClientRequest,
+        reply_timeout: Duration,
+    ) -> Result<HeadnodeReply, RequestError> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => tokio::time::timeout(reply_timeout, connect(&self.address))

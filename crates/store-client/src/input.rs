@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 
 use bytes::BytesMut;
 use protocol::line::{AtEof, LineCodec};
-use protocol::types::{MAX_MESSAGE_BYTES, ulid};
+use protocol::store::types::{MAX_MESSAGE_BYTES, ulid};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use tokio::io::{AsyncRead, AsyncReadExt as _};

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use protocol::store::{ErrorCode, Reply, Request};
-use protocol::types::{Id, MAX_MESSAGE_BYTES, MessageCrc, Place};
+use protocol::store::client_api::{ClientRequest, ErrorCode, HeadnodeReply};
+use protocol::store::types::{Id, MAX_MESSAGE_BYTES, MessageCrc, Place};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use service::shutdown::Held;
@@ -134,22 +134,22 @@ impl Outbox {
     }
 
     /// The next request to send, if there is one.
-    pub fn send_next(&mut self, now: Instant) -> Option<Request> {
+    pub fn send_next(&mut self, now: Instant) -> Option<ClientRequest> {
         let number = self.ready.pop_first()?;
         let open = self.open.get_mut(&number)?;
         open.under_way = true;
         let id = open.message.id;
         self.sent.push_back(Sent { number, id, at: now });
         let is_new = !std::mem::replace(&mut open.was_sent, true);
-        Some(Request::Put { id: Some(id), is_new, message: open.message.text.clone() })
+        Some(ClientRequest::Put { id: Some(id), is_new, message: open.message.text.clone() })
     }
 
     /// Takes a reply: the outcome of a message, if this is one.
     ///
     /// # Errors
     /// Why nothing more can be expected from this connection.
-    pub fn answer(&mut self, now: Instant, reply: Reply) -> Result<Option<Outcome>, String> {
-        if let Reply::Error { code, reason, .. } = &reply
+    pub fn answer(&mut self, now: Instant, reply: HeadnodeReply) -> Result<Option<Outcome>, String> {
+        if let HeadnodeReply::Error { code, reason, .. } = &reply
             && ends_connection(*code)
         {
             return Err(format!("the headnode ended the connection: {reason} ({code})"));
@@ -159,9 +159,9 @@ impl Outbox {
         };
         let (number, id) = (*number, *id);
         let answered = match &reply {
-            Reply::Saved { id, .. } => Some(*id),
-            Reply::Error { id: named, .. } => Some(named.unwrap_or(id)),
-            Reply::Record { .. } | Reply::Messages { .. } | Reply::Status(_) => None,
+            HeadnodeReply::Saved { id, .. } => Some(*id),
+            HeadnodeReply::Error { id: named, .. } => Some(named.unwrap_or(id)),
+            HeadnodeReply::Record { .. } | HeadnodeReply::Messages { .. } | HeadnodeReply::Status(_) => None,
         };
         if answered != Some(id) {
             return Err(format!("the reply to {id} is about something else: is this a headnode?"));
@@ -172,7 +172,7 @@ impl Outbox {
             tracing::warn!(%id, "a reply came after the message was given up");
             return Ok(None);
         };
-        if let Reply::Error { code, reason, .. } = &reply
+        if let HeadnodeReply::Error { code, reason, .. } = &reply
             && code.is_temporary()
         {
             open.under_way = false;
@@ -269,10 +269,10 @@ impl Open {
     }
 
     /// What a reply for good means.
-    fn end(self, now: Instant, reply: Reply) -> Outcome {
+    fn end(self, now: Instant, reply: HeadnodeReply) -> Outcome {
         let id = self.message.id;
         let failure = match reply {
-            Reply::Saved { places, message_crc32c, .. } => {
+            HeadnodeReply::Saved { places, message_crc32c, .. } => {
                 match check(&self.message.text, &places, message_crc32c) {
                     Ok(()) => {
                         let took = now.saturating_duration_since(self.admitted);
@@ -282,8 +282,8 @@ impl Open {
                     Err(failure) => failure,
                 }
             }
-            Reply::Error { code, reason, .. } => Failure::Refused { code, reason },
-            Reply::Record { .. } | Reply::Messages { .. } | Reply::Status(_) => {
+            HeadnodeReply::Error { code, reason, .. } => Failure::Refused { code, reason },
+            HeadnodeReply::Record { .. } | HeadnodeReply::Messages { .. } | HeadnodeReply::Status(_) => {
                 Failure::Refused { code: ErrorCode::Malformed, reason: "not a reply to put".to_owned() }
             }
         };
@@ -326,20 +326,20 @@ mod tests {
     fn send_all(outbox: &mut Outbox, now: Instant) -> Vec<u128> {
         std::iter::from_fn(|| outbox.send_next(now))
             .map(|request| match request {
-                Request::Put { id: Some(id), .. } => id.random(),
+                ClientRequest::Put { id: Some(id), .. } => id.random(),
                 other => panic!("{other:?}"),
             })
             .collect()
     }
 
-    fn saved(number: u128) -> Reply {
+    fn saved(number: u128) -> HeadnodeReply {
         let place = Place { datanode: "datanode1".parse().unwrap(), seq: 1 };
         let Message { id, text } = message(number);
-        Reply::Saved { id, places: vec![place], message_crc32c: MessageCrc::of(&text) }
+        HeadnodeReply::Saved { id, places: vec![place], message_crc32c: MessageCrc::of(&text) }
     }
 
-    fn error(number: Option<u128>, code: ErrorCode) -> Reply {
-        Reply::Error { id: number.map(|number| message(number).id), code, reason: "why".to_owned() }
+    fn error(number: Option<u128>, code: ErrorCode) -> HeadnodeReply {
+        HeadnodeReply::Error { id: number.map(|number| message(number).id), code, reason: "why".to_owned() }
     }
 
     fn failure(outcome: Option<Outcome>) -> Failure {
@@ -437,12 +437,13 @@ mod tests {
     fn what_was_stored_must_be_what_was_sent() {
         let (mut outbox, now) = outbox(2);
         send_all(&mut outbox, now);
-        let Reply::Saved { id, places, .. } = saved(0) else { panic!() };
-        let reply = Reply::Saved { id, places, message_crc32c: MessageCrc::of("other") };
+        let HeadnodeReply::Saved { id, places, .. } = saved(0) else { panic!() };
+        let reply = HeadnodeReply::Saved { id, places, message_crc32c: MessageCrc::of("other") };
         let outcome = outbox.answer(now, reply).unwrap();
         assert!(matches!(failure(outcome), Failure::WrongChecksum { .. }));
-        let Reply::Saved { id, message_crc32c, .. } = saved(1) else { panic!() };
-        let outcome = outbox.answer(now, Reply::Saved { id, places: vec![], message_crc32c }).unwrap();
+        let HeadnodeReply::Saved { id, message_crc32c, .. } = saved(1) else { panic!() };
+        let outcome =
+            outbox.answer(now, HeadnodeReply::Saved { id, places: vec![], message_crc32c }).unwrap();
         assert!(matches!(failure(outcome), Failure::NoPlace));
     }
 
@@ -452,7 +453,7 @@ mod tests {
         assert!(outbox.answer(now, saved(0)).is_err(), "nothing was sent");
         send_all(&mut outbox, now);
         assert!(outbox.answer(now, saved(1)).is_err(), "0 is first");
-        assert!(outbox.answer(now, Reply::Messages { entries: vec![], before: None }).is_err());
+        assert!(outbox.answer(now, HeadnodeReply::Messages { entries: vec![], before: None }).is_err());
         outbox.broken("nonsense");
         assert_eq!(send_all(&mut outbox, now), [0, 1], "nothing is lost");
     }

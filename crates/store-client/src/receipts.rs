@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::Context as _;
 use chrono::Utc;
 use indicatif::{ProgressBar, ProgressStyle};
-use journal::{Batch, Checksum, Journal, JournalFile, timestamp};
-use protocol::store::plain;
+use journal::{Batch, Checksum, Journal, JournalFile};
+use protocol::store::client_api::plain;
 use records::{RECEIPTS_FILE, Receipt, push_receipt};
+use text::timestamp;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 
@@ -175,7 +176,7 @@ fn fitting(saved: &[Saved]) -> usize {
 mod tests {
     use std::time::Duration;
 
-    use protocol::types::{Id, MessageCrc};
+    use protocol::store::types::{Id, MessageCrc};
 
     use super::*;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use protocol::json::{self, MAX_FRAME_BYTES};
 use protocol::line::{AtEof, LineCodec};
-use protocol::store::{ErrorCode, Reply, Request};
+use protocol::store::client_api::{ClientRequest, ErrorCode, HeadnodeReply};
+use protocol::store::json::{self, MAX_FRAME_BYTES};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::codec::Decoder as _;
 
@@ -53,9 +53,9 @@ impl RequestError {
 /// [`RequestError`]; an error reply is [`RequestError::Refused`].
 pub async fn request(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    request: Request,
+    request: ClientRequest,
     reply_timeout: Duration,
-) -> Result<Reply, RequestError> {
+) -> Result<HeadnodeReply, RequestError> {
     let mut line = Vec::new();
     request.encode(&mut line);
     let answered = async {
@@ -73,7 +73,7 @@ pub async fn request(
         .await
         .map_err(|_| RequestError::Late(reply_timeout))??;
     match json::decode(line.as_bytes()) {
-        Ok(Reply::Error { code, reason, .. }) => Err(RequestError::Refused { code, reason }),
+        Ok(HeadnodeReply::Error { code, reason, .. }) => Err(RequestError::Refused { code, reason }),
         Ok(reply) => Ok(reply),
         Err(malformed) => Err(RequestError::Foreign(malformed.to_string())),
     }

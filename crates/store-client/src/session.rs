@@ -13,7 +13,7 @@
 //! All timing is tokio's and all randomness the caller's, so a run on a simulated network can be repeated exactly.
 //!
 //! ```
-//! use protocol::types::ulid;
+//! use protocol::store::types::ulid;
 //! use rand::SeedableRng as _;
 //! use store_client::session::{Message, Options, Outcome, put_all};
 //!
@@ -40,10 +40,10 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use protocol::json::{self, MAX_FRAME_BYTES};
 use protocol::line::{AtEof, LineCodec};
-use protocol::store::{ErrorCode, Reply};
-use protocol::types::{Id, MAX_MESSAGE_BYTES, MessageCrc, Place};
+use protocol::store::client_api::{ErrorCode, HeadnodeReply};
+use protocol::store::json::{self, MAX_FRAME_BYTES};
+use protocol::store::types::{Id, MAX_MESSAGE_BYTES, MessageCrc, Place};
 use rand::rngs::StdRng;
 use service::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -381,7 +381,7 @@ impl<S: Source> Work<'_, S> {
         let now = Instant::now();
         while let Some(line) = decode(codec, received).map_err(|error| error.to_string())? {
             let line = line.map_err(|rejection| rejection.to_string())?;
-            let reply: Reply = json::decode(line.as_bytes())
+            let reply: HeadnodeReply = json::decode(line.as_bytes())
                 .map_err(|error| format!("what answers is no headnode: {error}"))?;
             self.ended.extend(self.outbox.answer(now, reply)?);
         }

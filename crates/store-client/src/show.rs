@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use anyhow::bail;
 use indicatif::HumanBytes;
-use journal::{Quoted, Shown};
-use protocol::store::{Entry, LIST_PAGE, NodeStatus, Reply, Request, Status};
-use protocol::types::{Id, Place};
+use protocol::store::client_api::{
+    ClientRequest, HeadnodeReply, LIST_PAGE, NodeStatus, RegistryEntry, StoreStatus,
+};
+use protocol::store::types::{Id, Place};
 use serde::Serialize;
+use text::{Quoted, Shown};
 
 use crate::headnode::Headnode;
 use crate::table::aligned;
@@ -27,8 +29,10 @@ struct Found<'a> {
 
 /// Prints a message: as it is, or safe for a terminal if there is one.
 pub async fn get(headnode: &mut Headnode, id: Id, json: bool) -> anyhow::Result<()> {
-    let reply = headnode.ask(Request::Get { id }).await?;
-    let Reply::Record { id: found, time, client, message, from } = &reply else { bail!(other(&reply)) };
+    let reply = headnode.ask(ClientRequest::Get { id }).await?;
+    let HeadnodeReply::Record { id: found, time, client, message, from } = &reply else {
+        bail!(other(&reply))
+    };
     if *found != id {
         bail!("the headnode gave message {found} instead: is it a headnode?");
     }
@@ -46,8 +50,8 @@ pub async fn list(headnode: &mut Headnode, last: u64, json: bool) -> anyhow::Res
     let (mut left, mut mark) = (last, None);
     while left > 0 {
         let page = usize::try_from(left).unwrap_or(LIST_PAGE).min(LIST_PAGE);
-        let reply = headnode.ask(Request::List { last: page, before: mark }).await?;
-        let Reply::Messages { entries, before } = reply else { bail!(other(&reply)) };
+        let reply = headnode.ask(ClientRequest::List { last: page, before: mark }).await?;
+        let HeadnodeReply::Messages { entries, before } = reply else { bail!(other(&reply)) };
         let mut lines = String::new();
         for entry in &entries {
             lines.push_str(&if json { json_line(entry)? } else { entry_line(entry) });
@@ -64,12 +68,12 @@ pub async fn list(headnode: &mut Headnode, last: u64, json: bool) -> anyhow::Res
 
 /// Prints the datanodes and totals.
 pub async fn status(headnode: &mut Headnode, json: bool) -> anyhow::Result<()> {
-    let reply = headnode.ask(Request::Status).await?;
-    let Reply::Status(status) = &reply else { bail!(other(&reply)) };
+    let reply = headnode.ask(ClientRequest::Status).await?;
+    let HeadnodeReply::Status(status) = &reply else { bail!(other(&reply)) };
     print(&if json { json_line(status)? } else { table(status) })
 }
 
-fn other(reply: &Reply) -> String {
+fn other(reply: &HeadnodeReply) -> String {
     let mut shown = format!("{reply:?}");
     shown.truncate(shown.floor_char_boundary(100));
     format!("the headnode answered something else: is it a headnode? {}", Shown(&shown))
@@ -87,8 +91,8 @@ fn json_line(value: &impl Serialize) -> anyhow::Result<String> {
     Ok(format!("{}\n", Shown(&serde_json::to_string(value)?)))
 }
 
-fn entry_line(entry: &Entry) -> String {
-    let Entry { time, id, client, places, beginning, .. } = entry;
+fn entry_line(entry: &RegistryEntry) -> String {
+    let RegistryEntry { time, id, client, places, beginning, .. } = entry;
     let places: Vec<_> = places.iter().map(Place::to_string).collect();
     let beginning = beginning.as_deref().map(|text| format!(" {}", Quoted(text))).unwrap_or_default();
     format!("{} {id} {} {client}{beginning}\n", Shown(time), places.join(","))
@@ -97,11 +101,11 @@ fn entry_line(entry: &Entry) -> String {
 const HEADINGS: [&str; 8] =
     ["datanode", "estado", "dirección", "registros", "perdidos", "libre", "última respuesta", "ida y vuelta"];
 
-fn table(status: &Status) -> String {
+fn table(status: &StoreStatus) -> String {
     let rows: Vec<_> =
         std::iter::once(HEADINGS.map(str::to_owned)).chain(status.datanodes.iter().map(row)).collect();
     let mut table = aligned(&rows);
-    let Status { operative, available, messages, replicas, round, .. } = status;
+    let StoreStatus { operative, available, messages, replicas, round, .. } = status;
     // Further datanodes may have joined.
     let expected = status.expected.max(status.datanodes.len());
     let totals = format!(
@@ -130,7 +134,7 @@ fn row(node: &NodeStatus) -> [String; 8] {
 
 #[cfg(test)]
 mod tests {
-    use protocol::store::NodeState;
+    use protocol::store::client_api::NodeState;
 
     use super::*;
 
@@ -158,7 +162,8 @@ mod tests {
             absent,
         ];
         let (operative, available, expected, replicas) = (2, 1, 3, 1);
-        let status = Status { datanodes, operative, available, expected, replicas, messages: 34, round: 7 };
+        let status =
+            StoreStatus { datanodes, operative, available, expected, replicas, messages: 34, round: 7 };
         let expected = "\
 datanode   estado        dirección        registros  perdidos  libre     última respuesta          ida y vuelta
 datanode1  disponible    172.20.0.3:5001  17         3         1.50 GiB  2026-11-21T09:30:00.123Z  1.4ms

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use journal::Shown;
-use protocol::types::{Id, Place};
+use protocol::store::types::{Id, Place};
+use text::Shown;
 use unicode_width::UnicodeWidthChar as _;
 
 use crate::session::{Message, Saved};
@@ -86,13 +86,13 @@ fn cut(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use protocol::types::MessageCrc;
+    use protocol::store::types::MessageCrc;
     use unicode_width::UnicodeWidthStr as _;
 
     use super::*;
 
     fn message(number: u128, text: &str) -> Message {
-        Message { id: protocol::types::ulid(1, number), text: text.to_owned() }
+        Message { id: protocol::store::types::ulid(1, number), text: text.to_owned() }
     }
 
     fn saved(message: &Message, places: &str) -> Saved {

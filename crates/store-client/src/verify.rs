@@ -16,12 +16,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context as _;
+use journal::Checksum;
 use journal::record::verified;
 use journal::scan::{Recovery, scan};
-use journal::{Checksum, Shown};
-use protocol::store::Entry;
-use protocol::types::{Id, MessageCrc, NodeName, Place};
+use protocol::store::client_api::RegistryEntry;
+use protocol::store::types::{Id, MessageCrc, NodeName, Place};
 use records::{DATA_FILE, RECEIPTS_FILE, REGISTRY_FILE, Receipt, parse_data_key, parse_entry, parse_receipt};
+use text::Shown;
 
 use index::Indexes;
 
@@ -292,7 +293,7 @@ fn check_receipts(
     let parse = |line: &[u8]| match checksum {
         Checksum::None => parse_receipt(std::str::from_utf8(line).ok()?),
         Checksum::Crc32c => {
-            let Entry { time, id, places, message_crc32c, .. } = parse_entry(line)?;
+            let RegistryEntry { time, id, places, message_crc32c, .. } = parse_entry(line)?;
             Some(Receipt { time, id, places, message_crc32c, text: None })
         }
     };

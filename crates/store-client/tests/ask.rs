@@ -5,8 +5,10 @@
 
 mod support;
 
-use protocol::store::{Entry, ErrorCode, NodeState, NodeStatus, Reply, Request, Status};
-use protocol::types::{Id, MessageCrc};
+use protocol::store::client_api::{
+    ClientRequest, ErrorCode, HeadnodeReply, NodeState, NodeStatus, RegistryEntry, StoreStatus,
+};
+use protocol::store::types::{Id, MessageCrc};
 use serde_json::Value;
 
 use support::{Do, Headnode, client, ends_with, error, line, text};
@@ -17,8 +19,8 @@ fn id(number: u64) -> Id {
     Id::from_parts(number, 1)
 }
 
-fn record(message: &str) -> Reply {
-    Reply::Record {
+fn record(message: &str) -> HeadnodeReply {
+    HeadnodeReply::Record {
         id: id(7),
         time: TIME.to_owned(),
         client: "172.21.0.3:40522".parse().unwrap(),
@@ -27,8 +29,8 @@ fn record(message: &str) -> Reply {
     }
 }
 
-fn entry(number: u64) -> Entry {
-    Entry {
+fn entry(number: u64) -> RegistryEntry {
+    RegistryEntry {
         time: TIME.to_owned(),
         id: id(number),
         client: "172.21.0.3:40522".parse().unwrap(),
@@ -47,7 +49,7 @@ fn json_lines(output: &std::process::Output) -> Vec<Value> {
 fn get_prints_the_message_byte_for_byte_or_its_record() {
     let message = "Hola\n\u{1b}[31m\0 \"ñ\"";
     let headnode = Headnode::start(move |asked| {
-        assert_eq!(asked.request, Request::Get { id: id(7) });
+        assert_eq!(asked.request, ClientRequest::Get { id: id(7) });
         Do::Say(record(message))
     });
     let folder = tempfile::tempdir().unwrap();
@@ -114,7 +116,7 @@ fn a_broken_connection_is_made_again_until_the_wait_is_over() {
 #[test]
 fn something_else_than_a_headnode_is_recognized() {
     let folder = tempfile::tempdir().unwrap();
-    let headnode = Headnode::start(|_| Do::SayAndClose(b"HTTP/1.1 400 Bad Request\r\n".to_vec()));
+    let headnode = Headnode::start(|_| Do::SayAndClose(b"HTTP/1.1 400 Bad ClientRequest\r\n".to_vec()));
     ends_with(&headnode.run(folder.path(), &["status"]), 1, &["what answers is no headnode"]);
     let headnode = Headnode::start(|_| Do::Say(record("Hola")));
     ends_with(&headnode.run(folder.path(), &["status"]), 1, &["the headnode answered something else"]);
@@ -124,12 +126,12 @@ fn something_else_than_a_headnode_is_recognized() {
 fn list_asks_for_page_after_page() {
     // 1203 messages, the newest first; the mark is the number of the last one shown.
     let headnode = Headnode::start(|asked| {
-        let Request::List { last, before } = &asked.request else { panic!("{asked:?}") };
+        let ClientRequest::List { last, before } = &asked.request else { panic!("{asked:?}") };
         assert!(*last <= 500, "{last}");
         let newest = before.unwrap_or(1204) - 1;
         let oldest = newest.saturating_sub(*last as u64);
         let entries = (oldest + 1..=newest).rev().map(entry).collect();
-        Do::Say(Reply::Messages { entries, before: (oldest > 0).then_some(oldest + 1) })
+        Do::Say(HeadnodeReply::Messages { entries, before: (oldest > 0).then_some(oldest + 1) })
     });
     let folder = tempfile::tempdir().unwrap();
     let output = headnode.run(folder.path(), &["list", "--last", "2000", "--json"]);
@@ -163,7 +165,7 @@ fn status_is_a_table_or_json() {
         last_answer: Some(TIME.to_owned()),
         round_trip_us: 412,
     };
-    let status = Status {
+    let status = StoreStatus {
         datanodes: vec![node],
         operative: 1,
         available: 0,
@@ -172,7 +174,7 @@ fn status_is_a_table_or_json() {
         messages: 9,
         round: 7,
     };
-    let headnode = Headnode::start(move |_| Do::Say(Reply::Status(status.clone())));
+    let headnode = Headnode::start(move |_| Do::Say(HeadnodeReply::Status(status.clone())));
     let folder = tempfile::tempdir().unwrap();
     let output = headnode.run(folder.path(), &["status"]);
     ends_with(&output, 0, &[]);

@@ -11,8 +11,8 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use protocol::store::ErrorCode;
-use protocol::types::MessageCrc;
+use protocol::store::client_api::ErrorCode;
+use protocol::store::types::MessageCrc;
 
 use support::{Asked, Do, Headnode, client, ends_with, error, line, receipts, saved, text};
 
@@ -255,7 +255,7 @@ fn another_checksum_or_no_place_is_no_receipt() {
         let (id, message) = asked.put();
         match message.as_str() {
             "otra" => Do::Say(saved(id, "datanode1:1", MessageCrc::of("something else"))),
-            "nada" => Do::Say(protocol::store::Reply::Saved {
+            "nada" => Do::Say(protocol::store::client_api::HeadnodeReply::Saved {
                 id,
                 places: vec![],
                 message_crc32c: MessageCrc::of(&message),

@@ -7,9 +7,9 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use protocol::json;
-use protocol::store::{ErrorCode, Reply, Request};
-use protocol::types::{Id, MessageCrc};
+use protocol::store::client_api::{ClientRequest, ErrorCode, HeadnodeReply};
+use protocol::store::json;
+use protocol::store::types::{Id, MessageCrc};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use service::Shutdown;
@@ -26,30 +26,30 @@ fn message(number: u64, text: &str) -> Message {
     Message { id: Id::from_parts(1, u128::from(number)), text: text.to_owned() }
 }
 
-fn saved(request: &Request) -> Reply {
-    let Request::Put { id: Some(id), message, .. } = request else { panic!("{request:?}") };
+fn saved(request: &ClientRequest) -> HeadnodeReply {
+    let ClientRequest::Put { id: Some(id), message, .. } = request else { panic!("{request:?}") };
     let places = vec!["datanode1:1".parse().unwrap()];
-    Reply::Saved { id: *id, places, message_crc32c: MessageCrc::of(message) }
+    HeadnodeReply::Saved { id: *id, places, message_crc32c: MessageCrc::of(message) }
 }
 
-fn temporary(request: &Request) -> Reply {
-    let Request::Put { id, .. } = request else { panic!("{request:?}") };
-    Reply::Error { id: *id, code: ErrorCode::NoAvailableDatanode, reason: "why".to_owned() }
+fn temporary(request: &ClientRequest) -> HeadnodeReply {
+    let ClientRequest::Put { id, .. } = request else { panic!("{request:?}") };
+    HeadnodeReply::Error { id: *id, code: ErrorCode::NoAvailableDatanode, reason: "why".to_owned() }
 }
 
-type Answer = dyn Fn(usize, &Request) -> Option<Reply> + Send + Sync;
+type Answer = dyn Fn(usize, &ClientRequest) -> Option<HeadnodeReply> + Send + Sync;
 
 /// A headnode in memory: `answer` gets the number of the connection; none closes it.
 #[derive(Clone)]
 struct Headnode {
     answer: Arc<Answer>,
-    asked: Arc<Mutex<Vec<(usize, Duration, Request)>>>,
+    asked: Arc<Mutex<Vec<(usize, Duration, ClientRequest)>>>,
     connections: Arc<Mutex<usize>>,
     started: Instant,
 }
 
 impl Headnode {
-    fn new(answer: impl Fn(usize, &Request) -> Option<Reply> + Send + Sync + 'static) -> Self {
+    fn new(answer: impl Fn(usize, &ClientRequest) -> Option<HeadnodeReply> + Send + Sync + 'static) -> Self {
         let (asked, connections) = Default::default();
         Self { answer: Arc::new(answer), asked, connections, started: Instant::now() }
     }
@@ -71,7 +71,7 @@ impl Headnode {
         let (reader, mut writer) = tokio::io::split(stream);
         let mut lines = BufReader::new(reader).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            let request = Request::decode(&line).unwrap();
+            let request = ClientRequest::decode(&line).unwrap();
             self.asked.lock().unwrap().push((number, self.started.elapsed(), request.clone()));
             let Some(reply) = (self.answer)(number, &request) else { return };
             let mut line = Vec::new();
@@ -80,7 +80,7 @@ impl Headnode {
         }
     }
 
-    fn asked(&self) -> Vec<(usize, Duration, Request)> {
+    fn asked(&self) -> Vec<(usize, Duration, ClientRequest)> {
         self.asked.lock().unwrap().clone()
     }
 
@@ -111,7 +111,7 @@ async fn any_message_travels_whole_over_streams_in_small_pieces() {
     let outcomes = headnode.put(messages.clone(), Options::default()).await;
     assert_eq!(ids(&outcomes), messages.iter().map(|message| message.id).collect::<Vec<_>>());
     for ((_, _, request), message) in headnode.asked().iter().zip(messages) {
-        assert!(*request == Request::Put { id: Some(message.id), is_new: true, message: message.text });
+        assert!(*request == ClientRequest::Put { id: Some(message.id), is_new: true, message: message.text });
     }
 }
 

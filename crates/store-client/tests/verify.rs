@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use journal::{Batch, Checksum};
-use protocol::types::{Id, MessageCrc, Record};
+use protocol::store::types::{Id, MessageCrc, StoredRecord};
 use records::{Receipt, push_data, push_receipt};
 use store_client::verify::{Finding, Named, Report, VerifyError, Wrong, verify};
 
@@ -61,7 +61,7 @@ impl Store {
         self.write(name, change(text).as_bytes());
     }
 
-    fn append(&self, name: &str, record: &Record) {
+    fn append(&self, name: &str, record: &StoredRecord) {
         let mut batch = Batch::new(Checksum::Crc32c);
         push_data(&mut batch, record);
         self.change(name, |text| text + std::str::from_utf8(batch.as_bytes()).unwrap());
@@ -103,9 +103,9 @@ fn check(files: &[Named]) -> Result<(Report, Vec<Finding>), VerifyError> {
     Ok((report, findings))
 }
 
-fn record(seq: u64, number: u64, message: &str) -> Record {
+fn record(seq: u64, number: u64, message: &str) -> StoredRecord {
     let client = "172.21.0.3:40522".parse().unwrap();
-    Record { seq, time: TIME.to_owned(), id: id(number), client, message: message.to_owned() }
+    StoredRecord { seq, time: TIME.to_owned(), id: id(number), client, message: message.to_owned() }
 }
 
 fn receipt(number: u64, places: &str) -> Receipt {

@@ -1,4 +1,4 @@
-//! What the process tests share: real programs on free ports, killed when dropped; a plain client; waiting for things.
+//! All assignments, what the process tests share: real programs on free ports, killed when dropped; a plain client; waiting for things.
 //!
 //! Everything here panics when something is not as it should be: that is how a test fails.
 

@@ -20,7 +20,7 @@ use std::thread;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use journal::Shown;
+use text::Shown;
 
 /// How much may wait for a slow standard output before who writes more has to wait.
 pub const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;

@@ -5,8 +5,8 @@ use super::*;
 
 const SECTOR: usize = 512;
 
-fn record(seq: u64) -> Record {
-    Record {
+fn record(seq: u64) -> StoredRecord {
+    StoredRecord {
         seq,
         time: "2026-11-21T09:30:00.123Z".to_owned(),
         id: Id::from_parts(seq, 7),
@@ -33,7 +33,9 @@ fn opened(folder: &Path, bytes: &[u8]) -> Contents {
 fn listed(contents: &Contents, first: u64) -> Vec<u64> {
     let (mut numbers, mut from) = (Vec::new(), first);
     loop {
-        let Ok(Reply::Holdings { records, more }) = contents.inventory(from) else { panic!("no holdings") };
+        let Ok(NodeReply::Holdings { records, more }) = contents.inventory(from) else {
+            panic!("no holdings")
+        };
         numbers.extend(records.iter().map(|holding| holding.0));
         if !more {
             return numbers;
@@ -63,7 +65,7 @@ fn check(contents: &Contents, count: u64) {
 
 #[test]
 fn a_short_line_is_not_shorter_than_stated() {
-    let shortest = Record { client: "1.1.1.1:1".parse().unwrap(), message: String::new(), ..record(1) };
+    let shortest = StoredRecord { client: "1.1.1.1:1".parse().unwrap(), message: String::new(), ..record(1) };
     let mut batch = Batch::new(Checksum::Crc32c);
     push_data(&mut batch, &shortest);
     assert!(batch.as_bytes().len() as u64 >= MIN_RECORD_BYTES);

@@ -1,5 +1,5 @@
 use journal::Executor;
-use protocol::storage::HOLDINGS_PAGE;
+use protocol::store::node_api::HOLDINGS_PAGE;
 
 use super::*;
 
@@ -20,15 +20,15 @@ async fn stop(store: Store) {
     store.journal.close().await;
 }
 
-fn seqs(replies: &[Reply]) -> Vec<Option<u64>> {
+fn seqs(replies: &[NodeReply]) -> Vec<Option<u64>> {
     replies
         .iter()
-        .map(|reply| if let Reply::Stored { seq, .. } = reply { Some(*seq) } else { None })
+        .map(|reply| if let NodeReply::Stored { seq, .. } = reply { Some(*seq) } else { None })
         .collect()
 }
 
 async fn holdings(store: &Store, from: u64) -> (Vec<u64>, bool) {
-    let Reply::Holdings { records, more } = store.inventory(from).await else { panic!("no holdings") };
+    let NodeReply::Holdings { records, more } = store.inventory(from).await else { panic!("no holdings") };
     (records.iter().map(|holding| holding.0).collect(), more)
 }
 
@@ -43,7 +43,7 @@ async fn a_message_is_stored_once_however_often_it_comes() {
     let again = vec![message(2, "b"), message(3, "c"), message(1, "other")];
     let replies = store.store(&claim, again, TIME).await;
     assert_eq!(seqs(&replies), [Some(2), Some(3), None]);
-    assert!(matches!(replies[2], Reply::Failed { code: Failure::IdConflict, .. }));
+    assert!(matches!(replies[2], NodeReply::Failed { code: NodeFailure::IdConflict, .. }));
     assert_eq!(store.records(), 3);
     stop(store).await;
     let store = start(folder.path());
@@ -62,9 +62,12 @@ async fn records_are_given_back_and_listed_by_pages() {
     let claim = store.claim(0).await;
     let many = (1..=HOLDINGS_PAGE as u64 + 10).map(|number| message(number, &format!("m{number}"))).collect();
     store.store(&claim, many, TIME).await;
-    let Reply::Record(record) = store.fetch(Id::from_parts(300, 7)).await else { panic!("no record") };
+    let NodeReply::Record(record) = store.fetch(Id::from_parts(300, 7)).await else { panic!("no record") };
     assert_eq!((record.seq, record.message.as_str()), (300, "m300"));
-    assert!(matches!(store.fetch(Id::from_parts(0, 0)).await, Reply::Failed { code: Failure::NotFound, .. }));
+    assert!(matches!(
+        store.fetch(Id::from_parts(0, 0)).await,
+        NodeReply::Failed { code: NodeFailure::NotFound, .. }
+    ));
     let page = HOLDINGS_PAGE as u64;
     assert_eq!(holdings(&store, 1).await, ((1..=page).collect(), true));
     assert_eq!(holdings(&store, 1000).await, ((1000..=page + 10).collect(), false));
@@ -79,7 +82,7 @@ async fn only_the_newest_claim_stores() {
     let new = store.claim(0).await;
     old.lost().await;
     let refused = store.store(&old, vec![message(1, "a")], TIME).await;
-    assert!(matches!(refused[..], [Reply::Failed { code: Failure::TakenOver, .. }]));
+    assert!(matches!(refused[..], [NodeReply::Failed { code: NodeFailure::TakenOver, .. }]));
     assert_eq!(seqs(&store.store(&new, vec![message(1, "a")], TIME).await), [Some(1)]);
 }
 
@@ -94,7 +97,7 @@ async fn a_damaged_record_is_never_served_and_its_number_never_given_again() {
     let damaged = std::fs::read_to_string(&path).unwrap().replace("two", "owt");
     std::fs::write(&path, damaged).unwrap();
     let fetched = store.fetch(Id::from_parts(2, 7)).await;
-    assert!(matches!(fetched, Reply::Failed { code: Failure::Damaged, .. }), "{fetched:?}");
+    assert!(matches!(fetched, NodeReply::Failed { code: NodeFailure::Damaged, .. }), "{fetched:?}");
     assert_eq!(holdings(&store, 1).await, (vec![1], false));
     stop(store).await;
     let store = start(folder.path());
@@ -134,7 +137,10 @@ async fn after_a_failed_sync_nothing_is_confirmed_any_more() {
     let claim = store.claim(0).await;
     for attempt in 1..=2 {
         let replies = store.store(&claim, vec![message(attempt, "a")], TIME).await;
-        assert!(matches!(replies[..], [Reply::Failed { code: Failure::StorageFailed, .. }]), "{replies:?}");
+        assert!(
+            matches!(replies[..], [NodeReply::Failed { code: NodeFailure::StorageFailed, .. }]),
+            "{replies:?}"
+        );
     }
     assert_eq!(store.records(), 0);
     assert!(store.journal.failure().unwrap().to_string().contains("cannot sync data.txt"));
@@ -170,7 +176,7 @@ async fn no_number_is_given_twice_whatever_was_lost() {
     // Nothing in data.txt tells of record 7 any more, yet its number stays taken.
     let store = start(folder.path());
     let claim = store.claim(0).await;
-    let Reply::Gaps { ranges, more: false } = store.gaps(1).await else { panic!("no gaps") };
+    let NodeReply::Gaps { ranges, more: false } = store.gaps(1).await else { panic!("no gaps") };
     let [(7, last)] = ranges[..] else { panic!("{ranges:?}") };
     let replies = store.store(&claim, vec![message(8, "b")], TIME).await;
     assert_eq!(seqs(&replies), [Some(last + 1)]);
@@ -198,5 +204,5 @@ async fn names_of_datanodes_are_remembered_and_told() {
     stop(store).await;
     let store = start(folder.path());
     let reply = store.peers(names(&["c"]), Some("a".parse().unwrap())).await;
-    assert_eq!(reply, Reply::Peers { names: names(&["b", "c"]), more: false });
+    assert_eq!(reply, NodeReply::Peers { names: names(&["b", "c"]), more: false });
 }

@@ -19,8 +19,8 @@ fn address(number: u64) -> SocketAddr {
     format!("10.0.0.{number}:5001").parse().unwrap()
 }
 
-fn answer(membership: &Membership, number: u64, incarnation: u64) -> Answer {
-    Answer {
+fn answer(membership: &Membership, number: u64, incarnation: u64) -> ProbeAnswer {
+    ProbeAnswer {
         round: membership.round,
         token: membership.token,
         attempt: u32::try_from(membership.sent.len()).unwrap(),
@@ -146,8 +146,8 @@ fn answers_to_another_round_are_nothing() {
     membership.tick(at(0.0), 81);
     let old = answer(&membership, 1, 1);
     pass(&mut membership, at(5.0));
-    let forged = Answer { token: 82, ..answer(&membership, 1, 1) };
-    let future = Answer { attempt: 9, ..answer(&membership, 1, 1) };
+    let forged = ProbeAnswer { token: 82, ..answer(&membership, 1, 1) };
+    let future = ProbeAnswer { attempt: 9, ..answer(&membership, 1, 1) };
     for wrong in [old, forged, future] {
         assert_eq!(membership.answered(at(5.1), address(1), &wrong), Err(Stale));
     }
@@ -185,7 +185,7 @@ fn of_two_datanodes_with_one_name_the_second_is_refused_until_the_first_is_gone(
     let second = answer(&membership, 1, 2);
     let from = address(9);
     let refused = membership.answered(at(5.0), from, &second).unwrap();
-    let [Action::Refuse(to, Refused { reason, .. })] = &refused[..] else { panic!("{refused:?}") };
+    let [Action::Refuse(to, NameRefused { reason, .. })] = &refused[..] else { panic!("{refused:?}") };
     assert_eq!(*to, from);
     assert!(reason.contains("10.0.0.1:5001") && reason.contains("--name"), "{reason}");
     // A restart is not a second one: its connection has broken.
@@ -200,7 +200,7 @@ fn a_datanode_that_moved_is_connected_to_anew() {
     membership.tick(at(0.0), 81);
     answers(&mut membership, at(0.0), 1);
     membership.tick(at(5.0), 82);
-    let moved = Answer { address: address(7), ..answer(&membership, 1, 1) };
+    let moved = ProbeAnswer { address: address(7), ..answer(&membership, 1, 1) };
     let actions = membership.answered(at(5.0), address(7), &moved).unwrap();
     assert_eq!(actions[0], Action::Connect(name(1), Incarnation::from_parts(1, 0), address(7)));
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use protocol::types::{NodeName, Place};
+use protocol::store::types::{NodeName, Place};
 use roaring::RoaringTreemap;
 
 /// So many of the records that are known already are asked for again, to see that they are the same.

@@ -5,12 +5,13 @@ use std::fs::File;
 use std::io;
 
 use chrono::Utc;
-use journal::{Batch, Checksum, Failure, Index, JournalFile, Records, record_at, timestamp};
-use protocol::json::MAX_FRAME_BYTES;
-use protocol::storage::Holding;
-use protocol::store::Entry;
-use protocol::types::{Id, NodeName};
+use journal::{Batch, Checksum, Failure, Index, JournalFile, Records, record_at};
+use protocol::store::client_api::RegistryEntry;
+use protocol::store::json::MAX_FRAME_BYTES;
+use protocol::store::node_api::HeldRecord;
+use protocol::store::types::{Id, NodeName};
 use records::{parse_entry, push_entry};
+use text::timestamp;
 use tokio::sync::oneshot;
 
 use super::RegistryError;
@@ -32,7 +33,7 @@ const KEPT_BYTES: usize = 256 * 1024;
 pub struct UnreadableLine;
 
 /// A place that is to be registered, and whoever waits for it.
-pub type Waiting = (Entry, oneshot::Sender<Result<Entry, RegistryError>>);
+pub type Waiting = (RegistryEntry, oneshot::Sender<Result<RegistryEntry, RegistryError>>);
 
 /// What the registry's lock protects.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ pub struct State {
 
 impl State {
     /// What is registered of `id`.
-    pub fn lookup(&self, id: Id) -> Result<Option<Entry>, UnreadableLine> {
+    pub fn lookup(&self, id: Id) -> Result<Option<RegistryEntry>, UnreadableLine> {
         let Some(offset) = self.index.get(id.into()) else { return Ok(None) };
         let line = record_at(&self.reader, offset, Checksum::Crc32c).unwrap_or_else(|error| {
             tracing::error!(%error, "cannot read registro_server.txt");
@@ -61,8 +62,8 @@ impl State {
     }
 
     /// Writes a line for each of `entries` that tells something new; gives them back with all their places.
-    pub fn write(&mut self, entries: Vec<Entry>) -> Result<Vec<Entry>, Failure> {
-        let mut merged: Vec<Entry> = Vec::with_capacity(entries.len());
+    pub fn write(&mut self, entries: Vec<RegistryEntry>) -> Result<Vec<RegistryEntry>, Failure> {
+        let mut merged: Vec<RegistryEntry> = Vec::with_capacity(entries.len());
         // Of each identifier in this batch, its newest line: where in the batch, and which entry.
         let mut fresh: HashMap<Id, (u64, usize)> = HashMap::with_capacity(entries.len());
         self.batch.clear(KEPT_BYTES);
@@ -99,7 +100,7 @@ impl State {
 
     /// Whether `datanode` still holds what is registered of it: if it should have anything from `from` on, at least
     /// one of those records has to be there and be the same.
-    pub fn agrees(&self, datanode: &NodeName, from: u64, page: &[Holding]) -> bool {
+    pub fn agrees(&self, datanode: &NodeName, from: u64, page: &[HeldRecord]) -> bool {
         if from > self.holdings.known_to(datanode) {
             return true;
         }
@@ -111,7 +112,7 @@ impl State {
     }
 
     /// Whether this very record is registered at this place.
-    pub fn is_registered(&self, datanode: &NodeName, Holding(seq, id, ..): &Holding) -> bool {
+    pub fn is_registered(&self, datanode: &NodeName, HeldRecord(seq, id, ..): &HeldRecord) -> bool {
         let entry = self.lookup(*id).unwrap_or(None);
         entry.is_some_and(|entry| {
             entry.places.iter().any(|place| (&place.datanode, place.seq) == (datanode, *seq))
@@ -120,7 +121,7 @@ impl State {
 
     /// The last `count` messages in front of the mark `before`, newest first, and the mark for older ones. Gives fewer
     /// than `count` if more would not fit a frame.
-    pub fn list(&self, count: usize, before: Option<u64>) -> io::Result<(Vec<Entry>, Option<u64>)> {
+    pub fn list(&self, count: usize, before: Option<u64>) -> io::Result<(Vec<RegistryEntry>, Option<u64>)> {
         let mut end = self.reader.metadata()?.len().min(before.unwrap_or(u64::MAX));
         let mut entries = Vec::new();
         let mut room = MAX_FRAME_BYTES - REPLY_BYTES;
@@ -158,7 +159,7 @@ impl State {
 }
 
 /// The entry with the places of both, and whether `entry` has told something new.
-fn merge(known: Option<Entry>, entry: Entry) -> (Entry, bool) {
+fn merge(known: Option<RegistryEntry>, entry: RegistryEntry) -> (RegistryEntry, bool) {
     let Some(mut known) = known else { return (entry, true) };
     if known.message_crc32c != entry.message_crc32c {
         tracing::error!(

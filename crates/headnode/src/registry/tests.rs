@@ -1,14 +1,14 @@
 use super::holdings::RECHECKED;
 use super::*;
 
-use protocol::json::MAX_FRAME_BYTES;
-use protocol::store::{LIST_PAGE, Reply};
-use protocol::types::MessageCrc;
+use protocol::store::client_api::{HeadnodeReply, LIST_PAGE};
+use protocol::store::json::MAX_FRAME_BYTES;
+use protocol::store::types::MessageCrc;
 
 const TIME: &str = "2026-11-21T09:30:00.123Z";
 
-fn entry(number: u64, place: &str) -> Entry {
-    Entry {
+fn entry(number: u64, place: &str) -> RegistryEntry {
+    RegistryEntry {
         time: TIME.to_owned(),
         id: Id::from_parts(number, 7),
         client: "127.0.0.1:40522".parse().unwrap(),
@@ -18,9 +18,9 @@ fn entry(number: u64, place: &str) -> Entry {
     }
 }
 
-fn holding(number: u64, seq: u64) -> Holding {
-    let Entry { time, id, client, message_crc32c, beginning, .. } = entry(number, "x:1");
-    Holding(seq, id, time, client, message_crc32c, beginning)
+fn holding(number: u64, seq: u64) -> HeldRecord {
+    let RegistryEntry { time, id, client, message_crc32c, beginning, .. } = entry(number, "x:1");
+    HeldRecord(seq, id, time, client, message_crc32c, beginning)
 }
 
 fn places(registry: &Registry, number: u64) -> String {
@@ -36,7 +36,7 @@ fn first_wanted(registry: &Registry, datanode: &NodeName) -> u64 {
     registry.holdings(|holdings| holdings.first_wanted(datanode))
 }
 
-fn reconcile(registry: &Registry, datanode: &NodeName, page: &[Holding]) -> Reconciled {
+fn reconcile(registry: &Registry, datanode: &NodeName, page: &[HeldRecord]) -> Reconciled {
     registry.reconcile(datanode, 1, page, Comparison::ByNumber, &mut RoaringTreemap::new()).unwrap()
 }
 
@@ -67,7 +67,7 @@ async fn one_id_for_two_messages_is_not_mixed_up() {
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::open(&folder.path().join("registro_server.txt")).unwrap();
     registry.record(entry(1, "a:1")).await.unwrap();
-    let other = Entry { message_crc32c: MessageCrc::of("other"), ..entry(1, "b:1") };
+    let other = RegistryEntry { message_crc32c: MessageCrc::of("other"), ..entry(1, "b:1") };
     registry.record(other).await.unwrap();
     assert_eq!(places(&registry, 1), "a:1");
 }
@@ -96,9 +96,9 @@ async fn the_beginning_of_a_message_is_made_up_for_too() {
     let registry = Registry::open(&path).unwrap();
     let a = node("a");
     // An older headnode registered message 3 without it, and an older datanode does not tell it of message 2.
-    registry.record(Entry { beginning: None, ..entry(3, "b:1") }).await.unwrap();
-    let Holding(seq, id, time, client, crc, _) = holding(2, 2);
-    let page = [holding(1, 1), Holding(seq, id, time, client, crc, None), holding(3, 3)];
+    registry.record(RegistryEntry { beginning: None, ..entry(3, "b:1") }).await.unwrap();
+    let HeldRecord(seq, id, time, client, crc, _) = holding(2, 2);
+    let page = [holding(1, 1), HeldRecord(seq, id, time, client, crc, None), holding(3, 3)];
     assert_eq!(reconcile(&registry, &a, &page), Reconciled::Added(3));
     registry.close().unwrap();
     let registry = Registry::open(&path).unwrap();
@@ -169,16 +169,19 @@ async fn a_page_of_the_list_fits_a_frame() {
         let places: Vec<_> = (0..places).map(|place| format!("{}:{place}", "n".repeat(63))).collect();
         for number in 1..=LIST_PAGE as u64 {
             let places = places.iter().map(|place| place.parse().unwrap()).collect();
-            let beginning = Some(protocol::types::beginning(&message));
+            let beginning = Some(protocol::store::types::beginning(&message));
             let client = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap();
-            registry.record(Entry { places, beginning, client, ..entry(number, "a:1") }).await.unwrap();
+            registry
+                .record(RegistryEntry { places, beginning, client, ..entry(number, "a:1") })
+                .await
+                .unwrap();
         }
         let (mut before, mut listed) = (None, 0);
         loop {
             let (entries, older) = registry.list(LIST_PAGE, before).unwrap();
             let count = entries.len();
             let mut line = Vec::new();
-            protocol::json::encode(&Reply::Messages { entries, before: older }, &mut line);
+            protocol::store::json::encode(&HeadnodeReply::Messages { entries, before: older }, &mut line);
             assert!(count > 0 && line.len() <= MAX_FRAME_BYTES + 1, "{count} entries, {} bytes", line.len());
             listed += count;
             before = older;

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use journal::{Checksum, scan};
-use protocol::types::{Id, MessageCrc, Place, Record, beginning};
+use protocol::store::types::{Id, MessageCrc, Place, StoredRecord, beginning};
 use records::{Receipt, parse_data, parse_entry};
 
 /// What the programs left on their disks.
 pub struct Files {
-    data: BTreeMap<String, Vec<Record>>,
+    data: BTreeMap<String, Vec<StoredRecord>>,
     /// Of each message, the places in its newest line.
     registry: BTreeMap<Id, BTreeSet<Place>>,
     /// Of each message, its beginning in the registry.

@@ -1,6 +1,6 @@
 //! Clients that other people wrote: they send lines of text.
 
-use protocol::types::Id;
+use protocol::store::types::Id;
 use records::parse_data;
 use serde_json::{Value, json};
 

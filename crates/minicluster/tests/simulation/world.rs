@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser as _;
-use protocol::types::{Id, ulid};
+use protocol::store::types::{Id, ulid};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use records::Receipt;

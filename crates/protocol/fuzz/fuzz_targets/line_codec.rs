@@ -3,7 +3,7 @@
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use protocol::greeting::Reply;
+use protocol::actividad1::ServerReply;
 use protocol::line::{AtEof, LineCodec, Rejection};
 use tokio_util::codec::Decoder;
 
@@ -30,7 +30,7 @@ fuzz_target!(|input: (u8, u8, bool, &[u8])| {
     assert_eq!(read(codec, max, bytes, usize::from(segment).max(1)), whole);
     for line in whole.iter().flatten() {
         assert!(line.len() <= max);
-        if let Ok(reply) = Reply::parse(line) {
+        if let Ok(reply) = ServerReply::parse(line) {
             assert_eq!(reply.to_string(), *line);
         }
     }

@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use journal::{Checksum, Damage};
-use protocol::types::{Id, MessageCrc, NodeName, Place};
+use protocol::store::types::{Id, MessageCrc, NodeName, Place};
 use records::{parse_data, parse_data_key};
 
 use super::{Finding, VerifyError, Wrong, read, tell_tail};

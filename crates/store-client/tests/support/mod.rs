@@ -9,14 +9,14 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use protocol::json;
-use protocol::store::{ErrorCode, Reply, Request};
-use protocol::types::{Id, MessageCrc, Place};
+use protocol::store::client_api::{ClientRequest, ErrorCode, HeadnodeReply};
+use protocol::store::json;
+use protocol::store::types::{Id, MessageCrc, Place};
 use records::Receipt;
 
 /// What the headnode does with a request.
 pub enum Do {
-    Say(Reply),
+    Say(HeadnodeReply),
     /// These bytes, and then it closes.
     SayAndClose(Vec<u8>),
     Nothing,
@@ -28,13 +28,13 @@ pub enum Do {
 pub struct Asked {
     pub connection: usize,
     pub number: usize,
-    pub request: Request,
+    pub request: ClientRequest,
 }
 
 impl Asked {
     pub fn put(&self) -> (Id, String) {
         match &self.request {
-            Request::Put { id: Some(id), message, .. } => (*id, message.clone()),
+            ClientRequest::Put { id: Some(id), message, .. } => (*id, message.clone()),
             other => panic!("not put with an id: {other:?}"),
         }
     }
@@ -46,16 +46,16 @@ impl Asked {
     }
 }
 
-pub fn saved(id: Id, places: &str, message_crc32c: MessageCrc) -> Reply {
+pub fn saved(id: Id, places: &str, message_crc32c: MessageCrc) -> HeadnodeReply {
     let places = places.split(',').map(|place| place.parse::<Place>().unwrap()).collect();
-    Reply::Saved { id, places, message_crc32c }
+    HeadnodeReply::Saved { id, places, message_crc32c }
 }
 
-pub fn error(id: Option<Id>, code: ErrorCode) -> Reply {
-    Reply::Error { id, code, reason: "the reason why".to_owned() }
+pub fn error(id: Option<Id>, code: ErrorCode) -> HeadnodeReply {
+    HeadnodeReply::Error { id, code, reason: "the reason why".to_owned() }
 }
 
-pub fn line(reply: &Reply) -> Vec<u8> {
+pub fn line(reply: &HeadnodeReply) -> Vec<u8> {
     let mut line = Vec::new();
     json::encode(reply, &mut line);
     line
@@ -124,7 +124,7 @@ fn serve(
 ) {
     let lines = BufReader::new(stream.try_clone().unwrap()).lines();
     for line in lines.map_while(Result::ok) {
-        let request = Request::decode(&line).unwrap();
+        let request = ClientRequest::decode(&line).unwrap();
         let asked = {
             let mut seen = seen.lock().unwrap();
             let asked = Asked { connection, number: seen.len(), request };

@@ -5,7 +5,7 @@ use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use protocol::greeting::{ErrorCode, Reply};
+use protocol::actividad1::{RefusalCode, ServerReply};
 use protocol::line::{AtEof, DEFAULT_MAX_LINE_BYTES, LineCodec, Rejection};
 use service::Shutdown;
 use service::exchange::{self, Ended, Exchange};
@@ -41,7 +41,7 @@ enum Failed {
 /// The line for a client that comes while `max_connections` are served.
 pub fn refusal(max_connections: usize) -> String {
     let reason = format!("the server serves its {max_connections} connections already: try again later");
-    format!("{}\n", Reply::Refused { code: ErrorCode::TooManyConnections, reason: &reason })
+    format!("{}\n", ServerReply::Refused { code: RefusalCode::TooManyConnections, reason: &reason })
 }
 
 /// Serves one client.
@@ -125,14 +125,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Tells the client why there is no echo, where it can still be told.
     async fn tell(&mut self, failed: &Failed) {
         let code = match failed {
-            Failed::Rejected(Rejection::TooLong { .. }) => ErrorCode::MessageTooLong,
-            Failed::Rejected(Rejection::InvalidUtf8 { .. }) => ErrorCode::InvalidUtf8,
-            Failed::Ended(Ended::Idle(_)) => ErrorCode::IdleTimeout,
+            Failed::Rejected(Rejection::TooLong { .. }) => RefusalCode::MessageTooLong,
+            Failed::Rejected(Rejection::InvalidUtf8 { .. }) => RefusalCode::InvalidUtf8,
+            Failed::Ended(Ended::Idle(_)) => RefusalCode::IdleTimeout,
             _ => return,
         };
         let reason = failed.to_string();
         self.echo.clear();
-        let told = write_line(&mut self.echo, &Reply::Refused { code, reason: &reason });
+        let told = write_line(&mut self.echo, &ServerReply::Refused { code, reason: &reason });
         if told.is_ok() {
             // The connection closes either way.
             let _ = self.exchange.send(&mut self.echo).await;
@@ -140,6 +140,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 }
 
-fn write_line(bytes: &mut Vec<u8>, reply: &Reply<'_>) -> io::Result<()> {
+fn write_line(bytes: &mut Vec<u8>, reply: &ServerReply<'_>) -> io::Result<()> {
     io::Write::write_fmt(bytes, format_args!("{reply}\n"))
 }

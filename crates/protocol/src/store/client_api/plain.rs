@@ -16,10 +16,10 @@ use std::io;
 use bytes::BytesMut;
 use tokio_util::codec::Decoder;
 
-use super::{ErrorCode, Reply, Request};
-use crate::json::{self, MAX_FRAME_BYTES, Malformed};
+use super::{ClientRequest, ErrorCode, HeadnodeReply};
 use crate::line::{AtEof, LineCodec, Rejection};
-use crate::types::{Id, MAX_MESSAGE_BYTES, Place};
+use crate::store::json::{self, MAX_FRAME_BYTES, Malformed};
+use crate::store::types::{Id, MAX_MESSAGE_BYTES, Place};
 
 /// How a line is to be read, and its reply to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,21 +35,21 @@ impl Form {
     ///
     /// # Errors
     /// [`Malformed`].
-    pub fn decode(self, line: String) -> Result<Request, Malformed> {
+    pub fn decode(self, line: String) -> Result<ClientRequest, Malformed> {
         match self {
-            Self::Json => Request::decode(&line),
+            Self::Json => ClientRequest::decode(&line),
             Self::Plain if line.trim().is_empty() => Err(Malformed::Shape("the line is blank".to_owned())),
-            Self::Plain => Ok(Request::Put { id: None, is_new: false, message: line }),
+            Self::Plain => Ok(ClientRequest::Put { id: None, is_new: false, message: line }),
         }
     }
 
     /// Appends `reply` and a line end to `line`.
-    pub fn encode(self, reply: &Reply, line: &mut Vec<u8>) {
+    pub fn encode(self, reply: &HeadnodeReply, line: &mut Vec<u8>) {
         match (self, reply) {
-            (Self::Plain, Reply::Saved { id, places, .. }) => {
+            (Self::Plain, HeadnodeReply::Saved { id, places, .. }) => {
                 line.extend_from_slice(saved(places, *id).as_bytes());
             }
-            (Self::Plain, Reply::Error { code, .. }) => {
+            (Self::Plain, HeadnodeReply::Error { code, .. }) => {
                 line.extend_from_slice(format!("no guardado ({code}): {}", in_spanish(*code)).as_bytes());
             }
             // Plain text asks for nothing else.
@@ -191,7 +191,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::types::MessageCrc;
+    use crate::store::types::MessageCrc;
 
     /// Everything that is read from `bytes` when they come in segments of `segment` bytes.
     fn read(bytes: &[u8], segment: usize) -> Vec<RequestLine> {
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn what_does_not_begin_with_a_brace_is_a_message() {
-        let put = |text: &str| Request::Put { id: None, is_new: false, message: text.to_owned() };
+        let put = |text: &str| ClientRequest::Put { id: None, is_new: false, message: text.to_owned() };
         for text in ["Hola", "  con espacios ", "[1]", "\"Hola\"", "123", "¿{}?", "}"] {
             assert_eq!(Form::Plain.decode(text.to_owned()), Ok(put(text)), "{text}");
             assert_eq!(read(text.as_bytes(), 1), [line(Form::Plain, text)], "{text}");
@@ -223,7 +223,7 @@ mod tests {
             let told = Form::Plain.decode(text.to_owned()).unwrap_err().to_string();
             assert_eq!(told, "not a message: the line is blank");
         }
-        assert_eq!(Form::Json.decode(" \t{\"status\":{}}".to_owned()), Ok(Request::Status));
+        assert_eq!(Form::Json.decode(" \t{\"status\":{}}".to_owned()), Ok(ClientRequest::Status));
     }
 
     #[test]
@@ -274,18 +274,18 @@ mod tests {
     fn golden_replies() {
         let id = Id::from_parts(1, 2);
         let places = vec!["datanode2:17".parse().unwrap(), "datanode3:4".parse().unwrap()];
-        let encoded = |form: Form, reply: &Reply| {
+        let encoded = |form: Form, reply: &HeadnodeReply| {
             let mut line = Vec::new();
             form.encode(reply, &mut line);
             String::from_utf8(line).unwrap()
         };
-        let reply = Reply::Saved { id, places, message_crc32c: MessageCrc::of("Hola") };
+        let reply = HeadnodeReply::Saved { id, places, message_crc32c: MessageCrc::of("Hola") };
         assert_eq!(
             encoded(Form::Plain, &reply),
             "guardado en datanode2 (registro 17), datanode3 (registro 4): 00000000010000000000000002\n"
         );
         let code = ErrorCode::NoAvailableDatanode;
-        let reply = Reply::Error { id: Some(id), code, reason: "why".to_owned() };
+        let reply = HeadnodeReply::Error { id: Some(id), code, reason: "why".to_owned() };
         assert_eq!(
             encoded(Form::Plain, &reply),
             "no guardado (no-available-datanode): ningún datanode está disponible: inténtelo de nuevo más tarde\n"

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | client | any UTF-8 text | a message |
 //! | server | `OK mensaje recibido correctamente: <message>` | it is in `log.txt`, on disk |
-//! | server | `ERROR <code>: <reason>` | it is not; [`ErrorCode`] lists the codes |
+//! | server | `ERROR <code>: <reason>` | it is not; [`RefusalCode`] lists the codes |
 //!
 //! A line end ends a message; so does the end of the stream, and the silence of the client, as the server is configured.
 //! Replies come in the order of the messages. After an error about one line (`message-too-long`, `invalid-utf8`,
@@ -17,17 +17,17 @@ use std::str::FromStr;
 pub const DEFAULT_GREETING: &str = "Hola, servidor";
 
 /// The largest `--max-message-bytes` of the server, in bytes.
-pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+pub const MAX_TEXT_BYTES: usize = 16 * 1024 * 1024;
 
 /// The longest reply that a client has to expect, in bytes: the longest message and what stands in front of it.
-pub const MAX_REPLY_BYTES: usize = MAX_MESSAGE_BYTES + 1024;
+pub const MAX_REPLY_BYTES: usize = MAX_TEXT_BYTES + 1024;
 
 const RECEIVED: &str = "OK mensaje recibido correctamente: ";
 const ERROR: &str = "ERROR ";
 
 /// Why a message or a connection was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorCode {
+pub enum RefusalCode {
     /// The line is longer than the server allows.
     MessageTooLong,
     /// The line is not UTF-8 text.
@@ -42,7 +42,7 @@ pub enum ErrorCode {
     StorageFailed,
 }
 
-impl ErrorCode {
+impl RefusalCode {
     const ALL: [Self; 6] = [
         Self::MessageTooLong,
         Self::InvalidUtf8,
@@ -66,7 +66,7 @@ impl ErrorCode {
     }
 }
 
-impl fmt::Display for ErrorCode {
+impl fmt::Display for RefusalCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -74,13 +74,13 @@ impl fmt::Display for ErrorCode {
 
 /// The server's answer to one message, or its word about the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply<'a> {
+pub enum ServerReply<'a> {
     /// The message is on disk; it is repeated here.
     Received(&'a str),
     /// It is not.
     Refused {
         /// What kind of refusal.
-        code: ErrorCode,
+        code: RefusalCode,
         /// The cause and the way out, for a person.
         reason: &'a str,
     },
@@ -91,7 +91,7 @@ pub enum Reply<'a> {
 #[error("not a reply of this protocol (neither `OK …` nor `ERROR <code>: …`)")]
 pub struct NotAReply;
 
-impl fmt::Display for Reply<'_> {
+impl fmt::Display for ServerReply<'_> {
     /// The line as it travels, without its end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -101,7 +101,7 @@ impl fmt::Display for Reply<'_> {
     }
 }
 
-impl<'a> Reply<'a> {
+impl<'a> ServerReply<'a> {
     /// Reads a line, without its end, as a reply.
     ///
     /// # Errors
@@ -122,7 +122,7 @@ impl<'a> Reply<'a> {
     }
 }
 
-impl FromStr for ErrorCode {
+impl FromStr for RefusalCode {
     type Err = NotAReply;
 
     fn from_str(text: &str) -> Result<Self, NotAReply> {
@@ -137,45 +137,45 @@ mod tests {
     /// The bytes that other implementations see: a change here breaks them.
     #[test]
     fn golden_replies() {
-        let received = Reply::Received("Hola, ¿qué tal?");
+        let received = ServerReply::Received("Hola, ¿qué tal?");
         assert_eq!(received.to_string(), "OK mensaje recibido correctamente: Hola, ¿qué tal?");
-        let refused = |code| Reply::Refused { code, reason: "why: because" }.to_string();
+        let refused = |code| ServerReply::Refused { code, reason: "why: because" }.to_string();
         let golden = [
-            (ErrorCode::MessageTooLong, "ERROR message-too-long: why: because"),
-            (ErrorCode::InvalidUtf8, "ERROR invalid-utf8: why: because"),
-            (ErrorCode::TooManyConnections, "ERROR too-many-connections: why: because"),
-            (ErrorCode::IdleTimeout, "ERROR idle-timeout: why: because"),
-            (ErrorCode::DiskFull, "ERROR disk-full: why: because"),
-            (ErrorCode::StorageFailed, "ERROR storage-failed: why: because"),
+            (RefusalCode::MessageTooLong, "ERROR message-too-long: why: because"),
+            (RefusalCode::InvalidUtf8, "ERROR invalid-utf8: why: because"),
+            (RefusalCode::TooManyConnections, "ERROR too-many-connections: why: because"),
+            (RefusalCode::IdleTimeout, "ERROR idle-timeout: why: because"),
+            (RefusalCode::DiskFull, "ERROR disk-full: why: because"),
+            (RefusalCode::StorageFailed, "ERROR storage-failed: why: because"),
         ];
-        assert_eq!(golden.len(), ErrorCode::ALL.len());
+        assert_eq!(golden.len(), RefusalCode::ALL.len());
         for (code, line) in golden {
             assert_eq!(refused(code), line);
-            assert_eq!(Reply::parse(line), Ok(Reply::Refused { code, reason: "why: because" }));
+            assert_eq!(ServerReply::parse(line), Ok(ServerReply::Refused { code, reason: "why: because" }));
         }
     }
 
     #[test]
     fn a_message_cannot_pass_for_a_refusal() {
-        let line = Reply::Received("ERROR disk-full: no").to_string();
-        assert_eq!(Reply::parse(&line), Ok(Reply::Received("ERROR disk-full: no")));
+        let line = ServerReply::Received("ERROR disk-full: no").to_string();
+        assert_eq!(ServerReply::parse(&line), Ok(ServerReply::Received("ERROR disk-full: no")));
     }
 
     #[test]
     fn other_lines_are_no_replies() {
         for line in ["", "OK", "hola", "ERROR", "ERROR x", "ERROR unheard-of: x", "HTTP/1.1 400 Bad Request"]
         {
-            assert_eq!(Reply::parse(line), Err(NotAReply), "{line:?}");
+            assert_eq!(ServerReply::parse(line), Err(NotAReply), "{line:?}");
         }
     }
 
     #[test]
     fn the_beginning_of_a_reply_is_told_from_other_text() {
         for begun in ["", "OK", "OK mensaje recibido correctamente: Hol", "ERR", "ERROR disk-full"] {
-            assert!(Reply::can_begin_with(begun.as_bytes()), "{begun:?}");
+            assert!(ServerReply::can_begin_with(begun.as_bytes()), "{begun:?}");
         }
         for other in ["ok", "OK recibido", "Mensaje recibido", "ERROR:"] {
-            assert!(!Reply::can_begin_with(other.as_bytes()), "{other:?}");
+            assert!(!ServerReply::can_begin_with(other.as_bytes()), "{other:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ pub const VERSION: u32 = 1;
 
 /// The longest frame in bytes, without its line end: a message of the greatest length, each byte of it escaped, and
 /// what stands around it.
-pub const MAX_FRAME_BYTES: usize = 6 * crate::types::MAX_MESSAGE_BYTES + 1024;
+pub const MAX_FRAME_BYTES: usize = 6 * crate::store::types::MAX_MESSAGE_BYTES + 1024;
 
 /// A line that is no message: what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,11 +61,11 @@ pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, Malformed> {
 /// Fails if `line` states a version that is not spoken, whatever else it holds.
 pub(crate) fn check_version(line: &[u8]) -> Result<(), Malformed> {
     #[derive(serde::Deserialize)]
-    struct Versioned {
+    struct VersionOnly {
         v: u32,
     }
-    match serde_json::from_slice::<Versioned>(line) {
-        Ok(Versioned { v }) if v != VERSION => Err(Malformed::Version(v)),
+    match serde_json::from_slice::<VersionOnly>(line) {
+        Ok(VersionOnly { v }) if v != VERSION => Err(Malformed::Version(v)),
         _ => Ok(()),
     }
 }

@@ -14,8 +14,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::json::{self, Malformed};
-use crate::types::{Incarnation, NodeName};
+use crate::store::json::{self, Malformed};
+use crate::store::types::{Incarnation, NodeName};
 
 /// The longest datagram in bytes: it fits every network's packet, so it is never sent in fragments.
 pub const MAX_DATAGRAM_BYTES: usize = 1200;
@@ -38,7 +38,7 @@ pub struct Probe {
 
 /// A datanode is operative.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct ProbeAnswer {
     /// The probe's.
     pub round: u64,
     /// The probe's.
@@ -59,7 +59,7 @@ pub struct Answer {
 
 /// A datanode is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
+pub struct NameRefused {
     /// Who.
     pub name: NodeName,
     /// Which run of it.
@@ -74,14 +74,14 @@ pub struct Refused {
 pub enum Datagram {
     /// See [`Probe`].
     Probe(Probe),
-    /// See [`Answer`].
-    Answer(Answer),
-    /// See [`Refused`].
-    Refused(Refused),
+    /// See [`ProbeAnswer`].
+    Answer(ProbeAnswer),
+    /// See [`NameRefused`].
+    Refused(NameRefused),
 }
 
 #[derive(Serialize, Deserialize)]
-struct Versioned<T> {
+struct VersionedDatagram<T> {
     v: u32,
     #[serde(flatten)]
     datagram: T,
@@ -94,7 +94,7 @@ impl Datagram {
     /// Never: a datagram holds nothing that JSON cannot.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let versioned = Versioned { v: json::VERSION, datagram: self };
+        let versioned = VersionedDatagram { v: json::VERSION, datagram: self };
         serde_json::to_vec(&versioned).expect("datagrams hold nothing that JSON cannot")
     }
 
@@ -107,7 +107,7 @@ impl Datagram {
             return Err(Malformed::Shape(format!("longer than {MAX_DATAGRAM_BYTES} bytes")));
         }
         json::check_version(bytes)?;
-        json::decode::<Versioned<Self>>(bytes).map(|versioned| versioned.datagram)
+        json::decode::<VersionedDatagram<Self>>(bytes).map(|versioned| versioned.datagram)
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn golden_datagrams() {
         let probe = Datagram::Probe(Probe { round: 7, token: 81, attempt: 1, spread_ms: 0 });
-        let answer = Datagram::Answer(Answer {
+        let answer = Datagram::Answer(ProbeAnswer {
             round: 7,
             token: 81,
             attempt: 1,
@@ -130,7 +130,7 @@ mod tests {
             records: 12,
             free_bytes: 1000,
         });
-        let refused = Datagram::Refused(Refused {
+        let refused = Datagram::Refused(NameRefused {
             name: "datanode1".parse().unwrap(),
             incarnation: Incarnation::from_parts(1, 2),
             reason: "why".to_owned(),
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_longest_answer_fits() {
-        let answer = Datagram::Answer(Answer {
+        let answer = Datagram::Answer(ProbeAnswer {
             round: u64::MAX,
             token: u64::MAX,
             attempt: u32::MAX,

@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Id, Incarnation, MessageCrc, NodeName, Record};
+use crate::store::types::{Id, Incarnation, MessageCrc, NodeName, StoredRecord};
 
 /// Records in one reply to `inventory`, at most.
 pub const HOLDINGS_PAGE: usize = 700;
@@ -38,7 +38,7 @@ pub const MAX_HELLO_BYTES: usize = 1024;
 /// What the headnode says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Request {
+pub enum NodeRequest {
     /// The first line: who speaks, and whom it takes the listener for.
     Hello {
         /// The version that is spoken.
@@ -90,7 +90,7 @@ pub enum Request {
 /// What a datanode says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Reply {
+pub enum NodeReply {
     /// To `hello`.
     Welcome {
         /// The version that is spoken.
@@ -122,27 +122,27 @@ pub enum Reply {
         message_crc32c: MessageCrc,
     },
     /// To `fetch`.
-    Record(Record),
+    Record(StoredRecord),
     /// To `inventory`.
     Holdings {
         /// In the order of their numbers.
-        records: Vec<Holding>,
+        records: Vec<HeldRecord>,
         /// There are further ones.
         more: bool,
     },
     /// The request was not done.
     Failed {
         /// For programs.
-        code: Failure,
+        code: NodeFailure,
         /// For people.
         reason: String,
     },
 }
 
 /// A record without its message: number, id, time of writing, client, checksum and
-/// [`beginning`](crate::types::beginning) of the message. Older datanodes leave the beginning out.
+/// [`beginning`](crate::store::types::beginning) of the message. Older datanodes leave the beginning out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holding(
+pub struct HeldRecord(
     pub u64,
     pub Id,
     pub String,
@@ -154,7 +154,7 @@ pub struct Holding(
 /// Why a datanode did not do what it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Failure {
+pub enum NodeFailure {
     /// There is no room for the record.
     DiskFull,
     /// The disk failed: the datanode stops.
@@ -182,8 +182,8 @@ mod tests {
     use serde::de::DeserializeOwned;
 
     use super::*;
-    use crate::json;
-    use crate::types::{BEGINNING_CHARS, beginning};
+    use crate::store::json;
+    use crate::store::types::{BEGINNING_CHARS, beginning};
 
     fn golden<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(message: &T, line: &str) {
         let mut bytes = Vec::new();
@@ -197,22 +197,28 @@ mod tests {
         let id = Id::from_parts(1, 2);
         let datanode: NodeName = "datanode1".parse().unwrap();
         golden(
-            &Request::Hello { v: 1, headnode: id, datanode: datanode.clone(), incarnation: id, highest: 17 },
+            &NodeRequest::Hello {
+                v: 1,
+                headnode: id,
+                datanode: datanode.clone(),
+                incarnation: id,
+                highest: 17,
+            },
             r#"{"hello":{"v":1,"headnode":"00000000010000000000000002","datanode":"datanode1","incarnation":"00000000010000000000000002","highest":17}}"#,
         );
         golden(
-            &Request::Peers { names: vec![datanode.clone()], after: Some(datanode) },
+            &NodeRequest::Peers { names: vec![datanode.clone()], after: Some(datanode) },
             r#"{"peers":{"names":["datanode1"],"after":"datanode1"}}"#,
         );
-        golden(&Request::Peers { names: vec![], after: None }, r#"{"peers":{"names":[]}}"#);
-        golden(&Request::Gaps { from: 1 }, r#"{"gaps":{"from":1}}"#);
+        golden(&NodeRequest::Peers { names: vec![], after: None }, r#"{"peers":{"names":[]}}"#);
+        golden(&NodeRequest::Gaps { from: 1 }, r#"{"gaps":{"from":1}}"#);
         let client = "172.21.0.3:40522".parse().unwrap();
         golden(
-            &Request::Store { id, client, message: "a\n\0".to_owned() },
+            &NodeRequest::Store { id, client, message: "a\n\0".to_owned() },
             r#"{"store":{"id":"00000000010000000000000002","client":"172.21.0.3:40522","message":"a\n\u0000"}}"#,
         );
-        golden(&Request::Fetch { id }, r#"{"fetch":{"id":"00000000010000000000000002"}}"#);
-        golden(&Request::Inventory { from: 1 }, r#"{"inventory":{"from":1}}"#);
+        golden(&NodeRequest::Fetch { id }, r#"{"fetch":{"id":"00000000010000000000000002"}}"#);
+        golden(&NodeRequest::Inventory { from: 1 }, r#"{"inventory":{"from":1}}"#);
     }
 
     #[test]
@@ -221,35 +227,41 @@ mod tests {
         let client = "172.21.0.3:40522".parse().unwrap();
         let message_crc32c = MessageCrc::of("Hola");
         let time = "2026-11-21T09:30:00.123Z".to_owned();
-        golden(&Reply::Welcome { v: 1, records: 12 }, r#"{"welcome":{"v":1,"records":12}}"#);
+        golden(&NodeReply::Welcome { v: 1, records: 12 }, r#"{"welcome":{"v":1,"records":12}}"#);
         golden(
-            &Reply::Peers { names: vec!["datanode1".parse().unwrap()], more: false },
+            &NodeReply::Peers { names: vec!["datanode1".parse().unwrap()], more: false },
             r#"{"peers":{"names":["datanode1"],"more":false}}"#,
         );
         golden(
-            &Reply::Gaps { ranges: vec![(7, 9)], more: false },
+            &NodeReply::Gaps { ranges: vec![(7, 9)], more: false },
             r#"{"gaps":{"ranges":[[7,9]],"more":false}}"#,
         );
         golden(
-            &Reply::Stored { id, seq: 17, message_crc32c },
+            &NodeReply::Stored { id, seq: 17, message_crc32c },
             r#"{"stored":{"id":"00000000010000000000000002","seq":17,"message_crc32c":"bfaac1a4"}}"#,
         );
         golden(
-            &Reply::Record(Record { seq: 17, time: time.clone(), id, client, message: "Hola".to_owned() }),
+            &NodeReply::Record(StoredRecord {
+                seq: 17,
+                time: time.clone(),
+                id,
+                client,
+                message: "Hola".to_owned(),
+            }),
             r#"{"record":{"seq":17,"time":"2026-11-21T09:30:00.123Z","id":"00000000010000000000000002","client":"172.21.0.3:40522","message":"Hola"}}"#,
         );
         let holding =
-            |beginning: Option<String>| Holding(17, id, time.clone(), client, message_crc32c, beginning);
+            |beginning: Option<String>| HeldRecord(17, id, time.clone(), client, message_crc32c, beginning);
         golden(
-            &Reply::Holdings { records: vec![holding(Some("Hola".to_owned()))], more: false },
+            &NodeReply::Holdings { records: vec![holding(Some("Hola".to_owned()))], more: false },
             r#"{"holdings":{"records":[[17,"00000000010000000000000002","2026-11-21T09:30:00.123Z","172.21.0.3:40522","bfaac1a4","Hola"]],"more":false}}"#,
         );
         golden(
-            &Reply::Holdings { records: vec![holding(None)], more: false },
+            &NodeReply::Holdings { records: vec![holding(None)], more: false },
             r#"{"holdings":{"records":[[17,"00000000010000000000000002","2026-11-21T09:30:00.123Z","172.21.0.3:40522","bfaac1a4"]],"more":false}}"#,
         );
         golden(
-            &Reply::Failed { code: Failure::DiskFull, reason: "why".to_owned() },
+            &NodeReply::Failed { code: NodeFailure::DiskFull, reason: "why".to_owned() },
             r#"{"failed":{"code":"disk-full","reason":"why"}}"#,
         );
     }
@@ -261,20 +273,23 @@ mod tests {
         // Each of these characters takes six bytes.
         let message = "\u{1}".repeat(BEGINNING_CHARS + 1);
         let (crc, beginning) = (MessageCrc::of(""), Some(beginning(&message)));
-        let holding = Holding(u64::MAX, Id::max(), time, client, crc, beginning);
-        fits(&Reply::Holdings { records: vec![holding; HOLDINGS_PAGE], more: false }, json::MAX_FRAME_BYTES);
+        let holding = HeldRecord(u64::MAX, Id::max(), time, client, crc, beginning);
+        fits(
+            &NodeReply::Holdings { records: vec![holding; HOLDINGS_PAGE], more: false },
+            json::MAX_FRAME_BYTES,
+        );
     }
 
     #[test]
     fn pages_of_names_and_gaps_and_the_longest_hello_fit() {
         let name: NodeName = "x".repeat(63).parse().unwrap();
         let names = vec![name.clone(); PEERS_PAGE];
-        fits(&Request::Peers { names, after: Some(name.clone()) }, json::MAX_FRAME_BYTES);
+        fits(&NodeRequest::Peers { names, after: Some(name.clone()) }, json::MAX_FRAME_BYTES);
         fits(
-            &Reply::Gaps { ranges: vec![(u64::MAX, u64::MAX); GAPS_PAGE], more: false },
+            &NodeReply::Gaps { ranges: vec![(u64::MAX, u64::MAX); GAPS_PAGE], more: false },
             json::MAX_FRAME_BYTES,
         );
-        let longest = Request::Hello {
+        let longest = NodeRequest::Hello {
             v: u32::MAX,
             headnode: Id::max(),
             datanode: name,

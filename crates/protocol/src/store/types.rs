@@ -177,7 +177,7 @@ impl FromStr for Place {
 
 /// A message as a datanode keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct StoredRecord {
     /// Its number in `data.txt`, from 1.
     pub seq: u64,
     /// When it was written: RFC 3339, UTC.
