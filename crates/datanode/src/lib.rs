@@ -26,15 +26,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use chrono::Utc;
 use journal::{Executor, Journal};
 use protocol::store::heartbeat::DEFAULT_GROUP;
-use protocol::store::types::{Incarnation, NodeName, ulid};
+use protocol::store::types::{Incarnation, NodeName};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use records::DATA_FILE;
 use service::net::{self, Interface, Listener as _, Network};
-use service::{Common, Environment, Shutdown};
+use service::{Common, Environment, Shutdown, new_ulid};
 
 use lobby::Lobby;
 use store::Store;
@@ -103,8 +102,7 @@ pub async fn run_in<N: Network>(
     net::make_room_for(MAX_CONNECTIONS).map_err(anyhow::Error::msg)?;
     let mut rng = StdRng::seed_from_u64(environment.seed);
     let name = arguments.name.clone().map_or_else(host_name, Ok)?;
-    let now = u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0);
-    let identity = Arc::new(Identity { name, incarnation: ulid(now, rng.random()) });
+    let identity = Arc::new(Identity { name, incarnation: new_ulid(rng.random()) });
     let (file, contents, remembered) = store::open(&arguments.data_dir)?;
     let listener = environment.network.listen(arguments.listen).await?;
     let address = listener.local_addr().context("cannot tell the listening address")?;

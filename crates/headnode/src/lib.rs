@@ -28,17 +28,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use chrono::Utc;
-use clap::builder::{RangedU64ValueParser, TypedValueParser as _};
 use journal::{Failure, JournalFile};
 use protocol::store::client_api::ErrorCode;
 use protocol::store::heartbeat::DEFAULT_GROUP;
-use protocol::store::types::{NodeName, ulid};
+use protocol::store::types::NodeName;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use records::{HEARTBEAT_FILE, REGISTRY_FILE};
 use service::net::{self, Interface, Listener as _, Network};
-use service::{Common, Environment, Shutdown, cli};
+use service::{Common, Environment, Shutdown, cli, new_ulid};
 use tokio::time::Instant;
 
 use directory::Directory;
@@ -94,7 +92,7 @@ pub struct HeartbeatArguments {
     #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_ATTEMPTS, value_parser = clap::value_parser!(u32).range(1..=10))]
     pub attempts: u32,
     /// Datanodes that should be there, 0 to 100000
-    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = count(0, 100_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = cli::count(0..=100_000))]
     pub expected: usize,
     /// Datanodes that are gone for ever: nobody waits for what they may hold
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
@@ -109,23 +107,17 @@ pub struct HeartbeatArguments {
 #[command(next_help_heading = "Storing")]
 pub struct StoringArguments {
     /// Datanodes that must confirm a message before the client is told, 1 to 16
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = count(1, 16))]
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = cli::count(1..=16))]
     pub replicas: usize,
     /// How long a datanode may take to confirm before another one is tried
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = cli::duration)]
     pub store_timeout: Duration,
     /// Clients served at the same time, 1 to 1000000; further ones are refused with a reason
-    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = count(1, 1_000_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = cli::count(1..=1_000_000))]
     pub max_connections: usize,
     /// How long a client may go without completing a request
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = cli::duration)]
     pub idle_timeout: Duration,
-}
-
-fn count(min: usize, max: usize) -> impl clap::builder::TypedValueParser<Value = usize> {
-    RangedU64ValueParser::<u64>::new()
-        .range(min as u64..=max as u64)
-        .map(|value| usize::try_from(value).unwrap_or(usize::MAX))
 }
 
 /// Runs the headnode until `shutdown`, on the system's network.
@@ -171,12 +163,11 @@ pub async fn run_in<N: Network>(
         registry.expect(name);
     }
     let directory = Arc::new(Directory::new(membership, Instant::now(), seed));
-    let now = u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0);
     let links = Arc::new(link::Context {
         network,
         directory: directory.clone(),
         registry: registry.clone(),
-        headnode: ulid(now, StdRng::seed_from_u64(seed).random()),
+        headnode: new_ulid(StdRng::seed_from_u64(seed).random()),
         store_timeout: storing.store_timeout,
     });
     let datagrams = Arc::new(datagrams);

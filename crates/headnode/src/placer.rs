@@ -10,7 +10,8 @@ use protocol::store::client_api::{
 };
 use protocol::store::json;
 use protocol::store::node_api::{NodeFailure, NodeReply, NodeRequest};
-use protocol::store::types::{Id, MessageCrc, NodeName, Place, beginning, ulid};
+use protocol::store::types::{Id, MessageCrc, NodeName, Place, beginning};
+use service::new_ulid;
 use text::timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -62,7 +63,7 @@ impl Placer {
         let is_new = is_new || id.is_none();
         let id = id.unwrap_or_else(|| {
             let random = u128::from(self.directory.random()) << 64 | u128::from(self.directory.random());
-            ulid(u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0), random)
+            new_ulid(random)
         });
         let message_crc32c = MessageCrc::of(&message);
         let mut attempts = Attempts::default();

@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Parser as _;
-use clap::builder::{RangedU64ValueParser, TypedValueParser as _};
 use protocol::store::client_api::{ClientRequest, HeadnodeReply, StoreStatus};
 use protocol::store::json;
 use service::net::LocalGroup;
@@ -46,10 +45,10 @@ const POLL: Duration = Duration::from_millis(5);
 )]
 pub struct Arguments {
     /// How many datanodes, 1 to 100
-    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = datanodes())]
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = service::cli::count(1..=100))]
     pub datanodes: usize,
     /// Datanodes that must confirm a message before the client is told
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = datanodes())]
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = service::cli::count(1..=100))]
     pub replicas: usize,
     /// From one round of the heartbeat to the next
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = cli::duration)]
@@ -63,12 +62,6 @@ pub struct Arguments {
     /// Flags that every program has
     #[command(flatten)]
     pub common: Common,
-}
-
-fn datanodes() -> impl clap::builder::TypedValueParser<Value = usize> {
-    RangedU64ValueParser::<u64>::new()
-        .range(1..=100)
-        .map(|value| usize::try_from(value).unwrap_or(usize::MAX))
 }
 
 /// Runs the command: a store, and what is typed goes into it.

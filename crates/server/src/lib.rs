@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::builder::{RangedU64ValueParser, TypedValueParser as _};
 use journal::{Journal, JournalFile};
 use protocol::actividad1::{MAX_TEXT_BYTES, RefusalCode, ServerReply};
 use protocol::line::DEFAULT_MAX_LINE_BYTES;
@@ -55,10 +54,10 @@ pub struct Arguments {
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
     /// Longest message in bytes, 1 to 16777216
-    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_LINE_BYTES, value_parser = up_to(MAX_TEXT_BYTES))]
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_LINE_BYTES, value_parser = cli::count(1..=MAX_TEXT_BYTES))]
     pub max_message_bytes: usize,
     /// Connections served at the same time, 1 to 1000000; further ones are refused with a reason
-    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = up_to(1_000_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = cli::count(1..=1_000_000))]
     pub max_connections: usize,
     /// How long a connection may go without completing a message, or without taking its replies
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = cli::duration)]
@@ -66,12 +65,6 @@ pub struct Limits {
     /// How long a sender is silent when its message ends without a line end; 0: only a line end ends a message
     #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = cli::duration_or_zero)]
     pub quiet: Duration,
-}
-
-fn up_to(max: usize) -> impl clap::builder::TypedValueParser<Value = usize> {
-    RangedU64ValueParser::<u64>::new()
-        .range(1..=max as u64)
-        .map(|value| usize::try_from(value).unwrap_or(usize::MAX))
 }
 
 /// Runs the server until `shutdown`.

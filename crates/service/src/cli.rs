@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::SocketAddrV4;
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, Parser, ValueEnum};
 
@@ -62,6 +64,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// What is wrong with `text`, for a person.
 pub fn duration_or_zero(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; allowed: durations like 5s, 200ms, 1m"))
+}
+
+/// Returns a parser of whole numbers within `range`, for clap.
+pub fn count(range: RangeInclusive<usize>) -> impl TypedValueParser<Value = usize> {
+    RangedU64ValueParser::<usize>::new().range(*range.start() as u64..=*range.end() as u64)
 }
 
 /// Checks that `text` is a host and a port, such as `localhost:5000`.

@@ -11,14 +11,13 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::codec::Decoder;
 
+use crate::frames::FrameReader;
 use crate::{Shutdown, net};
 
-/// How much is read at a time: from the first for idle connections by the thousand to the second for busy ones.
-const READ_BYTES: std::ops::RangeInclusive<usize> = 512..=64 * 1024;
 /// Memory that a connection keeps for its replies between batches, in bytes.
 const KEPT_BYTES: usize = 4 * 1024;
 
@@ -90,11 +89,7 @@ impl<D: Decoder> Watch<D> {
 
 /// A connection on which requests, decoded by `D`, are answered batch by batch.
 pub struct Exchange<S, D: Decoder> {
-    stream: S,
-    decoder: D,
-    received: BytesMut,
-    read_bytes: usize,
-    at_end: bool,
+    frames: FrameReader<S, D>,
     limits: Limits,
     /// One timer for the whole connection, moved only when it fires: setting one for each read costs a system call.
     idle: Pin<Box<Sleep>>,
@@ -110,11 +105,7 @@ where
     #[must_use]
     pub fn new(stream: S, decoder: D, limits: Limits) -> Self {
         Self {
-            stream,
-            decoder,
-            received: BytesMut::new(),
-            read_bytes: *READ_BYTES.start(),
-            at_end: false,
+            frames: FrameReader::new(stream, decoder),
             limits,
             idle: Box::pin(sleep_until(Instant::now() + limits.idle)),
             watch: None,
@@ -128,7 +119,7 @@ where
 
     /// What decodes the requests.
     pub fn decoder_mut(&mut self) -> &mut D {
-        &mut self.decoder
+        self.frames.decoder_and_unfinished().0
     }
 
     /// Lets silence end requests too, if this is given.
@@ -140,7 +131,7 @@ where
 
     /// The decoder, which may know what the peer is sending.
     pub fn decoder(&self) -> &D {
-        &self.decoder
+        self.frames.decoder()
     }
 
     /// Waits for requests and puts those that have come into `batch`, at most `max`; none at the end of the stream or
@@ -159,14 +150,13 @@ where
         batch.clear();
         let deadline = Instant::now() + self.limits.idle;
         loop {
-            self.decode(batch, max)?;
-            if !batch.is_empty() || self.at_end {
+            self.frames.decode(batch, max)?;
+            if !batch.is_empty() || self.frames.is_at_end() {
                 return Ok(());
             }
-            let is_open = self
-                .watch
-                .as_ref()
-                .is_some_and(|watch| (watch.silence.is_open)(&self.decoder, &self.received));
+            let (decoder, unfinished) = (self.frames.decoder(), self.frames.unfinished());
+            let is_open =
+                self.watch.as_ref().is_some_and(|watch| (watch.silence.is_open)(decoder, unfinished));
             tokio::select! {
                 biased;
                 () = shutdown.requested() => return Ok(()),
@@ -177,10 +167,8 @@ where
                     }
                     self.idle.as_mut().reset(deadline);
                 }
-                read = read(&mut self.stream, &mut self.received, self.read_bytes) => {
-                    let read = read?;
-                    self.at_end = read == 0;
-                    self.adapt(read);
+                read = self.frames.fill() => {
+                    read?;
                     if let Some(watch) = &mut self.watch {
                         watch.interrupt();
                     }
@@ -191,25 +179,12 @@ where
         }
     }
 
-    fn decode(&mut self, batch: &mut Vec<D::Item>, max: usize) -> io::Result<()> {
-        while batch.len() < max {
-            let decode = if self.at_end { D::decode_eof } else { D::decode };
-            match decode(&mut self.decoder, &mut self.received)? {
-                Some(item) => batch.push(item),
-                None => break,
-            }
-        }
-        if self.received.is_empty() && self.received.capacity() > 2 * self.read_bytes {
-            self.received = BytesMut::new();
-        }
-        Ok(())
-    }
-
     fn decode_silence(&mut self) -> Option<D::Item> {
         let watch = self.watch.as_mut()?;
         watch.since = None;
         watch.count += 1;
-        let item = (watch.silence.decode)(&mut self.decoder, &mut self.received, watch.count);
+        let (decoder, unfinished) = self.frames.decoder_and_unfinished();
+        let item = (watch.silence.decode)(decoder, unfinished, watch.count);
         if item.is_some() {
             watch.interrupt();
         }
@@ -219,7 +194,7 @@ where
     /// What has come of a request that is not complete.
     #[must_use]
     pub fn unfinished(&self) -> &[u8] {
-        &self.received
+        self.frames.unfinished()
     }
 
     /// Sends `replies` and empties it.
@@ -228,7 +203,7 @@ where
     /// [`Ended`].
     pub async fn send(&mut self, replies: &mut Vec<u8>) -> Result<(), Ended> {
         let limit = self.limits.send;
-        let sent = timeout(limit, self.stream.write_all(replies)).await;
+        let sent = timeout(limit, self.frames.stream_mut().write_all(replies)).await;
         sent.map_err(|_| Ended::NotReading(limit))??;
         replies.clear();
         replies.shrink_to(KEPT_BYTES);
@@ -237,16 +212,7 @@ where
 
     /// Closes the connection so that the peer gets what was last sent.
     pub async fn close(self) {
-        net::close(self.stream).await;
-    }
-
-    /// Reads in larger pieces while they come full, in smaller ones while they do not.
-    fn adapt(&mut self, read: usize) {
-        if read >= self.read_bytes {
-            self.read_bytes = (self.read_bytes * 4).min(*READ_BYTES.end());
-        } else if read < self.read_bytes / 8 {
-            self.read_bytes = (self.read_bytes / 2).max(*READ_BYTES.start());
-        }
+        net::close(self.frames.into_stream()).await;
     }
 }
 
@@ -256,13 +222,4 @@ async fn silent<D: Decoder>(watch: Option<&mut Watch<D>>) {
         Some(watch) => watch.wait().await,
         None => future::pending().await,
     }
-}
-
-async fn read(
-    stream: &mut (impl AsyncRead + Unpin),
-    received: &mut BytesMut,
-    bytes: usize,
-) -> io::Result<usize> {
-    received.reserve(bytes);
-    stream.read_buf(received).await
 }

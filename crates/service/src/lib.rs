@@ -6,6 +6,7 @@
 //! | [`logging`] | events to stderr, as text or JSON, never waiting for a slow terminal |
 //! | [`shutdown`] | SIGTERM and SIGINT, an ordered end, a deadline |
 //! | [`net`] | the network: TCP, UDP multicast, a bounded accept loop; another one can take its place |
+//! | [`frames`] | frames from a byte stream, a batch at a time |
 //! | [`exchange`] | one connection: requests in batches, replies in order, idle and slow peers told apart |
 //!
 //! A program's `main` is [`run`] and nothing else:
@@ -32,12 +33,13 @@ use std::time::Duration;
 pub mod cli;
 mod environment;
 pub mod exchange;
+pub mod frames;
 pub mod logging;
 pub mod net;
 pub mod shutdown;
 
 pub use cli::Common;
-pub use environment::Environment;
+pub use environment::{Environment, new_ulid};
 pub use shutdown::Shutdown;
 
 /// How long background threads get to end once the program has, before the process ends without them.

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use multicast::{Interface, LocalGroup, MulticastSocket};
 pub use serve::{close, make_room_for, serve};
-pub use sockets::{ListenError, Sockets, listen, listen_with_backlog};
+pub use sockets::{ListenError, Sockets, connect, listen, listen_with_backlog};
 pub use tokio::net::{TcpListener, TcpStream};
 
 /// TCP connections and datagrams: the system's ([`Sockets`]) or simulated ones.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs};
 
 use super::{Interface, Listener, MulticastSocket, Network};
 
@@ -59,6 +59,18 @@ fn tune(stream: &TcpStream) {
     if let Err(error) = tuned {
         tracing::debug!(%error, "cannot set options of a connection");
     }
+}
+
+/// Connects to `address` within `limit`, which includes looking its name up. Small messages leave at once, and a peer that
+/// is gone is noticed.
+///
+/// # Errors
+/// The system's; [`io::ErrorKind::TimedOut`] when `limit` has passed.
+pub async fn connect(address: impl ToSocketAddrs, limit: Duration) -> io::Result<TcpStream> {
+    let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit:?}"));
+    let stream = tokio::time::timeout(limit, TcpStream::connect(address)).await.map_err(timed_out)??;
+    tune(&stream);
+    Ok(stream)
 }
 
 impl Listener for TcpListener {
