@@ -121,7 +121,7 @@ impl Replies {
             });
             shown.push_str(&format!("{}\n", Shown(reply)));
         }
-        self.journal.append(&batch).await.context("cannot record the replies")?;
+        self.journal.append(batch).await.context("cannot record the replies")?;
         let mut stdout = tokio::io::stdout();
         stdout.write_all(shown.as_bytes()).await.context("cannot print the replies")?;
         stdout.flush().await.context("cannot print the replies")

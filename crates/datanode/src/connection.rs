@@ -2,21 +2,25 @@
 
 use std::mem;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
 use protocol::line::{AtEof, LineCodec, Rejection};
 use protocol::store::json::{self, MAX_FRAME_BYTES, VERSION};
-use protocol::store::node_api::{MAX_HELLO_BYTES, NodeFailure, NodeReply, NodeRequest};
+use protocol::store::node_api::{
+    GAPS_PAGE, HOLDINGS_PAGE, HeldRecord, MAX_HELLO_BYTES, NodeFailure, NodeReply, NodeRequest, PEERS_PAGE,
+};
+use protocol::store::types::{MessageCrc, StoredRecord, beginning};
 use service::Shutdown;
 use service::exchange::{Ended, Exchange, Limits};
 use text::timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::Identity;
-use crate::lobby::Place;
-use crate::store::{Claim, Message, Store, failed};
+use crate::contents::ReadError;
+use crate::lobby::LobbyPlace;
+use crate::store::{Claim, Confirmation, NewMessage, Store, StoreError};
 
 /// Requests that are answered together.
 const BATCH_REQUESTS: usize = 1024;
@@ -29,13 +33,21 @@ const AFTER_HELLO: Limits = Limits { idle: Duration::from_secs(30 * 24 * 60 * 60
 const REPLY_BYTES: usize = 256 * 1024;
 
 /// What all connections share.
-pub struct Context {
+pub struct ConnectionContext {
     pub identity: Arc<Identity>,
-    pub store: Arc<Store>,
+    /// All connections are served on one thread, and none keeps the lock while it waits.
+    pub store: Mutex<Store>,
     pub shutdown: Shutdown,
 }
 
-/// What is sent to a connection too many.
+impl ConnectionContext {
+    fn store(&self) -> MutexGuard<'_, Store> {
+        // Nothing that holds the lock can panic half-way through a change.
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the line that a connection over the limit is sent.
 pub fn refusal() -> String {
     let mut line = Vec::new();
     json::encode(
@@ -58,13 +70,14 @@ enum Closing {
 ///
 /// `place` is the connection's place in the lobby, taken when it was accepted: a place taken by this task would go by
 /// the order in which tasks first run, which is not the order in which connections came.
-pub async fn serve<S>(stream: S, peer: SocketAddr, place: Place, context: Arc<Context>)
+pub async fn serve<S>(stream: S, peer: SocketAddr, place: LobbyPlace, context: Arc<ConnectionContext>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let codec = LineCodec::new(MAX_HELLO_BYTES, AtEof::Reject);
     let mut exchange = Exchange::new(stream, codec, BEFORE_HELLO);
-    let mut connection = Connection { peer, context: &context, role: Role::Unknown(place), trusted: true };
+    let mut connection =
+        HeadnodeConnection { peer, context: &context, role: Role::Unknown(place), trusted: true };
     let outcome = connection.run(&mut exchange).await;
     match (&connection.role, outcome) {
         // Somebody only looked whether this datanode listens, as health checks do every second.
@@ -87,9 +100,9 @@ where
     exchange.close().await;
 }
 
-struct Connection<'a> {
+struct HeadnodeConnection<'a> {
     peer: SocketAddr,
-    context: &'a Context,
+    context: &'a ConnectionContext,
     role: Role,
     /// What comes can still be told apart.
     trusted: bool,
@@ -98,7 +111,7 @@ struct Connection<'a> {
 /// Whom a connection is with.
 enum Role {
     /// Nobody knows before the hello.
-    Unknown(Place),
+    Unknown(LobbyPlace),
     /// A headnode, which may store until another one takes over.
     Headnode(Claim),
 }
@@ -113,7 +126,7 @@ impl Role {
     }
 }
 
-impl Connection<'_> {
+impl HeadnodeConnection<'_> {
     async fn run<S>(&mut self, exchange: &mut Exchange<S, LineCodec>) -> Result<(), Closing>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -140,7 +153,7 @@ impl Connection<'_> {
             }
             let mut lines = lines.drain(..).peekable();
             while lines.peek().is_some() && self.trusted {
-                self.answer(&mut lines, &mut replies).await;
+                self.answer(&mut lines, &mut replies);
                 exchange.send(&mut replies).await?;
             }
             if is_unknown && matches!(self.role, Role::Headnode(_)) {
@@ -153,23 +166,19 @@ impl Connection<'_> {
 
     /// Answers lines, up to the first that cannot be trusted or until the replies take much memory. Messages that follow
     /// each other are stored together.
-    async fn answer(
-        &mut self,
-        lines: &mut impl Iterator<Item = Result<String, Rejection>>,
-        replies: &mut Vec<u8>,
-    ) {
+    fn answer(&mut self, lines: &mut impl Iterator<Item = Result<String, Rejection>>, replies: &mut Vec<u8>) {
         let mut messages = Vec::new();
         for line in lines {
             let request = line
                 .map_err(|rejection| rejection.to_string())
                 .and_then(|line| json::decode(line.as_bytes()).map_err(|malformed| malformed.to_string()));
             if let Ok(NodeRequest::Store { id, client, message }) = request {
-                messages.push(Message { id, client, text: message });
+                messages.push(NewMessage { id, client, text: message });
                 continue;
             }
-            self.store(&mut messages, replies).await;
+            self.store(&mut messages, replies);
             let reply = match request {
-                Ok(request) => self.answer_one(request).await,
+                Ok(request) => self.answer_one(request),
                 Err(reason) => self.refuse(NodeFailure::Malformed, reason),
             };
             json::encode(&reply, replies);
@@ -177,10 +186,10 @@ impl Connection<'_> {
                 return;
             }
         }
-        self.store(&mut messages, replies).await;
+        self.store(&mut messages, replies);
     }
 
-    async fn store(&mut self, messages: &mut Vec<Message>, replies: &mut Vec<u8>) {
+    fn store(&mut self, messages: &mut Vec<NewMessage>, replies: &mut Vec<u8>) {
         if messages.is_empty() {
             return;
         }
@@ -188,16 +197,15 @@ impl Connection<'_> {
         match &self.role {
             Role::Headnode(claim) => {
                 let time = timestamp(Utc::now());
-                for reply in self.context.store.store(claim, messages, &time).await {
-                    json::encode(&reply, replies);
+                for outcome in self.context.store().store(claim, messages, &time) {
+                    json::encode(&stored_reply(outcome), replies);
                 }
             }
             Role::Unknown(_) => json::encode(&self.refuse_before_hello(), replies),
         }
     }
 
-    async fn answer_one(&mut self, request: NodeRequest) -> NodeReply {
-        let store = &self.context.store;
+    fn answer_one(&mut self, request: NodeRequest) -> NodeReply {
         match request {
             NodeRequest::Hello { v, .. } if v != VERSION => {
                 self.refuse(NodeFailure::Malformed, format!("version {v} is not spoken here; use {VERSION}"))
@@ -208,15 +216,37 @@ impl Connection<'_> {
                     let reason = format!("this is {} in its run {}", identity.name, identity.incarnation);
                     return self.refuse(NodeFailure::WrongDatanode, reason);
                 }
-                self.role = Role::Headnode(store.claim(highest).await);
+                let mut store = self.context.store();
+                self.role = Role::Headnode(store.claim(highest));
                 tracing::info!(peer = %self.peer, %headnode, "headnode connected");
-                NodeReply::Welcome { v: VERSION, records: store.records() }
+                let records = *store.records().borrow();
+                NodeReply::Welcome { v: VERSION, records }
             }
             _ if matches!(self.role, Role::Unknown(_)) => self.refuse_before_hello(),
-            NodeRequest::Peers { names, after } => store.peers(names, after).await,
-            NodeRequest::Gaps { from } => store.gaps(from).await,
-            NodeRequest::Fetch { id } => store.fetch(id).await,
-            NodeRequest::Inventory { from } => store.inventory(from).await,
+            NodeRequest::Peers { names, after } => {
+                let mut store = self.context.store();
+                match store.remember_peers(names) {
+                    Ok(()) => {
+                        let (names, more) = store.peers_after(after.as_ref(), PEERS_PAGE);
+                        NodeReply::Peers { names, more }
+                    }
+                    Err(error) => failed_reply(error),
+                }
+            }
+            NodeRequest::Gaps { from } => {
+                let (ranges, more) = self.context.store().gaps(from, GAPS_PAGE);
+                NodeReply::Gaps { ranges, more }
+            }
+            NodeRequest::Fetch { id } => {
+                self.context.store().fetch(id).map_or_else(failed_reply, NodeReply::Record)
+            }
+            NodeRequest::Inventory { from } => match self.context.store().inventory(from, HOLDINGS_PAGE) {
+                Ok(page) => {
+                    let records = page.records.into_iter().map(held_record).collect();
+                    NodeReply::Holdings { records, more: page.more }
+                }
+                Err(error) => failed_reply(error),
+            },
             NodeRequest::Store { .. } => unreachable!("messages are collected and stored together"),
         }
     }
@@ -230,4 +260,32 @@ impl Connection<'_> {
         self.trusted = false;
         NodeReply::Failed { code, reason }
     }
+}
+
+fn stored_reply(outcome: Result<Confirmation, StoreError>) -> NodeReply {
+    match outcome {
+        Ok(Confirmation { id, seq, message_crc32c }) => NodeReply::Stored { id, seq, message_crc32c },
+        Err(error) => failed_reply(error),
+    }
+}
+
+fn held_record(record: StoredRecord) -> HeldRecord {
+    let StoredRecord { seq, time, id, client, message } = record;
+    HeldRecord(seq, id, time, client, MessageCrc::of(&message), Some(beginning(&message)))
+}
+
+fn failed_reply(error: StoreError) -> NodeReply {
+    let code = match error {
+        StoreError::IdConflict => NodeFailure::IdConflict,
+        StoreError::TakenOver => NodeFailure::TakenOver,
+        StoreError::NoSpace | StoreError::NoSpaceToRemember => NodeFailure::DiskFull,
+        StoreError::WriteFailed => NodeFailure::StorageFailed,
+        StoreError::NotFound => NodeFailure::NotFound,
+        StoreError::Read(ReadError::Damaged | ReadError::Unreadable) => NodeFailure::Damaged,
+    };
+    failed(code, &error.to_string())
+}
+
+fn failed(code: NodeFailure, reason: &str) -> NodeReply {
+    NodeReply::Failed { code, reason: reason.to_owned() }
 }

@@ -10,12 +10,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use journal::{Checksum, Index, JournalFile, Records, Recovery, record_at, torn_tails_of};
-use protocol::store::node_api::{HOLDINGS_PAGE, HeldRecord, NodeFailure, NodeReply};
-use protocol::store::types::{Id, MessageCrc, StoredRecord, beginning};
+use protocol::store::types::{Id, StoredRecord};
 use records::{parse_data, parse_data_key};
 use roaring::RoaringTreemap;
-
-use crate::store::{failed, unreadable};
 
 /// One record in so many is remembered by its number, to begin an inventory there.
 const MARK_EVERY: u64 = 256;
@@ -35,6 +32,32 @@ pub struct Contents {
     /// Numbers that were given, or may have been, and belong to no readable record.
     gaps: Vec<RangeInclusive<u64>>,
     next_seq: u64,
+}
+
+/// Why a record cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Its bytes are not those that were written.
+    #[error("the record is damaged on disk")]
+    Damaged,
+    /// The disk cannot be read.
+    #[error("the datanode cannot read its disk")]
+    Unreadable,
+}
+
+/// Says that the disk cannot be read.
+fn unreadable(error: &io::Error) -> ReadError {
+    tracing::error!(%error, "cannot read data.txt");
+    ReadError::Unreadable
+}
+
+/// Records in the order of their numbers.
+#[derive(Debug, PartialEq, Eq)]
+pub struct InventoryPage {
+    /// The records of this page.
+    pub records: Vec<StoredRecord>,
+    /// There are further ones.
+    pub more: bool,
 }
 
 /// Where a record begins.
@@ -201,47 +224,49 @@ impl Contents {
         self.next_seq = next_seq;
     }
 
-    /// The record of `id`, or the reply that says why it cannot be read; `None` if there is none.
-    pub fn read(&self, id: Id) -> Option<Result<StoredRecord, NodeReply>> {
-        let offset = self.index.get(id.into())?;
-        let record = match self.record_at(offset) {
-            Ok(record) => record,
-            Err(error) => return Some(Err(unreadable(&error))),
-        };
-        let damaged = || {
-            tracing::error!(%id, offset, "a record of data.txt is damaged: it is not served");
-            failed(NodeFailure::Damaged, "the record is damaged on disk")
-        };
-        Some(record.filter(|record| record.id == id).ok_or_else(damaged))
-    }
-
-    /// What is held from number `from` on, by number and each number once: a page of it.
+    /// Returns the record of `id`, or `None` if there is none.
     ///
     /// # Errors
-    /// The system's.
-    pub fn inventory(&self, from: u64) -> io::Result<NodeReply> {
+    /// [`ReadError`].
+    pub fn read(&self, id: Id) -> Result<Option<StoredRecord>, ReadError> {
+        let Some(offset) = self.index.get(id.into()) else { return Ok(None) };
+        let record = self.record_at(offset).map_err(|error| unreadable(&error))?;
+        match record.filter(|record| record.id == id) {
+            Some(record) => Ok(Some(record)),
+            None => {
+                tracing::error!(%id, offset, "a record of data.txt is damaged: it is not served");
+                Err(ReadError::Damaged)
+            }
+        }
+    }
+
+    /// Returns up to `most` of the records from number `from` on, by number and each number once.
+    ///
+    /// # Errors
+    /// [`ReadError::Unreadable`].
+    pub fn inventory(&self, from: u64, most: usize) -> Result<InventoryPage, ReadError> {
         let mut displaced =
             self.displaced[self.displaced.partition_point(|mark| mark.seq < from)..].iter().peekable();
         let mut ascending = self.ascending_from(from);
-        let mut next = ascending.next().transpose()?;
-        let mut records: Vec<HeldRecord> = Vec::new();
+        let mut next_ascending = || ascending.next().transpose().map_err(|error| unreadable(&error));
+        let mut next = next_ascending()?;
+        let mut records: Vec<StoredRecord> = Vec::new();
         loop {
             let before = next.as_ref().map_or(u64::MAX, |record| record.seq);
             let record = match displaced.next_if(|mark| mark.seq < before) {
-                Some(mark) => self.record_at(mark.offset)?,
-                None if next.is_none() => return Ok(NodeReply::Holdings { records, more: false }),
-                None => std::mem::replace(&mut next, ascending.next().transpose()?),
+                Some(mark) => self.record_at(mark.offset).map_err(|error| unreadable(&error))?,
+                None if next.is_none() => return Ok(InventoryPage { records, more: false }),
+                None => std::mem::replace(&mut next, next_ascending()?),
             };
             // What was readable at the start may be damaged by now.
-            let Some(StoredRecord { seq, time, id, client, message }) = record else { continue };
-            if records.last().is_some_and(|last| last.0 == seq) {
+            let Some(record) = record else { continue };
+            if records.last().is_some_and(|last| last.seq == record.seq) {
                 continue;
             }
-            if records.len() == HOLDINGS_PAGE {
-                return Ok(NodeReply::Holdings { records, more: true });
+            if records.len() == most {
+                return Ok(InventoryPage { records, more: true });
             }
-            let message_crc32c = MessageCrc::of(&message);
-            records.push(HeldRecord(seq, id, time, client, message_crc32c, Some(beginning(&message))));
+            records.push(record);
         }
     }
 

@@ -1,19 +1,22 @@
-//! Answers the headnode's probes.
+//! Answers the headnode's probes, on a thread of its own: a slow disk makes no answer late.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use nix::sys::statvfs::statvfs;
 use protocol::store::heartbeat::{Datagram, MAX_DATAGRAM_BYTES, NameRefused, Probe, ProbeAnswer};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use service::net::{Datagrams, Network};
+use service::Environment;
+use service::net::{Datagrams, Interface, Network};
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::DropGuard;
 
 use crate::Identity;
-use crate::store::Store;
 
 /// How often new network interfaces are looked for.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -24,34 +27,79 @@ const MAX_SPREAD: Duration = Duration::from_secs(10);
 /// For how long nothing is received after the network refused to.
 const PAUSE: Duration = Duration::from_millis(100);
 
-pub struct Answerer<N: Network> {
-    /// Receives what is sent to the group.
-    pub member: N::Datagrams,
-    /// Answers, and receives what is meant for this datanode alone: others on this host share the group's port.
-    pub own: N::Datagrams,
-    pub network: N,
+/// What the answers say, and where they are sent from.
+pub struct AnswererConfig {
     pub identity: Arc<Identity>,
+    pub group: SocketAddrV4,
+    pub interface: Interface,
+    /// Where the datanode listens for the headnode.
     pub listen: SocketAddr,
     pub advertise: Option<SocketAddr>,
-    pub store: Arc<Store>,
+    /// How many records the datanode holds.
+    pub records: watch::Receiver<u64>,
+    /// A folder on the disk whose free space is reported.
     pub folder: PathBuf,
     pub rng: StdRng,
 }
 
+/// Joins the multicast group and answers until the guard is dropped.
+///
+/// # Errors
+/// If the group cannot be joined, or if there is no socket or thread for it.
+pub async fn start<N: Network>(
+    environment: &Environment<N>,
+    config: AnswererConfig,
+) -> anyhow::Result<DropGuard> {
+    let (opened, outcome) = oneshot::channel();
+    let network = environment.network.clone();
+    let guard = environment.run_beside("heartbeat", async move {
+        match Answerer::open(network, config).await {
+            Ok(answerer) => {
+                // Nobody waits for it if the program ends already.
+                let _ = opened.send(Ok(()));
+                answerer.run().await;
+            }
+            Err(error) => {
+                let _ = opened.send(Err(error));
+            }
+        }
+    })?;
+    outcome.await.context("the heartbeat's thread ended")??;
+    Ok(guard)
+}
+
+struct Answerer<N: Network> {
+    config: AnswererConfig,
+    network: N,
+    /// Receives what is sent to the group.
+    member: N::Datagrams,
+    /// Answers, and receives what is meant for this datanode alone: others on this host share the group's port.
+    own: N::Datagrams,
+}
+
 /// An answer that waits for its time.
-struct Waiting {
+struct DueAnswer {
     due: Instant,
     probe: Probe,
     to: SocketAddr,
 }
 
 impl<N: Network> Answerer<N> {
+    async fn open(network: N, config: AnswererConfig) -> anyhow::Result<Self> {
+        let AnswererConfig { group, interface, .. } = &config;
+        let member = network.member(*group, interface).await.with_context(|| {
+            format!("cannot join the multicast group {group}: check --group and --interface")
+        })?;
+        let own = network.sender(interface).await.context("cannot open a socket to answer")?;
+        Ok(Self { config, network, member, own })
+    }
+
     /// Answers for ever.
-    pub async fn run(mut self) {
+    async fn run(mut self) {
         // One byte more than allowed, to notice what is too long.
         let mut to_all = [0; MAX_DATAGRAM_BYTES + 1];
         let mut to_this = to_all;
-        let mut waiting: Vec<Waiting> = Vec::new();
+        let mut waiting: Vec<DueAnswer> = Vec::new();
         let mut junk = 0u64;
         let mut refresh = Instant::now() + REFRESH;
         loop {
@@ -74,7 +122,9 @@ impl<N: Network> Answerer<N> {
                 received = self.member.receive(&mut to_all) => (received, &to_all),
             };
             match received.map(|(length, from)| (Datagram::decode(&buffer[..length]), from)) {
-                Ok((Ok(Datagram::Probe(probe)), from)) => self.take(probe, from, &mut waiting).await,
+                Ok((Ok(Datagram::Probe(probe)), from)) => {
+                    self.answer_in_time(probe, from, &mut waiting).await
+                }
                 Ok((Ok(Datagram::Refused(refused)), _)) => self.report(&refused),
                 Ok((_, from)) => {
                     junk += 1;
@@ -90,13 +140,13 @@ impl<N: Network> Answerer<N> {
         }
     }
 
-    async fn take(&mut self, probe: Probe, from: SocketAddr, waiting: &mut Vec<Waiting>) {
+    async fn answer_in_time(&mut self, probe: Probe, from: SocketAddr, waiting: &mut Vec<DueAnswer>) {
         let spread = Duration::from_millis(probe.spread_ms).min(MAX_SPREAD);
         if spread.is_zero() || waiting.len() >= MAX_WAITING {
             return self.answer(probe, from).await;
         }
-        let due = Instant::now() + spread.mul_f64(self.rng.random());
-        waiting.push(Waiting { due, probe, to: from });
+        let due = Instant::now() + spread.mul_f64(self.config.rng.random());
+        waiting.push(DueAnswer { due, probe, to: from });
     }
 
     async fn answer(&self, probe: Probe, to: SocketAddr) {
@@ -104,10 +154,10 @@ impl<N: Network> Answerer<N> {
             round: probe.round,
             token: probe.token,
             attempt: probe.attempt,
-            name: self.identity.name.clone(),
-            incarnation: self.identity.incarnation,
+            name: self.config.identity.name.clone(),
+            incarnation: self.config.identity.incarnation,
             address: self.address_for(to),
-            records: self.store.records(),
+            records: *self.config.records.borrow(),
             free_bytes: self.free_bytes(),
         });
         // The next probe tries again.
@@ -118,27 +168,81 @@ impl<N: Network> Answerer<N> {
 
     /// Where the headnode can connect to.
     fn address_for(&self, headnode: SocketAddr) -> SocketAddr {
-        if let Some(address) = self.advertise {
+        if let Some(address) = self.config.advertise {
             return address;
         }
-        if !self.listen.ip().is_unspecified() {
-            return self.listen;
+        if !self.config.listen.ip().is_unspecified() {
+            return self.config.listen;
         }
         // The address may change while the program runs: a container can be connected to its network again.
         let ip = self.network.local_address_towards(headnode);
-        SocketAddr::new(ip.map_or(self.listen.ip(), Into::into), self.listen.port())
+        SocketAddr::new(ip.map_or(self.config.listen.ip(), Into::into), self.config.listen.port())
     }
 
     fn free_bytes(&self) -> u64 {
         // On a system where these are not 64-bit numbers, they are smaller.
         #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
-        statvfs(&self.folder)
+        statvfs(&self.config.folder)
             .map_or(0, |disk| u64::from(disk.blocks_available()) * u64::from(disk.fragment_size()))
     }
 
     fn report(&self, refused: &NameRefused) {
-        if refused.incarnation == self.identity.incarnation {
+        if refused.incarnation == self.config.identity.incarnation {
             tracing::error!(name = %refused.name, reason = refused.reason, "the headnode refuses this datanode");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::store::types::Incarnation;
+    use rand::SeedableRng as _;
+    use service::net::{LocalGroup, Sockets};
+
+    use super::*;
+
+    fn config(group: SocketAddrV4, records: watch::Receiver<u64>) -> AnswererConfig {
+        AnswererConfig {
+            identity: Arc::new(Identity {
+                name: "datanode1".parse().unwrap(),
+                incarnation: Incarnation::from_parts(1, 2),
+            }),
+            group,
+            interface: "127.0.0.1".parse().unwrap(),
+            listen: "127.0.0.1:5001".parse().unwrap(),
+            advertise: None,
+            records,
+            folder: PathBuf::from("."),
+            rng: StdRng::seed_from_u64(1),
+        }
+    }
+
+    /// Sends a probe and returns the answer.
+    async fn probe(group: SocketAddrV4) -> ProbeAnswer {
+        let socket = Sockets.sender(&"127.0.0.1".parse().unwrap()).await.unwrap();
+        let probe = Datagram::Probe(Probe { round: 7, token: 81, attempt: 1, spread_ms: 0 });
+        socket.multicast(&probe.encode(), group).await.unwrap();
+        let mut buffer = [0; MAX_DATAGRAM_BYTES];
+        let (length, _) = socket.receive(&mut buffer).await.unwrap();
+        match Datagram::decode(&buffer[..length]) {
+            Ok(Datagram::Answer(answer)) => answer,
+            other => panic!("not an answer: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_datanode_that_waits_for_its_disk_answers() {
+        let group = LocalGroup::reserve().unwrap();
+        let records = watch::Sender::new(12);
+        let environment = Environment::real(1);
+        let _answering = start(&environment, config(group.address, records.subscribe())).await.unwrap();
+        let address = group.address;
+        let prober = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(probe(address))
+        });
+        // This thread stands still, as it does during a sync of `data.txt`, until the answer is there.
+        let answer = prober.join().unwrap();
+        assert_eq!((answer.token, answer.records), (81, 12));
     }
 }

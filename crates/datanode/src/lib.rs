@@ -23,10 +23,9 @@ pub mod store;
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
-use journal::{Executor, Journal};
 use protocol::store::heartbeat::DEFAULT_GROUP;
 use protocol::store::types::{Incarnation, NodeName};
 use rand::rngs::StdRng;
@@ -35,6 +34,7 @@ use records::DATA_FILE;
 use service::net::{self, Interface, Listener as _, Network};
 use service::{Common, Environment, Shutdown, new_ulid};
 
+use connection::ConnectionContext;
 use lobby::Lobby;
 use store::Store;
 
@@ -103,52 +103,34 @@ pub async fn run_in<N: Network>(
     let mut rng = StdRng::seed_from_u64(environment.seed);
     let name = arguments.name.clone().map_or_else(host_name, Ok)?;
     let identity = Arc::new(Identity { name, incarnation: new_ulid(rng.random()) });
-    let (file, contents, remembered) = store::open(&arguments.data_dir)?;
+    let store = Store::open(&arguments.data_dir)?;
     let listener = environment.network.listen(arguments.listen).await?;
     let address = listener.local_addr().context("cannot tell the listening address")?;
-    let member = environment.network.member(arguments.group, &arguments.interface).await;
-    let member = member.with_context(|| {
-        format!("cannot join the multicast group {}: check --group and --interface", arguments.group)
-    })?;
-    let own =
-        environment.network.sender(&arguments.interface).await.context("cannot open a socket to answer")?;
-    tracing::info!(name = %identity.name, %address, group = %arguments.group, "listening");
-
-    let executor = if environment.simulated { Executor::Inline } else { Executor::Thread };
-    let journal = Journal::start_on(executor, file);
-    let data_open = shutdown.hold(DATA_FILE);
-    let store = Arc::new(Store::new(journal.clone(), contents, remembered));
-    let heartbeat = heartbeat::Answerer {
-        member,
-        own,
-        network: environment.network.clone(),
+    let heartbeat = heartbeat::AnswererConfig {
         identity: identity.clone(),
+        group: arguments.group,
+        interface: arguments.interface,
         listen: address,
         advertise: arguments.advertise,
-        store: store.clone(),
+        records: store.records(),
         folder: arguments.data_dir,
         rng,
     };
-    let heartbeat = tokio::spawn(heartbeat.run());
-    let watcher = tokio::spawn(end_with(store.clone(), shutdown.clone()));
+    let heartbeat = heartbeat::start(&environment, heartbeat).await?;
+    tracing::info!(name = %identity.name, %address, group = %arguments.group, "listening");
+
+    let data_open = shutdown.hold(DATA_FILE);
+    let failure = store.failure();
+    let watched = failure.clone();
+    let watcher = shutdown.request_on_failure("a file", async move { watched.wait().await });
     let lobby: Arc<Lobby> = Arc::default();
     let context =
-        Arc::new(connection::Context { identity, store: store.clone(), shutdown: shutdown.clone() });
+        Arc::new(ConnectionContext { identity, store: Mutex::new(store), shutdown: shutdown.clone() });
     let handle = |stream, peer| connection::serve(stream, peer, lobby.enter(), context.clone());
     net::serve(listener, MAX_CONNECTIONS, connection::refusal(), &shutdown, handle).await;
-    heartbeat.abort();
-    watcher.abort();
-    journal.close().await;
-    drop(data_open);
+    drop((heartbeat, watcher, context, data_open));
     tracing::info!("data.txt closed");
-    store.failure().map_or(Ok(()), |failure| Err(failure.into()))
-}
-
-/// A store that failed confirms nothing more: the datanode ends.
-async fn end_with(store: Arc<Store>, shutdown: Shutdown) {
-    let failure = store.failed().await;
-    tracing::error!(%failure, "shutting down: a file failed");
-    shutdown.request();
+    failure.get().map_or(Ok(()), |failure| Err(failure.into()))
 }
 
 fn host_name() -> anyhow::Result<NodeName> {

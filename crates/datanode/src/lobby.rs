@@ -13,17 +13,17 @@ pub const PLACES: usize = 32;
 
 /// The connections without a hello, the oldest first.
 #[derive(Debug, Default)]
-pub struct Lobby(Mutex<Waiting>);
+pub struct Lobby(Mutex<WaitingConnections>);
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct WaitingConnections {
     next: u64,
     places: VecDeque<(u64, CancellationToken)>,
 }
 
 /// A place in the lobby, until it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct LobbyPlace {
     lobby: Arc<Lobby>,
     number: u64,
     evicted: CancellationToken,
@@ -31,7 +31,7 @@ pub struct Place {
 
 impl Lobby {
     /// Takes a place; if there is none left, from the connection that has waited longest.
-    pub fn enter(self: &Arc<Self>) -> Place {
+    pub fn enter(self: &Arc<Self>) -> LobbyPlace {
         let evicted = CancellationToken::new();
         let mut waiting = self.lock();
         if waiting.places.len() >= PLACES
@@ -43,23 +43,23 @@ impl Lobby {
         waiting.next += 1;
         waiting.places.push_back((number, evicted.clone()));
         drop(waiting);
-        Place { lobby: self.clone(), number, evicted }
+        LobbyPlace { lobby: self.clone(), number, evicted }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, WaitingConnections> {
         // Nothing that holds the lock can panic half-way through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
+impl LobbyPlace {
     /// Waits until another connection gets this place.
     pub async fn evicted(&self) {
         self.evicted.cancelled().await;
     }
 }
 
-impl Drop for Place {
+impl Drop for LobbyPlace {
     fn drop(&mut self) {
         self.lobby.lock().places.retain(|(number, _)| *number != self.number);
     }
@@ -74,7 +74,7 @@ mod tests {
         let lobby = Arc::new(Lobby::default());
         let mut places: Vec<_> = (0..PLACES).map(|_| lobby.enter()).collect();
         let newcomer = lobby.enter();
-        let evicted = |place: &Place| place.evicted.is_cancelled();
+        let evicted = |place: &LobbyPlace| place.evicted.is_cancelled();
         assert!(evicted(&places[0]) && !places[1..].iter().any(evicted) && !evicted(&newcomer));
         drop(places.split_off(PLACES - 1));
         let _further = lobby.enter();

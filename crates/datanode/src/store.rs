@@ -1,18 +1,21 @@
 //! `data.txt`: each message once, on disk before it is confirmed.
+//!
+//! A datanode has one writer: the connection that holds the [`Claim`]. So there is no queue in front of the file: a batch
+//! of messages is written and synced where it came in, on the runtime's own thread. The heartbeat has a thread of its own
+//! and is not held up by that.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use journal::{AppendError, Batch, Checksum, Failure as JournalFailure, Journal, JournalFile};
-use protocol::store::node_api::{GAPS_PAGE, NodeFailure, NodeReply, PEERS_PAGE};
+use batching::FailureSignal;
+use journal::{Batch, Checksum, Failure, JournalFile};
 use protocol::store::types::{Id, MessageCrc, NodeName, StoredRecord};
 use records::{DATA_FILE, push_data};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 
-use crate::contents::{self, Contents};
+use crate::contents::{self, Contents, InventoryPage, ReadError};
 use crate::remembered::Remembered;
 
 /// Memory that is kept between batches, in bytes.
@@ -20,51 +23,44 @@ const KEPT_BYTES: usize = 256 * 1024;
 
 /// A message to be stored.
 #[derive(Debug)]
-pub struct Message {
-    /// Its identifier.
+pub struct NewMessage {
+    /// The message's identifier.
     pub id: Id,
-    /// Who sent it.
+    /// Address of the client that sent it.
     pub client: SocketAddr,
-    /// What was sent.
+    /// What the client sent.
     pub text: String,
 }
 
-/// Opens or creates the files of a datanode in `folder`.
-///
-/// # Errors
-/// If a file cannot be used, or holds something else.
-pub fn open(folder: &Path) -> anyhow::Result<(JournalFile, Contents, Remembered)> {
-    let (file, mut contents) = contents::open(&folder.join(DATA_FILE))?;
-    let mut remembered = Remembered::open(folder)?;
-    contents.skip_to(remembered.next_seq() - 1);
-    match reserve(&mut remembered, &contents) {
-        Err(failure @ JournalFailure::NoSpace(_)) => tracing::error!(%failure, "not remembered"),
-        reserved => reserved?,
-    }
-    Ok((file, contents, remembered))
+/// A message that is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confirmation {
+    /// The message's identifier.
+    pub id: Id,
+    /// The number of its record.
+    pub seq: u64,
+    /// Checksum of the message as it was stored.
+    pub message_crc32c: MessageCrc,
 }
 
-/// Makes sure that a number whose record is lost is not given again after a restart.
-fn reserve(remembered: &mut Remembered, contents: &Contents) -> Result<(), JournalFailure> {
-    if contents.ends_in_gap() { remembered.reserve(contents.next_seq()) } else { Ok(()) }
-}
-
-/// The messages of this datanode. One batch is stored at a time, so numbers go up in the order of the file.
-#[derive(Debug)]
-pub struct Store {
-    journal: Journal,
-    state: Mutex<State>,
-    records: watch::Sender<u64>,
-    owner: watch::Sender<u64>,
-    /// Why nothing is remembered any more; the datanode has to stop.
-    failure: watch::Sender<Option<Arc<JournalFailure>>>,
-}
-
-#[derive(Debug)]
-struct State {
-    contents: Contents,
-    remembered: Remembered,
-    batch: Batch,
+/// Why the store did not do what it was asked. The text is for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum StoreError {
+    #[error("the id was used for another message")]
+    IdConflict,
+    #[error("a newer connection of a headnode has taken over")]
+    TakenOver,
+    #[error("the datanode has no space for the message")]
+    NoSpace,
+    #[error("the datanode has no space to remember it")]
+    NoSpaceToRemember,
+    #[error("the datanode cannot write to its disk and stops")]
+    WriteFailed,
+    #[error("no record has this id")]
+    NotFound,
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
 
 /// A connection's right to store, until a newer one takes it.
@@ -83,28 +79,69 @@ impl Claim {
     }
 }
 
+/// The messages of this datanode. Their numbers go up in the order of the file.
+#[derive(Debug)]
+pub struct Store {
+    file: JournalFile,
+    contents: Contents,
+    remembered: Remembered,
+    batch: Batch,
+    records: watch::Sender<u64>,
+    /// The number of the connection that may store.
+    owner: watch::Sender<u64>,
+    failure: Arc<FailureSignal<Failure>>,
+}
+
 impl Store {
-    /// A store on `journal`, the file that `contents` were read from.
-    #[must_use]
-    pub fn new(journal: Journal, contents: Contents, remembered: Remembered) -> Self {
-        let records = watch::Sender::new(contents.records());
-        let state = State { contents, remembered, batch: Batch::new(Checksum::Crc32c) };
-        let owner = watch::Sender::new(0);
-        Self { journal, state: Mutex::new(state), records, owner, failure: watch::Sender::new(None) }
+    /// Opens or creates the files of a datanode in `folder`.
+    ///
+    /// # Errors
+    /// If a file cannot be used, or holds something else.
+    pub fn open(folder: &Path) -> anyhow::Result<Self> {
+        let (file, contents) = contents::open(&folder.join(DATA_FILE))?;
+        Self::with_file(file, contents, Remembered::open(folder)?)
     }
 
-    /// Records held.
-    #[must_use]
-    pub fn records(&self) -> u64 {
-        *self.records.borrow()
+    fn with_file(file: JournalFile, mut contents: Contents, remembered: Remembered) -> anyhow::Result<Self> {
+        contents.skip_to(remembered.next_seq() - 1);
+        let mut store = Self {
+            file,
+            records: watch::Sender::new(contents.records()),
+            contents,
+            remembered,
+            batch: Batch::new(Checksum::Crc32c),
+            owner: watch::Sender::new(0),
+            failure: Arc::default(),
+        };
+        match store.reserve() {
+            Err(failure @ Failure::NoSpace(_)) => tracing::error!(%failure, "not remembered"),
+            reserved => reserved?,
+        }
+        Ok(store)
     }
 
-    /// Takes the right to store from every other connection. When this returns, none of them stores anything more.
+    /// Makes sure that a number whose record is lost is not given again after a restart.
+    fn reserve(&mut self) -> Result<(), Failure> {
+        if self.contents.ends_in_gap() { self.remembered.reserve(self.contents.next_seq()) } else { Ok(()) }
+    }
+
+    /// Returns how many records are held, for others to watch.
+    #[must_use]
+    pub fn records(&self) -> watch::Receiver<u64> {
+        self.records.subscribe()
+    }
+
+    /// Returns the failure after which nothing is confirmed any more and the datanode has to stop.
+    #[must_use]
+    pub fn failure(&self) -> Arc<FailureSignal<Failure>> {
+        self.failure.clone()
+    }
+
+    /// Takes the right to store from every other connection. From now on, none of them stores anything.
     ///
     /// `highest` is the highest number that the headnode knows to be given here: it is not given again.
-    pub async fn claim(&self, highest: u64) -> Claim {
-        let mut state = self.state.lock().await;
-        if let Some(lost) = state.contents.skip_to(highest) {
+    pub fn claim(&mut self, highest: u64) -> Claim {
+        if let Some(lost) = self.contents.skip_to(highest) {
             let (first, last) = (lost.start(), lost.end());
             tracing::error!(
                 first,
@@ -112,108 +149,71 @@ impl Store {
                 "the headnode has records registered that data.txt does not hold: their numbers are not given again"
             );
         }
-        let State { contents, remembered, .. } = &mut *state;
-        let reserved = reserve(remembered, contents);
+        let reserved = self.reserve();
         // A disk that is full must not keep the headnode from reading.
-        let _ = self.checked(reserved);
+        let _ = self.remembering(reserved);
         self.owner.send_modify(|owner| *owner += 1);
         Claim { number: *self.owner.borrow(), owner: self.owner.subscribe() }
     }
 
-    /// Remembers the names of datanodes, and lists those behind `after`.
-    pub async fn peers(&self, names: Vec<NodeName>, after: Option<NodeName>) -> NodeReply {
-        let mut state = self.state.lock().await;
-        let remembered = state.remembered.remember(names);
-        match self.checked(remembered) {
-            Ok(()) => {
-                let (names, more) = state.remembered.peers_after(after.as_ref(), PEERS_PAGE);
-                NodeReply::Peers { names, more }
-            }
-            Err(reply) => reply,
-        }
+    /// Remembers the names of datanodes; on disk when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpaceToRemember`], [`StoreError::WriteFailed`].
+    pub fn remember_peers(&mut self, names: Vec<NodeName>) -> Result<(), StoreError> {
+        let remembered = self.remembered.remember(names);
+        self.remembering(remembered)
     }
 
-    /// The numbers that were given and belong to no readable record, from `from` on: a page of them.
-    pub async fn gaps(&self, from: u64) -> NodeReply {
-        let (ranges, more) = self.state.lock().await.contents.gaps(from, GAPS_PAGE);
-        NodeReply::Gaps { ranges, more }
-    }
-
-    /// Waits for the failure after which nothing is confirmed any more; for ever while there is none.
-    pub async fn failed(&self) -> Arc<JournalFailure> {
-        let mut failure = self.failure.subscribe();
-        tokio::select! {
-            biased;
-            failure = self.journal.failed() => failure,
-            Ok(failure) = failure.wait_for(Option::is_some) => failure.clone().expect("it was just seen"),
-        }
-    }
-
-    /// The failure after which nothing is confirmed any more, if there was one.
+    /// Returns up to `most` of the remembered names behind `after`, in order, and whether there are further ones.
     #[must_use]
-    pub fn failure(&self) -> Option<Arc<JournalFailure>> {
-        self.journal.failure().or_else(|| self.failure.borrow().clone())
+    pub fn peers_after(&self, after: Option<&NodeName>, most: usize) -> (Vec<NodeName>, bool) {
+        self.remembered.peers_after(after, most)
     }
 
-    /// Notes the failure of `datanode.journal`, and says what to reply.
-    fn checked(&self, outcome: Result<(), JournalFailure>) -> Result<(), NodeReply> {
+    /// Returns up to `most` ranges of numbers, from `from` on, that were given and belong to no readable record, and
+    /// whether there are further ones.
+    #[must_use]
+    pub fn gaps(&self, from: u64, most: usize) -> (Vec<(u64, u64)>, bool) {
+        self.contents.gaps(from, most)
+    }
+
+    /// Notes the failure of `datanode.journal`.
+    fn remembering(&self, outcome: Result<(), Failure>) -> Result<(), StoreError> {
         outcome.map_err(|failure| {
             tracing::error!(%failure, "not remembered");
-            if matches!(failure, JournalFailure::NoSpace(_)) {
-                return failed(NodeFailure::DiskFull, "the datanode has no space to remember it");
+            if matches!(failure, Failure::NoSpace(_)) {
+                return StoreError::NoSpaceToRemember;
             }
-            self.failure.send_replace(Some(Arc::new(failure)));
-            failed(NodeFailure::StorageFailed, "the datanode cannot write to its disk and stops")
+            self.failure.set(failure);
+            StoreError::WriteFailed
         })
     }
 
-    /// Stores those of `messages` that are not held, all or none of them, and confirms each; `time` is theirs.
-    pub async fn store(&self, claim: &Claim, messages: Vec<Message>, time: &str) -> Vec<NodeReply> {
-        let mut state = self.state.lock().await;
+    /// Stores those of `messages` that are not held, all or none of them, with the time `time`, and returns what became of
+    /// each.
+    pub fn store(
+        &mut self,
+        claim: &Claim,
+        messages: Vec<NewMessage>,
+        time: &str,
+    ) -> Vec<Result<Confirmation, StoreError>> {
         if *self.owner.borrow() != claim.number {
-            let reason = "a newer connection of a headnode has taken over";
-            return messages.iter().map(|_| failed(NodeFailure::TakenOver, reason)).collect();
+            return messages.iter().map(|_| Err(StoreError::TakenOver)).collect();
         }
-        let replies = state.store(&self.journal, messages, time).await;
-        self.records.send_replace(state.contents.records());
-        replies
-    }
-
-    /// The record of `id`.
-    pub async fn fetch(&self, id: Id) -> NodeReply {
-        let state = self.state.lock().await;
-        match state.contents.read(id) {
-            None => failed(NodeFailure::NotFound, "no record has this id"),
-            Some(Ok(record)) => NodeReply::Record(record),
-            Some(Err(reply)) => reply,
-        }
-    }
-
-    /// What is held from number `from` on: a page of it.
-    pub async fn inventory(&self, from: u64) -> NodeReply {
-        let state = self.state.lock().await;
-        state.contents.inventory(from).unwrap_or_else(|error| unreadable(&error))
-    }
-}
-
-impl State {
-    async fn store(&mut self, journal: &Journal, messages: Vec<Message>, time: &str) -> Vec<NodeReply> {
         let mut seq = self.contents.next_seq();
         // Identifiers of this batch, and which message of it they stand for.
         let mut fresh: HashMap<Id, (u64, usize)> = HashMap::new();
         let mut offsets = Vec::new();
-        let mut replies = Vec::with_capacity(messages.len());
-        let mut records = Vec::with_capacity(messages.len());
-        for (i, Message { id, client, text }) in messages.into_iter().enumerate() {
+        let mut outcomes = Vec::with_capacity(messages.len());
+        let mut wanted: Vec<StoredRecord> = Vec::with_capacity(messages.len());
+        for (i, NewMessage { id, client, text }) in messages.into_iter().enumerate() {
             let record = StoredRecord { seq, time: time.to_owned(), id, client, message: text };
-            replies.push(match (self.contents.read(id), fresh.get(&id)) {
-                (Some(Ok(held)), _) => confirm(held.seq, &held.message, &record),
-                (Some(Err(reply)), _) => reply,
-                (None, Some((seq, at))) => {
-                    let held: &StoredRecord = &records[*at];
-                    confirm(*seq, &held.message, &record)
-                }
-                (None, None) => {
+            outcomes.push(match (self.contents.read(id), fresh.get(&id)) {
+                (Ok(Some(held)), _) => confirm(held.seq, &held.message, &record),
+                (Err(error), _) => Err(error.into()),
+                (Ok(None), Some((seq, at))) => confirm(*seq, &wanted[*at].message, &record),
+                (Ok(None), None) => {
                     fresh.insert(id, (seq, i));
                     offsets.push((id, seq, self.batch.as_bytes().len() as u64));
                     push_data(&mut self.batch, &record);
@@ -221,54 +221,62 @@ impl State {
                     confirm(record.seq, &record.message, &record)
                 }
             });
-            records.push(record);
+            wanted.push(record);
         }
         if !offsets.is_empty() {
-            let stored = journal.append(&self.batch).await;
-            self.batch.clear(KEPT_BYTES);
-            match stored {
+            match self.commit(offsets.len()) {
                 Ok(start) => self.contents.add(&offsets, start, seq),
                 Err(error) => {
-                    tracing::error!(messages = offsets.len(), %error, "messages not stored");
-                    for (reply, record) in replies.iter_mut().zip(&records) {
+                    for (outcome, record) in outcomes.iter_mut().zip(&wanted) {
                         if fresh.contains_key(&record.id) {
-                            *reply = not_stored(&error);
+                            *outcome = Err(error);
                         }
                     }
                 }
             }
+            self.records.send_replace(self.contents.records());
         }
-        replies
+        outcomes
+    }
+
+    /// Puts the batch of `messages` on disk, empties it, and returns its offset in the file.
+    fn commit(&mut self, messages: usize) -> Result<u64, StoreError> {
+        let committed = self.file.commit(self.batch.as_bytes());
+        self.batch.clear(KEPT_BYTES);
+        committed.map_err(|failure| {
+            tracing::error!(messages, %failure, "messages not stored");
+            if matches!(failure, Failure::NoSpace(_)) {
+                return StoreError::NoSpace;
+            }
+            self.failure.set(failure);
+            StoreError::WriteFailed
+        })
+    }
+
+    /// Returns the record of `id`.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Read`].
+    pub fn fetch(&self, id: Id) -> Result<StoredRecord, StoreError> {
+        self.contents.read(id)?.ok_or(StoreError::NotFound)
+    }
+
+    /// Returns up to `most` of the records from number `from` on.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub fn inventory(&self, from: u64, most: usize) -> Result<InventoryPage, StoreError> {
+        Ok(self.contents.inventory(from, most)?)
     }
 }
 
-/// The reply to a message whose identifier is held with the message `held`.
-fn confirm(seq: u64, held: &str, wanted: &StoredRecord) -> NodeReply {
+/// Confirms a message whose identifier is held with the text `held`.
+fn confirm(seq: u64, held: &str, wanted: &StoredRecord) -> Result<Confirmation, StoreError> {
     if held == wanted.message {
-        NodeReply::Stored { id: wanted.id, seq, message_crc32c: MessageCrc::of(held) }
+        Ok(Confirmation { id: wanted.id, seq, message_crc32c: MessageCrc::of(held) })
     } else {
-        failed(NodeFailure::IdConflict, "the id was used for another message")
+        Err(StoreError::IdConflict)
     }
-}
-
-fn not_stored(error: &AppendError) -> NodeReply {
-    match error {
-        AppendError::NoSpace(_) => failed(NodeFailure::DiskFull, "the datanode has no space for the message"),
-        AppendError::Fatal(_) | AppendError::Closed => {
-            failed(NodeFailure::StorageFailed, "the datanode cannot write to its disk and stops")
-        }
-    }
-}
-
-/// The reply where the disk cannot be read.
-pub fn unreadable(error: &io::Error) -> NodeReply {
-    tracing::error!(%error, "cannot read data.txt");
-    failed(NodeFailure::Damaged, "the datanode cannot read its disk")
-}
-
-/// The reply to what was not done.
-pub fn failed(code: NodeFailure, reason: &str) -> NodeReply {
-    NodeReply::Failed { code, reason: reason.to_owned() }
 }
 
 #[cfg(test)]

@@ -27,8 +27,9 @@ pub mod read;
 pub mod record;
 pub mod scan;
 
+pub use batching::Executor;
 pub use file::{Failure, JournalFile, OpenError, Storage, torn_tails_of};
-pub use group::{AppendError, Executor, Journal};
+pub use group::{AppendError, Journal};
 pub use index::Index;
 pub use read::{Records, record_at};
 pub use record::{Batch, Checksum};

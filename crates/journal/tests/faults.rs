@@ -157,9 +157,7 @@ async fn many_writers_share_syncs_and_each_learns_its_offset() {
         let writers: Vec<_> = (0..500)
             .map(|i| {
                 let journal = journal.clone();
-                tokio::spawn(
-                    async move { (i, journal.append(&batch(&format!("record-{i}"))).await.unwrap()) },
-                )
+                tokio::spawn(async move { (i, journal.append(batch(&format!("record-{i}"))).await.unwrap()) })
             })
             .collect();
         let mut places = Vec::new();
@@ -181,17 +179,17 @@ async fn a_failed_sync_reaches_every_writer_and_the_program() {
     for executor in EXECUTORS {
         let disk = Shared::default();
         let journal = Journal::start_on(executor, disk.file());
-        journal.append(&batch("before")).await.unwrap();
+        journal.append(batch("before")).await.unwrap();
         disk.with(|disk| disk.sync_error = Some(EIO));
         let (one, two) = (batch("one"), batch("two"));
-        let (one, two) = tokio::join!(journal.append(&one), journal.append(&two));
+        let (one, two) = tokio::join!(journal.append(one), journal.append(two));
         assert!(
             matches!((&one, &two), (Err(AppendError::Fatal(_)), Err(AppendError::Fatal(_)))),
             "{one:?} {two:?}"
         );
         faults_happened(&disk, 1);
-        assert!(journal.failed().await.to_string().contains("cannot sync data.txt"));
-        let late = journal.append(&batch("late")).await;
+        assert!(journal.failure().wait().await.to_string().contains("cannot sync data.txt"));
+        let late = journal.append(batch("late")).await;
         assert!(matches!(late, Err(AppendError::Fatal(_))), "{late:?}");
         assert!(!disk.text().contains("late"));
     }
@@ -203,9 +201,9 @@ async fn a_full_disk_is_told_and_the_journal_goes_on() {
         let disk = Shared::default();
         let journal = Journal::start_on(executor, disk.file());
         disk.with(|disk| disk.capacity = Some(4));
-        let refused = journal.append(&batch("too-long")).await;
+        let refused = journal.append(batch("too-long")).await;
         assert!(matches!(refused, Err(AppendError::NoSpace(_))), "{refused:?}");
-        assert_eq!(journal.append(&batch("abc")).await.unwrap(), 0);
+        assert_eq!(journal.append(batch("abc")).await.unwrap(), 0);
         faults_happened(&disk, 1);
     }
 }
@@ -217,13 +215,13 @@ async fn closing_commits_what_waits_and_refuses_what_comes() {
         let journal = Journal::start_on(executor, disk.file());
         let waiting = tokio::spawn({
             let journal = journal.clone();
-            async move { journal.append(&batch("waiting")).await }
+            async move { journal.append(batch("waiting")).await }
         });
         tokio::task::yield_now().await;
         journal.close().await;
         waiting.await.unwrap().unwrap();
         assert_eq!(disk.text(), "waiting\n");
-        assert!(matches!(journal.append(&batch("late")).await, Err(AppendError::Closed)));
+        assert!(matches!(journal.append(batch("late")).await, Err(AppendError::Closed)));
     }
 }
 

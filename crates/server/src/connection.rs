@@ -21,8 +21,6 @@ use crate::Limits;
 
 /// Messages that are logged and answered together, so that a flood of empty lines cannot be blown up in memory.
 const BATCH_MESSAGES: usize = 1024;
-/// Memory that a connection keeps between batches for its records, in bytes.
-const KEPT_BYTES: usize = 4 * 1024;
 /// How much of a message the terminal shows; `log.txt` has all of it.
 const SHOWN_BYTES: usize = 1024;
 
@@ -150,8 +148,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// Puts the batch on disk and empties it.
     async fn append(&mut self) -> Result<(), AppendError> {
-        let logged = self.context.journal.append(&self.batch).await;
-        self.batch.clear(KEPT_BYTES);
+        let batch = mem::replace(&mut self.batch, Batch::new(Checksum::None));
+        let logged = self.context.journal.append(batch).await;
         if let Err(error) = &logged {
             tracing::error!(peer = %self.peer, %error, "messages not logged");
         }

@@ -119,18 +119,12 @@ pub async fn serve(
             }
         }
     };
-    let watcher = tokio::spawn(end_with(journal.clone(), shutdown.clone()));
+    let watched = journal.clone();
+    let watcher = shutdown.request_on_failure(LOG_FILE, async move { watched.failure().wait().await });
     net::serve(listener, max_connections, refusal, &shutdown, handle).await;
-    watcher.abort();
+    drop(watcher);
     journal.close().await;
     drop(log_open);
     tracing::info!("log.txt closed");
-    journal.failure().map_or(Ok(()), |failure| Err(failure.into()))
-}
-
-/// A journal that failed acknowledges nothing more: the server ends.
-async fn end_with(journal: Journal, shutdown: Shutdown) {
-    let failure = journal.failed().await;
-    tracing::error!(%failure, "shutting down: log.txt failed");
-    shutdown.request();
+    journal.failure().get().map_or(Ok(()), |failure| Err(failure.into()))
 }

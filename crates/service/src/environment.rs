@@ -1,6 +1,9 @@
 //! What a program takes from outside itself besides its arguments.
 
+use std::io;
+
 use chrono::Utc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use ulid::Ulid;
 
 use crate::net::Sockets;
@@ -21,6 +24,34 @@ impl Environment<Sockets> {
     #[must_use]
     pub fn real(seed: u64) -> Self {
         Self { network: Sockets, seed, simulated: false }
+    }
+}
+
+impl<N> Environment<N> {
+    /// Runs `future` beside the program until the guard is dropped: on a thread of its own with a runtime of its own, so
+    /// that nothing which holds up the program's thread holds up this. In a simulation, whose time stands still
+    /// meanwhile, it runs on the present runtime.
+    ///
+    /// # Errors
+    /// If the system refuses the thread.
+    pub fn run_beside(
+        &self,
+        name: &str,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<DropGuard> {
+        let cancelled = CancellationToken::new();
+        let guard = cancelled.clone().drop_guard();
+        let until_cancelled = async move {
+            cancelled.run_until_cancelled(future).await;
+        };
+        if self.simulated {
+            tokio::spawn(until_cancelled);
+        } else {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            thread.spawn(move || runtime.block_on(until_cancelled))?;
+        }
+        Ok(guard)
     }
 }
 

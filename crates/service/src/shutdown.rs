@@ -1,6 +1,7 @@
 //! The end of a program: signals, what is still in flight, a deadline.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Time for the last log line to leave before the process is ended from outside its runtime.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -59,6 +61,22 @@ impl Shutdown {
         if let Some(deadline) = self.deadline {
             self.enforce(deadline);
         }
+    }
+
+    /// Asks everything to end once `failed` tells that `what` failed, and says so in the log. Stops waiting for that when
+    /// the handle is dropped.
+    #[must_use]
+    pub fn request_on_failure<F: Display>(
+        &self,
+        what: &'static str,
+        failed: impl Future<Output = F> + Send + 'static,
+    ) -> AbortOnDropHandle<()> {
+        let shutdown = self.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let failure = failed.await;
+            tracing::error!(%failure, "shutting down: {what} failed");
+            shutdown.request();
+        }))
     }
 
     /// Whether everything is asked to end.

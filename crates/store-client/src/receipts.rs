@@ -147,7 +147,7 @@ impl Receipts {
             shown.push('\n');
         }
         let ids = || saved.iter().map(|saved| saved.id.to_string()).collect::<Vec<_>>().join(" ");
-        let recorded = self.journal.append(&batch).await;
+        let recorded = self.journal.append(batch).await;
         recorded.with_context(|| format!("these are saved but have no receipt: {}", ids()))?;
         self.tally.saved += saved.len() as u64;
         if let Some(summary) = &mut self.summary {

@@ -4,6 +4,7 @@ use records::push_data;
 use super::*;
 
 const SECTOR: usize = 512;
+const PAGE: usize = 700;
 
 fn record(seq: u64) -> StoredRecord {
     StoredRecord {
@@ -33,10 +34,8 @@ fn opened(folder: &Path, bytes: &[u8]) -> Contents {
 fn listed(contents: &Contents, first: u64) -> Vec<u64> {
     let (mut numbers, mut from) = (Vec::new(), first);
     loop {
-        let Ok(NodeReply::Holdings { records, more }) = contents.inventory(from) else {
-            panic!("no holdings")
-        };
-        numbers.extend(records.iter().map(|holding| holding.0));
+        let InventoryPage { records, more } = contents.inventory(from, PAGE).unwrap();
+        numbers.extend(records.iter().map(|record| record.seq));
         if !more {
             return numbers;
         }
@@ -53,7 +52,7 @@ fn check(contents: &Contents, count: u64) {
     for seq in 1..=count {
         let is_listed = numbers.binary_search(&seq).is_ok();
         let in_gap = gaps.iter().any(|(first, last)| (*first..=*last).contains(&seq));
-        let read = matches!(contents.read(Id::from_parts(seq, 7)), Some(Ok(read)) if read == record(seq));
+        let read = matches!(contents.read(Id::from_parts(seq, 7)), Ok(Some(read)) if read == record(seq));
         assert_eq!((is_listed, in_gap), (read, !read), "record {seq}");
     }
     assert!(contents.next_seq() > count, "number {} would be given again", contents.next_seq());
@@ -116,7 +115,7 @@ fn pages_go_on_behind_displaced_records() {
     let folder = tempfile::tempdir().unwrap();
     // Long enough for several marks and pages, with late records in front and early ones behind.
     let count = 6000;
-    assert!(count > 2 * HOLDINGS_PAGE as u64);
+    assert!(count > 2 * PAGE as u64);
     let moved = [lines(4000..=4100), lines(1..4000), lines(4101..=count)].concat();
     let contents = opened(folder.path(), &moved);
     check(&contents, count);

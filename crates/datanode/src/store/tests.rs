@@ -1,109 +1,94 @@
-use journal::Executor;
-use protocol::store::node_api::HOLDINGS_PAGE;
+use std::io;
 
 use super::*;
 
+const PAGE: usize = 700;
 const TIME: &str = "2026-11-21T09:30:00.123Z";
 
-fn message(number: u64, text: &str) -> Message {
+fn message(number: u64, text: &str) -> NewMessage {
     let client = "127.0.0.1:40522".parse().unwrap();
-    Message { id: Id::from_parts(number, 7), client, text: text.to_owned() }
+    NewMessage { id: Id::from_parts(number, 7), client, text: text.to_owned() }
 }
 
 fn start(folder: &Path) -> Store {
-    let (file, contents, remembered) = open(folder).unwrap();
-    Store::new(Journal::start_on(Executor::Inline, file), contents, remembered)
+    Store::open(folder).unwrap()
 }
 
-/// Gives the files back, as the end of the process does.
-async fn stop(store: Store) {
-    store.journal.close().await;
+fn seqs(outcomes: &[Result<Confirmation, StoreError>]) -> Vec<Option<u64>> {
+    outcomes.iter().map(|outcome| outcome.ok().map(|confirmation| confirmation.seq)).collect()
 }
 
-fn seqs(replies: &[NodeReply]) -> Vec<Option<u64>> {
-    replies
-        .iter()
-        .map(|reply| if let NodeReply::Stored { seq, .. } = reply { Some(*seq) } else { None })
-        .collect()
+fn inventory(store: &Store, from: u64) -> (Vec<u64>, bool) {
+    let InventoryPage { records, more } = store.inventory(from, PAGE).unwrap();
+    (records.iter().map(|record| record.seq).collect(), more)
 }
 
-async fn holdings(store: &Store, from: u64) -> (Vec<u64>, bool) {
-    let NodeReply::Holdings { records, more } = store.inventory(from).await else { panic!("no holdings") };
-    (records.iter().map(|holding| holding.0).collect(), more)
-}
-
-#[tokio::test]
-async fn a_message_is_stored_once_however_often_it_comes() {
+#[test]
+fn a_message_is_stored_once_however_often_it_comes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data.txt");
-    let store = start(folder.path());
-    let claim = store.claim(0).await;
+    let mut store = start(folder.path());
+    let claim = store.claim(0);
     let twice = vec![message(1, "a"), message(2, "b"), message(1, "a"), message(2, "other")];
-    assert_eq!(seqs(&store.store(&claim, twice, TIME).await), [Some(1), Some(2), Some(1), None]);
+    assert_eq!(seqs(&store.store(&claim, twice, TIME)), [Some(1), Some(2), Some(1), None]);
     let again = vec![message(2, "b"), message(3, "c"), message(1, "other")];
-    let replies = store.store(&claim, again, TIME).await;
+    let replies = store.store(&claim, again, TIME);
     assert_eq!(seqs(&replies), [Some(2), Some(3), None]);
-    assert!(matches!(replies[2], NodeReply::Failed { code: NodeFailure::IdConflict, .. }));
-    assert_eq!(store.records(), 3);
-    stop(store).await;
-    let store = start(folder.path());
-    let claim = store.claim(0).await;
-    assert_eq!(
-        seqs(&store.store(&claim, vec![message(3, "c"), message(4, "d")], TIME).await),
-        [Some(3), Some(4)]
-    );
+    assert_eq!(replies[2], Err(StoreError::IdConflict));
+    assert_eq!(*store.records().borrow(), 3);
+    drop(store);
+    let mut store = start(folder.path());
+    let claim = store.claim(0);
+    assert_eq!(seqs(&store.store(&claim, vec![message(3, "c"), message(4, "d")], TIME)), [Some(3), Some(4)]);
     assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 4);
 }
 
-#[tokio::test]
-async fn records_are_given_back_and_listed_by_pages() {
+#[test]
+fn records_are_given_back_and_listed_by_pages() {
     let folder = tempfile::tempdir().unwrap();
-    let store = start(folder.path());
-    let claim = store.claim(0).await;
-    let many = (1..=HOLDINGS_PAGE as u64 + 10).map(|number| message(number, &format!("m{number}"))).collect();
-    store.store(&claim, many, TIME).await;
-    let NodeReply::Record(record) = store.fetch(Id::from_parts(300, 7)).await else { panic!("no record") };
+    let mut store = start(folder.path());
+    let claim = store.claim(0);
+    let many = (1..=PAGE as u64 + 10).map(|number| message(number, &format!("m{number}"))).collect();
+    store.store(&claim, many, TIME);
+    let record = store.fetch(Id::from_parts(300, 7)).unwrap();
     assert_eq!((record.seq, record.message.as_str()), (300, "m300"));
-    assert!(matches!(
-        store.fetch(Id::from_parts(0, 0)).await,
-        NodeReply::Failed { code: NodeFailure::NotFound, .. }
-    ));
-    let page = HOLDINGS_PAGE as u64;
-    assert_eq!(holdings(&store, 1).await, ((1..=page).collect(), true));
-    assert_eq!(holdings(&store, 1000).await, ((1000..=page + 10).collect(), false));
-    assert_eq!(holdings(&store, page + 11).await, (vec![], false));
+    assert_eq!(store.fetch(Id::from_parts(0, 0)), Err(StoreError::NotFound));
+    let page = PAGE as u64;
+    assert_eq!(inventory(&store, 1), ((1..=page).collect(), true));
+    assert_eq!(inventory(&store, 1000), ((1000..=page + 10).collect(), false));
+    assert_eq!(inventory(&store, page + 11), (vec![], false));
 }
 
 #[tokio::test]
 async fn only_the_newest_claim_stores() {
     let folder = tempfile::tempdir().unwrap();
-    let store = start(folder.path());
-    let mut old = store.claim(0).await;
-    let new = store.claim(0).await;
+    let mut store = start(folder.path());
+    let mut old = store.claim(0);
+    let new = store.claim(0);
     old.lost().await;
-    let refused = store.store(&old, vec![message(1, "a")], TIME).await;
-    assert!(matches!(refused[..], [NodeReply::Failed { code: NodeFailure::TakenOver, .. }]));
-    assert_eq!(seqs(&store.store(&new, vec![message(1, "a")], TIME).await), [Some(1)]);
+    let refused = store.store(&old, vec![message(1, "a")], TIME);
+    assert_eq!(refused, [Err(StoreError::TakenOver)]);
+    assert_eq!(seqs(&store.store(&new, vec![message(1, "a")], TIME)), [Some(1)]);
 }
 
-#[tokio::test]
-async fn a_damaged_record_is_never_served_and_its_number_never_given_again() {
+#[test]
+fn a_damaged_record_is_never_served_and_its_number_never_given_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data.txt");
-    let store = start(folder.path());
-    let claim = store.claim(0).await;
-    store.store(&claim, vec![message(1, "one"), message(2, "two")], TIME).await;
+    let mut store = start(folder.path());
+    let claim = store.claim(0);
+    store.store(&claim, vec![message(1, "one"), message(2, "two")], TIME);
     // While it runs: the index knows the record, the disk gives something else.
     let damaged = std::fs::read_to_string(&path).unwrap().replace("two", "owt");
     std::fs::write(&path, damaged).unwrap();
-    let fetched = store.fetch(Id::from_parts(2, 7)).await;
-    assert!(matches!(fetched, NodeReply::Failed { code: NodeFailure::Damaged, .. }), "{fetched:?}");
-    assert_eq!(holdings(&store, 1).await, (vec![1], false));
-    stop(store).await;
-    let store = start(folder.path());
-    let claim = store.claim(0).await;
-    assert_eq!(store.records(), 1);
-    assert_eq!(seqs(&store.store(&claim, vec![message(3, "three")], TIME).await), [Some(3)]);
+    let fetched = store.fetch(Id::from_parts(2, 7));
+    assert_eq!(fetched, Err(StoreError::Read(ReadError::Damaged)));
+    assert_eq!(inventory(&store, 1), (vec![1], false));
+    drop(store);
+    let mut store = start(folder.path());
+    let claim = store.claim(0);
+    assert_eq!(*store.records().borrow(), 1);
+    assert_eq!(seqs(&store.store(&claim, vec![message(3, "three")], TIME)), [Some(3)]);
 }
 
 /// A disk whose every sync fails.
@@ -128,22 +113,20 @@ impl journal::Storage for Failing {
     }
 }
 
-#[tokio::test]
-async fn after_a_failed_sync_nothing_is_confirmed_any_more() {
+#[test]
+fn after_a_failed_sync_nothing_is_confirmed_any_more() {
     let folder = tempfile::tempdir().unwrap();
-    let (_, contents, remembered) = open(folder.path()).unwrap();
+    let (_, contents) = contents::open(&folder.path().join(DATA_FILE)).unwrap();
+    let remembered = Remembered::open(folder.path()).unwrap();
     let failing = JournalFile::with_storage("data.txt", Box::new(Failing));
-    let store = Store::new(Journal::start_on(Executor::Inline, failing), contents, remembered);
-    let claim = store.claim(0).await;
+    let mut store = Store::with_file(failing, contents, remembered).unwrap();
+    let claim = store.claim(0);
     for attempt in 1..=2 {
-        let replies = store.store(&claim, vec![message(attempt, "a")], TIME).await;
-        assert!(
-            matches!(replies[..], [NodeReply::Failed { code: NodeFailure::StorageFailed, .. }]),
-            "{replies:?}"
-        );
+        let replies = store.store(&claim, vec![message(attempt, "a")], TIME);
+        assert_eq!(replies, [Err(StoreError::WriteFailed)]);
     }
-    assert_eq!(store.records(), 0);
-    assert!(store.journal.failure().unwrap().to_string().contains("cannot sync data.txt"));
+    assert_eq!(*store.records().borrow(), 0);
+    assert!(store.failure().get().unwrap().to_string().contains("cannot sync data.txt"));
 }
 
 #[test]
@@ -155,54 +138,54 @@ fn another_file_is_refused() {
         record.text("of something else");
     });
     std::fs::write(&path, batch.as_bytes()).unwrap();
-    let error = open(folder.path()).unwrap_err().to_string();
+    let error = Store::open(folder.path()).unwrap_err().to_string();
     assert!(error.contains("not a datanode's"), "{error}");
 }
 
-#[tokio::test]
-async fn no_number_is_given_twice_whatever_was_lost() {
+#[test]
+fn no_number_is_given_twice_whatever_was_lost() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data.txt");
-    let store = start(folder.path());
-    let claim = store.claim(0).await;
-    store.store(&claim, (1..=7).map(|number| message(number, "a")).collect(), TIME).await;
-    stop(store).await;
+    let mut store = start(folder.path());
+    let claim = store.claim(0);
+    store.store(&claim, (1..=7).map(|number| message(number, "a")).collect(), TIME);
+    drop(store);
     // The disk loses the last sector of an acknowledged record. The registry that knew of it is lost too.
     let mut bytes = std::fs::read(&path).unwrap();
     let length = bytes.len();
     bytes[length - 10..].fill(0);
     std::fs::write(&path, bytes).unwrap();
-    stop(start(folder.path())).await;
+    drop(start(folder.path()));
     // Nothing in data.txt tells of record 7 any more, yet its number stays taken.
-    let store = start(folder.path());
-    let claim = store.claim(0).await;
-    let NodeReply::Gaps { ranges, more: false } = store.gaps(1).await else { panic!("no gaps") };
+    let mut store = start(folder.path());
+    let claim = store.claim(0);
+    let (ranges, _) = store.gaps(1, 100);
     let [(7, last)] = ranges[..] else { panic!("{ranges:?}") };
-    let replies = store.store(&claim, vec![message(8, "b")], TIME).await;
+    let replies = store.store(&claim, vec![message(8, "b")], TIME);
     assert_eq!(seqs(&replies), [Some(last + 1)]);
-    stop(store).await;
+    drop(store);
     // A registry that knows of more is believed, also after the next restart.
-    let store = start(folder.path());
-    store.claim(500).await;
-    stop(store).await;
-    let store = start(folder.path());
-    let claim = store.claim(0).await;
-    let replies = store.store(&claim, vec![message(9, "c")], TIME).await;
+    let mut store = start(folder.path());
+    store.claim(500);
+    drop(store);
+    let mut store = start(folder.path());
+    let claim = store.claim(0);
+    let replies = store.store(&claim, vec![message(9, "c")], TIME);
     assert_eq!(seqs(&replies), [Some(501)]);
     // A number that nothing can come after is no number of ours.
-    let claim = store.claim(u64::MAX).await;
-    assert_eq!(seqs(&store.store(&claim, vec![message(9, "c")], TIME).await), [Some(501)]);
-    assert_eq!(store.records(), 8);
+    let claim = store.claim(u64::MAX);
+    assert_eq!(seqs(&store.store(&claim, vec![message(9, "c")], TIME)), [Some(501)]);
+    assert_eq!(*store.records().borrow(), 8);
 }
 
-#[tokio::test]
-async fn names_of_datanodes_are_remembered_and_told() {
+#[test]
+fn names_of_datanodes_are_remembered_and_told() {
     let folder = tempfile::tempdir().unwrap();
-    let store = start(folder.path());
+    let mut store = start(folder.path());
     let names = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<NodeName>>();
-    store.peers(names(&["b", "a"]), None).await;
-    stop(store).await;
-    let store = start(folder.path());
-    let reply = store.peers(names(&["c"]), Some("a".parse().unwrap())).await;
-    assert_eq!(reply, NodeReply::Peers { names: names(&["b", "c"]), more: false });
+    store.remember_peers(names(&["b", "a"])).unwrap();
+    drop(store);
+    let mut store = start(folder.path());
+    store.remember_peers(names(&["c"])).unwrap();
+    assert_eq!(store.peers_after(Some(&"a".parse().unwrap()), 9), (names(&["b", "c"]), false));
 }
