@@ -2,6 +2,12 @@
 
 use std::process::ExitCode;
 
+use datanode::{DatanodeArguments, DatanodeConfig};
+
 fn main() -> ExitCode {
-    service::run("DATANODE", |arguments: &datanode::Arguments| &arguments.common, datanode::run)
+    service::run(
+        "DATANODE",
+        |arguments: &DatanodeArguments| &arguments.common,
+        |arguments, shutdown| async { datanode::run(DatanodeConfig::try_from(arguments)?, shutdown).await },
+    )
 }

@@ -8,14 +8,19 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use protocol::line::Rejection;
 use protocol::store::client_api::plain::{Form, RequestCodec, RequestLine};
-use protocol::store::client_api::{ClientRequest, ErrorCode, HeadnodeReply, LIST_PAGE};
+use protocol::store::client_api::{
+    ClientRequest, ErrorCode, HeadnodeReply, LIST_PAGE, NodeStatus, StoreStatus,
+};
 use protocol::store::json::{self, Malformed};
-use protocol::store::types::MAX_MESSAGE_BYTES;
+use protocol::store::types::{Id, MAX_MESSAGE_BYTES, NodeState};
 use service::Shutdown;
 use service::exchange::{Ended, Exchange, Limits};
+use text::timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::placer::Placer;
+use crate::heartbeat::DatanodeStatus;
+use crate::placement_error::PlacementError;
+use crate::placer::{FoundMessage, PlacedMessage, Placer, RegisteredRecords, StoreOverview};
 
 /// Requests of one client that are done at the same time.
 const BATCH_REQUESTS: usize = 1024;
@@ -24,9 +29,11 @@ const REPLY_BYTES: usize = 256 * 1024;
 /// How long a client may leave its replies unread.
 const SEND: Duration = Duration::from_secs(10);
 
-/// What all connections share.
-pub struct Context {
+/// What all connections of clients share.
+pub struct ClientContext {
     pub placer: Placer,
+    /// Datanodes that should be there: only reported.
+    pub expected: usize,
     pub idle_timeout: Duration,
     pub shutdown: Shutdown,
 }
@@ -39,7 +46,7 @@ pub fn refusal(code: ErrorCode, reason: String) -> String {
 }
 
 /// Serves one client until it ends, breaks the rules, or the headnode shuts down.
-pub async fn serve<S>(stream: S, peer: SocketAddr, context: Arc<Context>)
+pub async fn serve<S>(stream: S, peer: SocketAddr, context: Arc<ClientContext>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -77,7 +84,7 @@ where
 async fn run<S>(
     exchange: &mut Exchange<S, RequestCodec>,
     peer: SocketAddr,
-    context: &Context,
+    context: &ClientContext,
 ) -> Result<(), Ended>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -90,10 +97,13 @@ where
         if lines.is_empty() {
             return Ok(());
         }
-        let read = |RequestLine { form, text }| (form, text.map(|text| form.decode(text)));
+        let read = |RequestLine { form, text }: RequestLine| {
+            let request = text.map_err(NotARequest::Rejected);
+            (form, request.and_then(|text| form.decode(text).map_err(NotARequest::Malformed)))
+        };
         let mut requests = lines.drain(..).map(read).peekable();
         while requests.peek().is_some() {
-            for (form, reply) in answer_next(&mut requests, peer, &context.placer).await {
+            for (form, reply) in answer_next(&mut requests, peer, context).await {
                 form.encode(&reply, &mut replies);
                 answered.extend(Some(reply).filter(is_reported));
             }
@@ -106,16 +116,23 @@ where
     }
 }
 
-type Received = (Form, Result<Result<ClientRequest, Malformed>, Rejection>);
+/// Why a line is no request.
+enum NotARequest {
+    Rejected(Rejection),
+    Malformed(Malformed),
+}
+
+/// A line, in the form in which the client speaks, and the request that it holds.
+type ReceivedLine = (Form, Result<ClientRequest, NotARequest>);
 
 /// Answers the next of `requests`, or, if it is a message, all messages that follow it without anything between: these
 /// are stored at the same time, and what is asked after them sees them.
 async fn answer_next(
-    requests: &mut Peekable<impl Iterator<Item = Received>>,
+    requests: &mut Peekable<impl Iterator<Item = ReceivedLine>>,
     peer: SocketAddr,
-    placer: &Placer,
+    context: &ClientContext,
 ) -> Vec<(Form, HeadnodeReply)> {
-    let is_put = |(_, request): &Received| matches!(request, Ok(Ok(ClientRequest::Put { .. })));
+    let is_put = |(_, request): &ReceivedLine| matches!(request, Ok(ClientRequest::Put { .. }));
     let Some(first) = requests.next() else { return Vec::new() };
     let mut together = vec![first];
     while is_put(&together[0]) {
@@ -126,30 +143,45 @@ async fn answer_next(
     }
     let answering = together
         .into_iter()
-        .map(|(form, request)| async move { (form, answer(request, peer, placer).await) });
+        .map(|(form, request)| async move { (form, answer(request, peer, context).await) });
     join_all(answering).await
 }
 
 async fn answer(
-    request: Result<Result<ClientRequest, Malformed>, Rejection>,
+    request: Result<ClientRequest, NotARequest>,
     peer: SocketAddr,
-    placer: &Placer,
+    context: &ClientContext,
 ) -> HeadnodeReply {
-    let request = match request {
-        Ok(request) => request,
-        Err(rejection) => return rejected(&rejection),
-    };
+    let placer = &context.placer;
     match request {
         Ok(ClientRequest::Put { id, message, .. }) if message.len() > MAX_MESSAGE_BYTES => {
             let reason =
                 format!("the message has {} bytes; at most {MAX_MESSAGE_BYTES} are allowed", message.len());
             HeadnodeReply::Error { id, code: ErrorCode::MessageTooLong, reason }
         }
-        Ok(ClientRequest::Put { id, is_new, message }) => placer.put(id, is_new, message, peer).await,
-        Ok(ClientRequest::Get { id }) => placer.get(id).await,
-        Ok(ClientRequest::List { last, before }) => placer.list(last.min(LIST_PAGE), before),
-        Ok(ClientRequest::Status) => placer.status(),
-        Err(malformed) => {
+        Ok(ClientRequest::Put { id, is_new, message }) => {
+            let is_new = is_new || id.is_none();
+            let id = id.unwrap_or_else(|| placer.new_id());
+            match placer.put(id, is_new, message, peer).await {
+                Ok(PlacedMessage { places, message_crc32c }) => {
+                    HeadnodeReply::Saved { id, places, message_crc32c }
+                }
+                Err(error) => failed(Some(id), &error),
+            }
+        }
+        Ok(ClientRequest::Get { id }) => match placer.get(id).await {
+            Ok(FoundMessage { time, client, message, from }) => {
+                HeadnodeReply::Record { id, time, client, message, from }
+            }
+            Err(error) => failed(Some(id), &error),
+        },
+        Ok(ClientRequest::List { last, before }) => match placer.list(last.min(LIST_PAGE), before) {
+            Ok((entries, before)) => HeadnodeReply::Messages { entries, before },
+            Err(error) => failed(None, &error),
+        },
+        Ok(ClientRequest::Status) => HeadnodeReply::Status(status(placer.overview().await, context.expected)),
+        Err(NotARequest::Rejected(rejection)) => rejected(&rejection),
+        Err(NotARequest::Malformed(malformed)) => {
             let code = match malformed {
                 Malformed::Version(_) => ErrorCode::UnsupportedVersion,
                 Malformed::Syntax(_) | Malformed::Shape(_) => ErrorCode::Malformed,
@@ -166,6 +198,48 @@ fn rejected(rejection: &Rejection) -> HeadnodeReply {
         Rejection::Unterminated { .. } => ErrorCode::Malformed,
     };
     HeadnodeReply::Error { id: None, code, reason: rejection.to_string() }
+}
+
+fn failed(id: Option<Id>, error: &PlacementError) -> HeadnodeReply {
+    let code = match error {
+        PlacementError::IdConflict => ErrorCode::IdConflict,
+        PlacementError::UnreadableLine | PlacementError::CannotTell { .. } | PlacementError::Away { .. } => {
+            ErrorCode::Unavailable
+        }
+        PlacementError::NotFound => ErrorCode::NotFound,
+        PlacementError::Damaged { .. } => ErrorCode::Damaged,
+        PlacementError::NoAvailableDatanode => ErrorCode::NoAvailableDatanode,
+        PlacementError::DatanodesFull | PlacementError::RegistryFull => ErrorCode::DiskFull,
+        PlacementError::NotEnoughDatanodes { .. } => ErrorCode::NotEnoughDatanodes,
+        PlacementError::RegistryFailed | PlacementError::CannotReadRegistry => ErrorCode::RegistryFailed,
+    };
+    HeadnodeReply::Error { id, code, reason: error.to_string() }
+}
+
+fn status(overview: StoreOverview, expected: usize) -> StoreStatus {
+    let StoreOverview { round, datanodes, replicas, messages } = overview;
+    let count = |state| datanodes.iter().filter(|(datanode, _)| datanode.state == state).count();
+    let available = count(NodeState::Available);
+    let operative = available + count(NodeState::Operative);
+    let datanodes = datanodes.into_iter().map(|(datanode, records)| node_status(datanode, records)).collect();
+    StoreStatus { datanodes, operative, available, expected, replicas, messages, round }
+}
+
+fn node_status(datanode: DatanodeStatus, registered: RegisteredRecords) -> NodeStatus {
+    let DatanodeStatus { name, state, last_answer } = datanode;
+    let answer = last_answer.as_ref();
+    let round_trip = answer.map_or(0, |answer| answer.round_trip.as_micros());
+    NodeStatus {
+        name,
+        state,
+        address: answer.map(|answer| answer.address),
+        // The registry is newer than the last answer, if messages have been stored there since.
+        records: answer.map_or(0, |answer| answer.records).max(registered.held),
+        lost: registered.lost,
+        free_bytes: answer.map_or(0, |answer| answer.free_bytes),
+        last_answer: answer.map(|answer| timestamp(answer.time)),
+        round_trip_us: u64::try_from(round_trip).unwrap_or(u64::MAX),
+    }
 }
 
 /// Whether [`report`] has anything to say of a reply.

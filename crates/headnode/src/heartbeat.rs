@@ -1,73 +1,239 @@
-//! Drives membership: datagrams and time in, datagrams, connections and `hearbeat_server.txt` out.
+//! The heartbeat's loop: the one owner of membership and of the links to datanodes.
+//!
+//! Datagrams, time, events of links and questions about the status go in. Datagrams, links, `hearbeat_server.txt` and the
+//! [`DatanodeTable`] that placement reads come out.
 
-use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::collections::HashMap;
+use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use journal::{Failure, JournalFile};
 use protocol::store::heartbeat::{Datagram, MAX_DATAGRAM_BYTES, Probe};
-use protocol::store::types::NodeName;
+use protocol::store::types::{NodeName, NodeState};
+use rand::RngExt as _;
+use rand::rngs::StdRng;
 use service::net::{Datagrams, Network};
-use text::timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::directory::Directory;
-use crate::link::{self, Link};
-use crate::membership::{Action, Membership, Round, SILENT_ROUNDS};
+use crate::datanode_table::DatanodeTable;
+use crate::heartbeat_file::{lines, word};
+use crate::link::{Link, LinkContext, LinkEvent};
+use crate::membership::{Membership, MembershipAction, RoundReport, SILENT_ROUNDS};
 
-/// Begins the word of a round's last line that tells how many have answered.
-const TOTAL_KEY: &str = "operativos=";
-/// What a round takes in `hearbeat_server.txt`, at most: 100,000 datanodes with the longest names.
-const MAX_ROUND_BYTES: u64 = 20 * 1024 * 1024;
+/// Events of links, and questions, that may wait for the loop.
+const QUEUED_EVENTS: usize = 1024;
+/// Events after which a new table is published even if further events wait.
+const EVENTS_PER_TABLE: u32 = 256;
 /// For how long nothing is received after the network refused to.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The heartbeat's driver.
+/// Everything that the loop owns.
 pub struct Heartbeat<N: Network> {
-    pub datagrams: Arc<N::Datagrams>,
+    membership: Membership,
+    /// The link to each datanode that answers, standing or not.
+    links: HashMap<NodeName, Arc<Link>>,
+    /// Moment 0 of `membership`.
+    start: Instant,
+    rng: StdRng,
+    datagrams: Arc<N::Datagrams>,
+    group: SocketAddrV4,
+    peers: Vec<String>,
+    file: JournalFile,
+    link_context: Arc<LinkContext<N>>,
+    inbox: Inbox,
+    table: watch::Sender<DatanodeTable>,
+    names: watch::Sender<Arc<[NodeName]>>,
+    /// Datagrams that were dropped.
+    junk: u64,
+}
+
+/// What reaches the loop from the rest of the program.
+pub struct Inbox {
+    events: mpsc::Receiver<LinkEvent>,
+    questions: mpsc::Receiver<StatusQuestion>,
+    table: watch::Sender<DatanodeTable>,
+    names: watch::Sender<Arc<[NodeName]>>,
+}
+
+/// The ends of the channels to the loop that others hold.
+pub struct Outlets {
+    /// For links.
+    pub events: mpsc::Sender<LinkEvent>,
+    /// For links: the names of all datanodes that were ever known, in the order in which they became known.
+    pub names: watch::Receiver<Arc<[NodeName]>>,
+    /// For placement.
+    pub cluster: ClusterView,
+}
+
+/// What placement and clients may know of the cluster.
+#[derive(Debug, Clone)]
+pub struct ClusterView {
+    /// The datanodes to which messages can be sent.
+    pub table: watch::Receiver<DatanodeTable>,
+    questions: mpsc::Sender<StatusQuestion>,
+}
+
+type StatusQuestion = oneshot::Sender<ClusterStatus>;
+
+/// The datanodes as the loop knows them at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterStatus {
+    /// The present probe round, from 1.
+    pub round: u64,
+    /// All datanodes that were ever known, by name.
+    pub datanodes: Vec<DatanodeStatus>,
+}
+
+/// One datanode at one moment.
+#[derive(Debug, Clone)]
+pub struct DatanodeStatus {
+    /// Its name.
+    pub name: NodeName,
+    /// Whether it answers, and whether messages can be sent to it.
+    pub state: NodeState,
+    /// What it last answered; `None` if it has not answered since the headnode started.
+    pub last_answer: Option<LastAnswer>,
+}
+
+/// What a datanode answered last.
+#[derive(Debug, Clone)]
+pub struct LastAnswer {
+    /// When the answer came.
+    pub time: DateTime<Utc>,
+    /// From the probe to the answer.
+    pub round_trip: Duration,
+    /// Where the datanode stores.
+    pub address: SocketAddr,
+    /// Records that it held.
+    pub records: u64,
+    /// Space that was left for it, in bytes.
+    pub free_bytes: u64,
+}
+
+impl ClusterView {
+    /// Asks the loop for the status. Returns an empty one if the loop has ended.
+    pub async fn status(&self) -> ClusterStatus {
+        let (question, answer) = oneshot::channel();
+        // If the loop has ended, the answer says so.
+        let _ = self.questions.send(question).await;
+        answer.await.unwrap_or_default()
+    }
+}
+
+/// Returns the two ends of the channels between the loop and the rest of the program.
+pub fn channels() -> (Inbox, Outlets) {
+    let (events, events_in) = mpsc::channel(QUEUED_EVENTS);
+    let (questions, questions_in) = mpsc::channel(QUEUED_EVENTS);
+    let (table, names) = (watch::Sender::default(), watch::Sender::new(Arc::from([])));
+    let outlets = Outlets {
+        events,
+        names: names.subscribe(),
+        cluster: ClusterView { table: table.subscribe(), questions },
+    };
+    (Inbox { events: events_in, questions: questions_in, table, names }, outlets)
+}
+
+/// Where the heartbeat is sent, and where it is recorded.
+pub struct HeartbeatSurroundings<N: Network> {
+    /// The socket that probes leave from and answers come to.
+    pub datagrams: N::Datagrams,
+    /// The multicast group and its port.
     pub group: SocketAddrV4,
+    /// Hosts and ports that are probed by unicast too.
     pub peers: Vec<String>,
-    pub directory: Arc<Directory>,
-    pub links: Arc<link::Context<N>>,
+    /// `hearbeat_server.txt`.
     pub file: JournalFile,
 }
 
+/// What wakes the loop.
+enum Wake {
+    Tick,
+    Event(LinkEvent),
+    Question(StatusQuestion),
+    Datagram(io::Result<(usize, SocketAddr)>),
+    /// Nothing else waits: what has changed can be published.
+    Quiet,
+}
+
 impl<N: Network> Heartbeat<N> {
+    /// Returns the loop, which has not begun. Links get `link_context`.
+    pub fn new(
+        membership: Membership,
+        rng: StdRng,
+        surroundings: HeartbeatSurroundings<N>,
+        link_context: Arc<LinkContext<N>>,
+        inbox: Inbox,
+    ) -> Self {
+        let HeartbeatSurroundings { datagrams, group, peers, file } = surroundings;
+        Self {
+            membership,
+            links: HashMap::new(),
+            start: Instant::now(),
+            rng,
+            datagrams: Arc::new(datagrams),
+            group,
+            peers,
+            file,
+            link_context,
+            table: inbox.table.clone(),
+            names: inbox.names.clone(),
+            inbox,
+            junk: 0,
+        }
+    }
+
     /// Goes on for ever, or until `hearbeat_server.txt` fails.
     pub async fn run(mut self) -> Failure {
         // One byte more than allowed, to notice what is too long.
         let mut buffer = [0; MAX_DATAGRAM_BYTES + 1];
-        let mut junk = 0u64;
         let mut due = self.next_tick();
         // Moved only when it has to: setting a timer for each datagram costs a system call.
         let timer = sleep_until(due);
         tokio::pin!(timer);
+        let mut unpublished = 0;
+        self.publish();
         loop {
-            let actions = tokio::select! {
-                // Before receiving: a flood of datagrams must not hold up the rounds.
+            let wake = tokio::select! {
+                // The timer comes before receiving: a flood of datagrams must not hold up the rounds.
                 biased;
-                () = &mut timer => {
-                    let (now, token) = (self.now(), self.directory.random());
-                    self.directory.change(|state| state.membership.tick(now, token))
+                () = &mut timer => Wake::Tick,
+                () = std::future::ready(()), if unpublished >= EVENTS_PER_TABLE => Wake::Quiet,
+                Some(event) = self.inbox.events.recv() => Wake::Event(event),
+                Some(question) = self.inbox.questions.recv() => Wake::Question(question),
+                received = self.datagrams.receive(&mut buffer) => Wake::Datagram(received),
+                () = std::future::ready(()), if unpublished > 0 => Wake::Quiet,
+            };
+            let actions = match wake {
+                Wake::Tick => self.membership.tick(self.now(), self.rng.random()),
+                Wake::Event(event) => self.note(event),
+                Wake::Question(question) => {
+                    // A client that has gone away needs no answer.
+                    let _ = question.send(self.status());
+                    continue;
                 }
-                received = self.datagrams.receive(&mut buffer) => match received {
-                    Ok((length, from)) => self.take(&buffer[..length], from, &mut junk),
-                    Err(error) => {
-                        tracing::debug!(%error, "cannot receive");
-                        tokio::time::sleep(PAUSE).await;
-                        Vec::new()
-                    }
+                Wake::Datagram(Ok((length, from))) => self.answered(&buffer[..length], from),
+                Wake::Datagram(Err(error)) => {
+                    tracing::debug!(%error, "cannot receive");
+                    tokio::time::sleep(PAUSE).await;
+                    Vec::new()
+                }
+                Wake::Quiet => {
+                    self.publish();
+                    unpublished = 0;
+                    continue;
                 }
             };
             for action in actions {
                 if let Err(failure) = self.act(action).await {
                     return failure;
                 }
+            }
+            if unpublished > 0 || self.has_news() {
+                unpublished += 1;
             }
             let next = self.next_tick();
             if next != due {
@@ -78,58 +244,106 @@ impl<N: Network> Heartbeat<N> {
     }
 
     fn now(&self) -> Duration {
-        Instant::now().duration_since(self.directory.start())
+        Instant::now().duration_since(self.start)
     }
 
     fn next_tick(&self) -> Instant {
-        self.directory.start() + self.directory.look(Membership::next_tick)
+        self.start + self.membership.next_tick()
     }
 
-    fn take(&self, bytes: &[u8], from: SocketAddr, junk: &mut u64) -> Vec<Action> {
+    /// Whether something has changed that others read.
+    fn has_news(&self) -> bool {
+        self.membership.has_changed() || self.membership.names().len() != self.names.borrow().len()
+    }
+
+    fn publish(&mut self) {
+        if self.membership.names().len() != self.names.borrow().len() {
+            self.names.send_replace(self.membership.names().into());
+        }
+        if self.membership.clear_changed() {
+            let available = self.membership.nodes().filter(|(_, node)| node.state() == NodeState::Available);
+            let links = available.filter_map(|(name, _)| self.links.get(name).cloned());
+            self.table.send_replace(links.collect());
+        }
+    }
+
+    fn note(&mut self, event: LinkEvent) -> Vec<MembershipAction> {
+        match event {
+            LinkEvent::Stands(name, incarnation) => self.membership.connection_stands(&name, incarnation),
+            LinkEvent::Broke(name, incarnation) => self.membership.connection_broke(&name, incarnation),
+            LinkEvent::Named(names) => {
+                for name in names {
+                    self.membership.remember(&name);
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    fn status(&self) -> ClusterStatus {
+        let (now, wall_clock) = (self.now(), Utc::now());
+        let answered = self.membership.nodes().map(|(name, node)| DatanodeStatus {
+            name: name.clone(),
+            state: node.state(),
+            last_answer: Some(LastAnswer {
+                time: wall_clock - now.saturating_sub(node.last_answer),
+                round_trip: node.round_trip,
+                address: node.address,
+                records: node.records,
+                free_bytes: node.free_bytes,
+            }),
+        });
+        let absent = self.membership.absent().map(|name| DatanodeStatus {
+            name: name.clone(),
+            state: NodeState::NotOperative,
+            last_answer: None,
+        });
+        let mut datanodes: Vec<_> = answered.chain(absent).collect();
+        datanodes.sort_by(|one, other| one.name.cmp(&other.name));
+        ClusterStatus { round: self.membership.round(), datanodes }
+    }
+
+    fn answered(&mut self, bytes: &[u8], from: SocketAddr) -> Vec<MembershipAction> {
         let now = self.now();
         let outcome = match Datagram::decode(bytes) {
-            Ok(Datagram::Answer(answer)) => {
-                self.directory.change(|state| state.membership.answered(now, from, &answer)).ok()
-            }
+            Ok(Datagram::Answer(answer)) => self.membership.answered(now, from, &answer).ok(),
             _ => None,
         };
         outcome.unwrap_or_else(|| {
-            *junk += 1;
-            if junk.is_power_of_two() {
-                tracing::warn!(%from, junk = *junk, "datagrams that are no answer, or to no probe of this round: dropped");
+            self.junk += 1;
+            if self.junk.is_power_of_two() {
+                tracing::warn!(%from, junk = self.junk, "datagrams that are no answer, or to no probe of this round: dropped");
             }
             Vec::new()
         })
     }
 
-    async fn act(&mut self, action: Action) -> Result<(), Failure> {
+    async fn act(&mut self, action: MembershipAction) -> Result<(), Failure> {
         match action {
-            Action::ProbeAll(probe) => self.probe_all(probe).await,
-            Action::ProbeOne(address, probe) => self.send(Datagram::Probe(probe), address).await,
-            Action::Refuse(address, refused) => {
+            MembershipAction::ProbeAll(probe) => self.probe_all(probe).await,
+            MembershipAction::ProbeOne(address, probe) => self.send(Datagram::Probe(probe), address).await,
+            MembershipAction::Refuse(address, refused) => {
                 tracing::error!(%address, reason = refused.reason, "datanode refused");
                 self.send(Datagram::Refused(refused), address).await;
             }
-            Action::Connect(name, incarnation, address) => {
-                self.links.registry.expect(&name);
+            MembershipAction::Connect(name, incarnation, address) => {
+                self.link_context.registry.expect(&name);
                 let link = Arc::new(Link::new(name.clone(), incarnation, address));
-                let old = self.directory.change(|state| state.links.insert(name, link.clone()));
-                if let Some(old) = old {
+                if let Some(old) = self.links.insert(name, link.clone()) {
                     old.give_up();
                 }
-                tokio::spawn(link.run(self.links.clone()));
+                tokio::spawn(link.run(self.link_context.clone()));
             }
-            Action::Disconnect(name) => {
-                if let Some(link) = self.directory.change(|state| state.links.remove(&name)) {
+            MembershipAction::Disconnect(name) => {
+                if let Some(link) = self.links.remove(&name) {
                     link.give_up();
                 }
             }
-            Action::Report(round) => {
+            MembershipAction::Report(round) => {
                 self.report(&round)?;
-                self.links.registry.note_completeness();
-                let names = self.directory.look(|membership| membership.names().to_vec());
-                for link in self.directory.available().iter() {
-                    link.tell_peers(&names);
+                self.link_context.registry.note_completeness();
+                for link in self.links.values() {
+                    link.tell_names(self.membership.names());
                 }
             }
         }
@@ -160,7 +374,7 @@ impl<N: Network> Heartbeat<N> {
         }
     }
 
-    fn report(&mut self, round: &Round) -> Result<(), Failure> {
+    fn report(&mut self, round: &RoundReport) -> Result<(), Failure> {
         for node in round.nodes.iter().filter(|node| node.changed) {
             let state = word(node.round_trip.is_some());
             let address = node.address.map(tracing::field::display);
@@ -202,104 +416,11 @@ async fn send_to_all(datagrams: &impl Datagrams, datagram: &[u8], peer: &str) ->
     sent
 }
 
-fn word(operative: bool) -> &'static str {
-    if operative { "operativo" } else { "no operativo" }
-}
-
-/// What `hearbeat_server.txt` says of a round.
-fn lines(round: &Round, now: DateTime<Utc>) -> String {
-    let Round { number, nodes, answered, expected, .. } = round;
-    let time = timestamp(now);
-    let mut lines = String::new();
-    for node in nodes {
-        let round_trip = node
-            .round_trip
-            .map_or("-".to_owned(), |round_trip| format!("{:.3}ms", round_trip.as_secs_f64() * 1000.0));
-        let change = if node.changed { " CAMBIO" } else { "" };
-        let state = word(node.round_trip.is_some());
-        let address = node.address.map_or("-".to_owned(), |address| address.to_string());
-        // Writing to a String cannot fail.
-        let _ =
-            writeln!(lines, "{time} ronda={number} {} {address} {state} rtt={round_trip}{change}", node.name);
-    }
-    let missing = expected.saturating_sub(*answered);
-    let _ =
-        writeln!(lines, "{time} ronda={number} {TOTAL_KEY}{answered} esperados={expected} faltan={missing}");
-    lines
-}
-
-/// The datanodes that the last whole round in `hearbeat_server.txt` names: all that earlier runs have known.
-///
-/// # Errors
-/// The system's.
-pub fn names_in_last_round(path: &Path) -> io::Result<Vec<NodeName>> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(MAX_ROUND_BYTES)))?;
-    let mut tail = Vec::new();
-    file.take(MAX_ROUND_BYTES).read_to_end(&mut tail)?;
-    let tail = String::from_utf8_lossy(&tail);
-    let third_words = tail.lines().rev().map(|line| line.split(' ').nth(2).unwrap_or_default());
-    let is_total = |word: &&str| word.starts_with(TOTAL_KEY);
-    let last_round =
-        third_words.skip_while(|word| !is_total(word)).skip(1).take_while(|word| !is_total(word));
-    let mut names: Vec<NodeName> = last_round.filter_map(|word| word.parse().ok()).collect();
-    names.reverse();
-    Ok(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::membership::Sighting;
-
-    #[test]
-    fn golden_lines() {
-        let node = |name: &str, round_trip, changed| Sighting {
-            name: name.parse().unwrap(),
-            address: Some("172.20.0.3:5001".parse().unwrap()),
-            round_trip,
-            changed,
-        };
-        let absent = Sighting { address: None, ..node("datanode3", None, true) };
-        let round = Round {
-            number: 7,
-            nodes: vec![
-                node("datanode1", Some(Duration::from_micros(412)), false),
-                node("datanode2", None, true),
-                absent,
-            ],
-            answered: 1,
-            expected: 3,
-            silent: 0,
-        };
-        let now = DateTime::from_timestamp_millis(1_795_253_400_123).unwrap();
-        let time = "2026-11-21T09:30:00.123Z";
-        let expected = format!(
-            "{time} ronda=7 datanode1 172.20.0.3:5001 operativo rtt=0.412ms\n\
-             {time} ronda=7 datanode2 172.20.0.3:5001 no operativo rtt=- CAMBIO\n\
-             {time} ronda=7 datanode3 - no operativo rtt=- CAMBIO\n\
-             {time} ronda=7 operativos=1 esperados=3 faltan=2\n"
-        );
-        assert_eq!(lines(&round, now), expected);
-    }
-
-    #[test]
-    fn the_names_of_the_last_whole_round_are_found_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("hearbeat_server.txt");
-        let names = |text: &str| {
-            std::fs::write(&path, text).unwrap();
-            let names = names_in_last_round(&path).unwrap();
-            names.iter().map(NodeName::to_string).collect::<Vec<_>>().join(",")
-        };
-        assert_eq!(names(""), "");
-        let first = "t ronda=1 a 1.1.1.1:1 operativo rtt=1ms\nt ronda=1 operativos=1 esperados=3 faltan=2\n";
-        assert_eq!(names(first), "a");
-        let second = "t ronda=1 b - no operativo rtt=-\nt ronda=1 c - no operativo rtt=-\n";
-        assert_eq!(names(&format!("{first}{second}")), "a", "the second round is not whole");
-        let whole = format!("{first}{second}t ronda=1 operativos=0 esperados=3 faltan=3\nt ron");
-        assert_eq!(names(&whole), "b,c");
-        assert_eq!(names("hola\n\n x\n"), "", "somebody's own text");
+impl<N: Network> Drop for Heartbeat<N> {
+    /// The links end with their owner.
+    fn drop(&mut self) {
+        for link in self.links.values() {
+            link.give_up();
+        }
     }
 }

@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+use headnode::{HeadnodeArguments, HeadnodeConfig};
+
 fn main() -> ExitCode {
-    service::run("HEADNODE", |arguments: &headnode::Arguments| &arguments.common, headnode::run)
+    let run = |arguments, shutdown| headnode::run(HeadnodeConfig::from(arguments), shutdown);
+    service::run("HEADNODE", |arguments: &HeadnodeArguments| &arguments.common, run)
 }

@@ -14,9 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use protocol::store::client_api::NodeState;
 use protocol::store::heartbeat::{NameRefused, Probe, ProbeAnswer};
-use protocol::store::types::{Incarnation, NodeName};
+use protocol::store::types::{Incarnation, NodeName, NodeState};
 
 /// Probes that a datanode gets within a round before it is given up.
 pub const DEFAULT_ATTEMPTS: u32 = 3;
@@ -33,7 +32,7 @@ const SPREAD_PER_NODE: Duration = Duration::from_micros(50);
 
 /// What is fixed.
 #[derive(Debug, Clone, Copy)]
-pub struct Config {
+pub struct MembershipConfig {
     /// From the beginning of a round to the beginning of the next.
     pub interval: Duration,
     /// Probes within a round, at least 1.
@@ -42,7 +41,7 @@ pub struct Config {
     pub expected: usize,
 }
 
-impl Config {
+impl MembershipConfig {
     /// How long each attempt waits for answers.
     fn window(&self) -> Duration {
         (self.interval / 5).min(MAX_WINDOW)
@@ -51,7 +50,7 @@ impl Config {
 
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum MembershipAction {
     /// Send to the group, and to the peers that are listed.
     ProbeAll(Probe),
     /// Send to one address.
@@ -63,12 +62,12 @@ pub enum Action {
     /// Give its connection up: it does not answer.
     Disconnect(NodeName),
     /// A round has ended.
-    Report(Round),
+    Report(RoundReport),
 }
 
 /// How a round ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Round {
+pub struct RoundReport {
     /// Its number, from 1.
     pub number: u64,
     /// Every datanode that was ever known, by name.
@@ -111,7 +110,7 @@ pub struct Node {
     pub round_trip: Duration,
     /// It answers.
     answers: bool,
-    link: Link,
+    link: LinkState,
     /// Where its answers come from.
     datagrams_from: SocketAddr,
     last_round: u64,
@@ -120,7 +119,7 @@ pub struct Node {
 
 /// A datanode's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Link {
+enum LinkState {
     Connecting,
     Standing,
     Broken,
@@ -132,8 +131,8 @@ impl Node {
     pub fn state(&self) -> NodeState {
         match (self.answers, self.link) {
             (false, _) => NodeState::NotOperative,
-            (true, Link::Standing) => NodeState::Available,
-            (true, Link::Connecting | Link::Broken) => NodeState::Operative,
+            (true, LinkState::Standing) => NodeState::Available,
+            (true, LinkState::Connecting | LinkState::Broken) => NodeState::Operative,
         }
     }
 }
@@ -145,7 +144,7 @@ pub struct Stale;
 /// All datanodes, and the present round. Times are counted from any fixed moment.
 #[derive(Debug)]
 pub struct Membership {
-    config: Config,
+    config: MembershipConfig,
     nodes: BTreeMap<NodeName, Node>,
     /// Datanodes that have not answered since the start, and whether a round has reported them.
     absent: BTreeMap<NodeName, bool>,
@@ -168,7 +167,7 @@ pub struct Membership {
 impl Membership {
     /// Nobody is known; the first round begins at `start`.
     #[must_use]
-    pub fn new(config: Config, start: Duration) -> Self {
+    pub fn new(config: MembershipConfig, start: Duration) -> Self {
         Self {
             config,
             nodes: BTreeMap::new(),
@@ -220,8 +219,14 @@ impl Membership {
         self.nodes.iter()
     }
 
-    /// Whether any datanode's [`state`](Node::state), or run, has changed since this was last asked.
-    pub fn take_changed(&mut self) -> bool {
+    /// Whether any datanode's [`state`](Node::state), or run, has changed since [`clear_changed`](Self::clear_changed).
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// Returns whether anything has changed, and forgets it.
+    pub fn clear_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
@@ -241,7 +246,7 @@ impl Membership {
     }
 
     /// It is `now`. `token` is a fresh random number, used if a round begins.
-    pub fn tick(&mut self, now: Duration, token: u64) -> Vec<Action> {
+    pub fn tick(&mut self, now: Duration, token: u64) -> Vec<MembershipAction> {
         let mut actions = Vec::new();
         if self.open && now >= self.next_tick() {
             let may_probe = self.sent.len() < self.config.attempts as usize && now < self.next_round;
@@ -262,7 +267,7 @@ impl Membership {
         self.nodes.len() >= self.config.expected && self.answered == self.nodes.len()
     }
 
-    fn begin_round(&mut self, now: Duration, token: u64, actions: &mut Vec<Action>) {
+    fn begin_round(&mut self, now: Duration, token: u64, actions: &mut Vec<MembershipAction>) {
         // Rounds that were missed, because the machine stood still, are not made up for.
         let due = self.next_round + self.config.interval;
         self.next_round = if due > now { due } else { now + self.config.interval };
@@ -271,7 +276,7 @@ impl Membership {
         self.open = true;
         self.answered = 0;
         self.sent = vec![now];
-        actions.push(Action::ProbeAll(self.probe()));
+        actions.push(MembershipAction::ProbeAll(self.probe()));
     }
 
     fn probe(&self) -> Probe {
@@ -289,27 +294,27 @@ impl Membership {
         }
     }
 
-    fn probe_again(&mut self, now: Duration, actions: &mut Vec<Action>) {
+    fn probe_again(&mut self, now: Duration, actions: &mut Vec<MembershipAction>) {
         self.sent.push(now);
         let probe = self.probe();
         // Whoever has never answered can only be reached through the group.
         if self.nodes.len() < self.config.expected {
-            actions.push(Action::ProbeAll(probe));
+            actions.push(MembershipAction::ProbeAll(probe));
         }
         let silent = self.nodes.values().filter(|node| node.last_round != self.round);
-        actions.extend(silent.map(|node| Action::ProbeOne(node.datagrams_from, probe)));
+        actions.extend(silent.map(|node| MembershipAction::ProbeOne(node.datagrams_from, probe)));
     }
 
-    fn end_round(&mut self, actions: &mut Vec<Action>) {
+    fn end_round(&mut self, actions: &mut Vec<MembershipAction>) {
         self.open = false;
         let mut sightings = Vec::with_capacity(self.nodes.len());
         for (name, node) in &mut self.nodes {
             let answered = node.last_round == self.round;
             if !answered && node.answers {
                 node.answers = false;
-                node.link = Link::Broken;
+                node.link = LinkState::Broken;
                 self.changed = true;
-                actions.push(Action::Disconnect(name.clone()));
+                actions.push(MembershipAction::Disconnect(name.clone()));
             }
             sightings.push(Sighting {
                 name: name.clone(),
@@ -327,7 +332,7 @@ impl Membership {
         sightings.sort_by(|one, other| one.name.cmp(&other.name));
         let answered = sightings.iter().filter(|sighting| sighting.round_trip.is_some()).count();
         self.silent = if answered == 0 { self.silent + 1 } else { 0 };
-        actions.push(Action::Report(Round {
+        actions.push(MembershipAction::Report(RoundReport {
             number: self.round,
             nodes: sightings,
             answered,
@@ -345,7 +350,7 @@ impl Membership {
         now: Duration,
         from: SocketAddr,
         answer: &ProbeAnswer,
-    ) -> Result<Vec<Action>, Stale> {
+    ) -> Result<Vec<MembershipAction>, Stale> {
         let attempt = (answer.attempt as usize).checked_sub(1).and_then(|attempt| self.sent.get(attempt));
         let (Some(sent), true) = (attempt, (answer.round, answer.token) == (self.round, self.token)) else {
             return Err(Stale);
@@ -359,16 +364,16 @@ impl Membership {
         }
         let known = self.nodes.get(&answer.name);
         if let Some(refused) = known.and_then(|node| refuse(node, from, answer)) {
-            return Ok(vec![Action::Refuse(from, refused)]);
+            return Ok(vec![MembershipAction::Refuse(from, refused)]);
         }
         let same = known.filter(|node| {
             node.answers && (node.incarnation, node.address) == (answer.incarnation, answer.address)
         });
-        let link = same.map_or(Link::Connecting, |node| node.link);
+        let link = same.map_or(LinkState::Connecting, |node| node.link);
         let mut actions = Vec::new();
         if same.is_none() {
             self.changed = true;
-            actions.push(Action::Connect(answer.name.clone(), answer.incarnation, answer.address));
+            actions.push(MembershipAction::Connect(answer.name.clone(), answer.incarnation, answer.address));
         }
         let node = Node {
             incarnation: answer.incarnation,
@@ -394,15 +399,15 @@ impl Membership {
 
     /// The connection to this run of a datanode stands: messages can be sent to it.
     pub fn connection_stands(&mut self, name: &NodeName, incarnation: Incarnation) {
-        self.set_link(name, incarnation, Link::Standing);
+        self.set_link(name, incarnation, LinkState::Standing);
     }
 
     /// The connection to this run of a datanode broke, or could not be made: nothing is sent to it from now on.
     pub fn connection_broke(&mut self, name: &NodeName, incarnation: Incarnation) {
-        self.set_link(name, incarnation, Link::Broken);
+        self.set_link(name, incarnation, LinkState::Broken);
     }
 
-    fn set_link(&mut self, name: &NodeName, incarnation: Incarnation, link: Link) {
+    fn set_link(&mut self, name: &NodeName, incarnation: Incarnation, link: LinkState) {
         if let Some(node) = self.nodes.get_mut(name).filter(|node| node.incarnation == incarnation) {
             self.changed |= node.link != link;
             node.link = link;
@@ -412,7 +417,7 @@ impl Membership {
 
 /// Two datanodes with one name: the first one keeps it for as long as it answers and its connection is not broken.
 fn refuse(known: &Node, from: SocketAddr, answer: &ProbeAnswer) -> Option<NameRefused> {
-    let first_is_alive = known.answers && known.link != Link::Broken;
+    let first_is_alive = known.answers && known.link != LinkState::Broken;
     (first_is_alive && known.incarnation != answer.incarnation).then(|| NameRefused {
         name: answer.name.clone(),
         incarnation: answer.incarnation,

@@ -2,23 +2,21 @@
 
 use std::mem;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use chrono::Utc;
-use protocol::store::client_api::{
-    ErrorCode, HeadnodeReply, NodeState, NodeStatus, RegistryEntry, StoreStatus,
-};
 use protocol::store::json;
 use protocol::store::node_api::{NodeFailure, NodeReply, NodeRequest};
-use protocol::store::types::{Id, MessageCrc, NodeName, Place, beginning};
+use protocol::store::types::{Id, MessageCrc, NodeName, Place, RegistryEntry, beginning};
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
 use service::new_ulid;
-use text::timestamp;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
-use crate::directory::Directory;
+use crate::heartbeat::{ClusterView, DatanodeStatus};
 use crate::link::Link;
-use crate::registry::{Holdings, Registry, RegistryError, UnreadableLine};
+use crate::placement_error::PlacementError;
+use crate::registry::{Holdings, Registration, Registry, RegistryError, UnreadableLine};
 
 /// Memory for messages on their way to datanodes, in bytes; further ones wait their turn.
 const ON_THEIR_WAY_BYTES: usize = 64 * 1024 * 1024;
@@ -28,11 +26,55 @@ const OVERHEAD_BYTES: usize = 512;
 /// Puts messages on datanodes, and gets them back.
 #[derive(Debug)]
 pub struct Placer {
-    directory: Arc<Directory>,
+    cluster: ClusterView,
     registry: Registry,
     replicas: usize,
-    expected: usize,
     room: Semaphore,
+    rng: Mutex<StdRng>,
+}
+
+/// A message that enough datanodes have on disk, and that is registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlacedMessage {
+    /// Where it is on disk.
+    pub places: Vec<Place>,
+    /// Checksum of the message.
+    pub message_crc32c: MessageCrc,
+}
+
+/// A message that was read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundMessage {
+    /// When it was written there: RFC 3339, UTC.
+    pub time: String,
+    /// Address of the client that sent it.
+    pub client: SocketAddr,
+    /// What the client sent.
+    pub message: String,
+    /// Where it was read.
+    pub from: Place,
+}
+
+/// The whole store at one moment.
+#[derive(Debug, Clone)]
+pub struct StoreOverview {
+    /// The present probe round, from 1.
+    pub round: u64,
+    /// Every datanode that was ever known, by name, with its registered records and those of them that it has lost.
+    pub datanodes: Vec<(DatanodeStatus, RegisteredRecords)>,
+    /// Datanodes that must confirm each message.
+    pub replicas: usize,
+    /// Messages in the registry.
+    pub messages: u64,
+}
+
+/// What the registry says of one datanode.
+#[derive(Debug, Clone, Copy)]
+pub struct RegisteredRecords {
+    /// Registered records that the datanode has not lost.
+    pub held: u64,
+    /// Registered records that it has lost.
+    pub lost: u64,
 }
 
 /// What became of a message on the datanodes that were tried.
@@ -45,41 +87,43 @@ struct Attempts {
 }
 
 impl Placer {
-    /// Each message is to be confirmed by `replicas` datanodes; `expected` is only reported.
+    /// Returns a placer that has each message confirmed by `replicas` datanodes, chosen with `rng`.
     #[must_use]
-    pub fn new(directory: Arc<Directory>, registry: Registry, replicas: usize, expected: usize) -> Self {
-        Self { directory, registry, replicas, expected, room: Semaphore::new(ON_THEIR_WAY_BYTES) }
+    pub fn new(cluster: ClusterView, registry: Registry, replicas: usize, rng: StdRng) -> Self {
+        let room = Semaphore::new(ON_THEIR_WAY_BYTES);
+        Self { cluster, registry, replicas, room, rng: Mutex::new(rng) }
     }
 
-    /// Stores a message, unless it is stored already. Without an id it gets one; `is_new` tells that its id was never
-    /// sent before.
+    /// Returns an identifier for a message that came without one.
+    #[must_use]
+    pub fn new_id(&self) -> Id {
+        new_ulid(self.rng().random())
+    }
+
+    /// Stores a message, unless it is stored already. `is_new` tells that its id was never sent before.
+    ///
+    /// # Errors
+    /// [`PlacementError`].
     pub async fn put(
         &self,
-        id: Option<Id>,
+        id: Id,
         is_new: bool,
         message: String,
         client: SocketAddr,
-    ) -> HeadnodeReply {
-        let is_new = is_new || id.is_none();
-        let id = id.unwrap_or_else(|| {
-            let random = u128::from(self.directory.random()) << 64 | u128::from(self.directory.random());
-            new_ulid(random)
-        });
+    ) -> Result<PlacedMessage, PlacementError> {
         let message_crc32c = MessageCrc::of(&message);
         let mut attempts = Attempts::default();
         match self.registry.lookup(id) {
-            Ok(Some(entry)) if entry.message_crc32c != message_crc32c => return conflict(id),
-            Ok(Some(entry)) => attempts.places = self.trusted(entry.places),
-            Ok(None) if !is_new => {
-                if let Some(refused) = self.cannot_tell(id) {
-                    return refused;
-                }
+            Ok(Some(entry)) if entry.message_crc32c != message_crc32c => {
+                return Err(PlacementError::IdConflict);
             }
+            Ok(Some(entry)) => attempts.places = self.trusted(entry.places),
+            Ok(None) if !is_new => self.check_that_nothing_is_missing()?,
             Ok(None) => {}
-            Err(UnreadableLine) => return unreadable_line(id),
+            Err(UnreadableLine) => return Err(PlacementError::UnreadableLine),
         }
         if attempts.places.len() >= self.replicas {
-            return HeadnodeReply::Saved { id, places: attempts.places, message_crc32c };
+            return Ok(PlacedMessage { places: attempts.places, message_crc32c });
         }
         let (line_bytes, bytes) = bytes_on_the_way(&message, self.replicas);
         let permits = u32::try_from(bytes.min(ON_THEIR_WAY_BYTES)).unwrap_or(u32::MAX);
@@ -90,28 +134,26 @@ impl Placer {
         json::encode(&NodeRequest::Store { id, client, message }, &mut line);
         self.place(id, &line, message_crc32c, &mut attempts).await;
         if attempts.places.is_empty() {
-            return attempts.verdict(id, self.replicas);
+            return Err(attempts.verdict(self.replicas));
         }
         let confirmed = attempts.places.len();
         let places = mem::take(&mut attempts.places);
-        let entry = RegistryEntry { time: String::new(), id, client, places, message_crc32c, beginning };
-        match self.registry.record(entry).await {
-            Ok(entry) if confirmed >= self.replicas => {
-                HeadnodeReply::Saved { id, places: entry.places, message_crc32c }
-            }
-            Ok(entry) => {
-                attempts.places = entry.places;
-                attempts.verdict(id, self.replicas)
-            }
-            Err(error) => not_registered(id, &error),
+        let registration = Registration { time: None, id, client, places, message_crc32c, beginning };
+        let registered = self.registry.record(registration).await;
+        let entry = registered.map_err(|error| not_registered(id, &error))?;
+        if confirmed >= self.replicas {
+            return Ok(PlacedMessage { places: entry.places, message_crc32c });
         }
+        attempts.places = entry.places;
+        Err(attempts.verdict(self.replicas))
     }
 
     /// Sends the message to datanodes until enough have confirmed it, or none is left to try.
     async fn place(&self, id: Id, line: &[u8], message_crc32c: MessageCrc, attempts: &mut Attempts) {
         while attempts.places.len() < self.replicas && !attempts.conflict {
             let wanted = self.replicas - attempts.places.len();
-            let chosen = self.directory.choose(wanted, |name| attempts.is_untried(name));
+            let is_untried = |name: &NodeName| attempts.is_untried(name);
+            let chosen = self.cluster.table.borrow().choose(wanted, &mut *self.rng(), is_untried);
             if chosen.len() < wanted {
                 return;
             }
@@ -121,50 +163,50 @@ impl Placer {
                     Ok(reply) => reply.await.ok(),
                     Err(_not_standing) => None,
                 };
-                attempts.take(link, id, message_crc32c, reply);
+                attempts.note(link, id, message_crc32c, reply);
             }
         }
     }
 
-    /// The places that can be believed without asking: a datanode that has lost acknowledged records may have lost any.
+    /// Returns the places that can be believed without asking: a datanode that has lost acknowledged records may have lost
+    /// any.
     fn trusted(&self, places: Vec<Place>) -> Vec<Place> {
         let has_losses =
             |place: &Place| self.registry.holdings(|holdings| holdings.lost(&place.datanode) > 0);
         places.into_iter().filter(|place| !has_losses(place)).collect()
     }
 
-    /// The reply about an id that is not registered, where that does not tell whether it was ever used.
-    fn cannot_tell(&self, id: Id) -> Option<HeadnodeReply> {
-        let unasked = self.registry.holdings(Holdings::unasked)?;
-        let names: Vec<_> = unasked.iter().map(NodeName::to_string).collect();
-        let who = if names.is_empty() { "any datanode".to_owned() } else { names.join(", ") };
-        let reason = format!(
-            "the registry may lack messages, and {who} was not asked yet for what it holds: nobody can tell whether this id \
-             is in use; start it, or tell the headnode to --forget it if it is gone for ever"
-        );
-        Some(error(Some(id), ErrorCode::Unavailable, &reason))
+    /// Fails where an id that is not registered may have been used nevertheless.
+    fn check_that_nothing_is_missing(&self) -> Result<(), PlacementError> {
+        match self.registry.holdings(Holdings::unasked) {
+            None => Ok(()),
+            Some(unasked) => Err(PlacementError::CannotTell { unasked }),
+        }
     }
 
     /// Reads a message back, from any datanode that holds it.
-    pub async fn get(&self, id: Id) -> HeadnodeReply {
+    ///
+    /// # Errors
+    /// [`PlacementError`].
+    pub async fn get(&self, id: Id) -> Result<FoundMessage, PlacementError> {
         let entry = match self.registry.lookup(id) {
             Ok(Some(entry)) => entry,
             Ok(None) => {
-                let not_found = || error(Some(id), ErrorCode::NotFound, "no message has this id");
-                return self.cannot_tell(id).unwrap_or_else(not_found);
+                self.check_that_nothing_is_missing()?;
+                return Err(PlacementError::NotFound);
             }
-            Err(UnreadableLine) => return unreadable_line(id),
+            Err(UnreadableLine) => return Err(PlacementError::UnreadableLine),
         };
         let mut places = entry.places;
-        self.directory.shuffle(&mut places);
+        places.shuffle(&mut *self.rng());
         let mut line = Vec::new();
         json::encode(&NodeRequest::Fetch { id }, &mut line);
         let mut damaged = Vec::new();
         let mut away = Vec::new();
         for place in places {
-            let link = self.directory.available().iter().find(|link| link.name == place.datanode).cloned();
+            let link = self.cluster.table.borrow().find(&place.datanode).cloned();
             let Some(Ok(asked)) = link.map(|link| link.ask(&line)) else {
-                away.push(place.to_string());
+                away.push(place);
                 continue;
             };
             match asked.await {
@@ -173,89 +215,63 @@ impl Placer {
                 {
                     let from = Place { datanode: place.datanode, seq: record.seq };
                     let (time, client, message) = (record.time, record.client, record.message);
-                    return HeadnodeReply::Record { id, time, client, message, from };
+                    return Ok(FoundMessage { time, client, message, from });
                 }
-                Ok(_) => damaged.push(place.to_string()),
-                Err(_) => away.push(place.to_string()),
+                Ok(_) => damaged.push(place),
+                Err(_) => away.push(place),
             }
         }
-        if away.is_empty() {
-            let reason = format!("the record is damaged or gone at {}", damaged.join(", "));
-            return error(Some(id), ErrorCode::Damaged, &reason);
-        }
-        let reason =
-            format!("it is held at {}, which is not available: try again when it is", away.join(", "));
-        error(Some(id), ErrorCode::Unavailable, &reason)
-    }
-
-    /// The last `last` messages in front of the mark `before`.
-    pub fn list(&self, last: usize, before: Option<u64>) -> HeadnodeReply {
-        match self.registry.list(last, before) {
-            Ok((entries, before)) => HeadnodeReply::Messages { entries, before },
-            Err(cause) => {
-                tracing::error!(%cause, "cannot read registro_server.txt");
-                error(None, ErrorCode::RegistryFailed, "the headnode cannot read its registry")
-            }
-        }
-    }
-
-    /// The datanodes and totals.
-    #[must_use]
-    pub fn status(&self) -> HeadnodeReply {
-        let (now, wall_clock) = (Instant::now().duration_since(self.directory.start()), Utc::now());
-        let (datanodes, round) = self.directory.look(|membership| {
-            let answering = membership.nodes().map(|(name, node)| {
-                let (registered, lost) = self.registered(name);
-                NodeStatus {
-                    name: name.clone(),
-                    state: node.state(),
-                    address: Some(node.address),
-                    // Newer than what it last answered, if messages have been stored there since.
-                    records: node.records.max(registered),
-                    lost,
-                    free_bytes: node.free_bytes,
-                    last_answer: Some(timestamp(wall_clock - now.saturating_sub(node.last_answer))),
-                    round_trip_us: u64::try_from(node.round_trip.as_micros()).unwrap_or(u64::MAX),
-                }
-            });
-            let absent = membership.absent().map(|name| {
-                let (records, lost) = self.registered(name);
-                NodeStatus {
-                    name: name.clone(),
-                    state: NodeState::NotOperative,
-                    address: None,
-                    records,
-                    lost,
-                    free_bytes: 0,
-                    last_answer: None,
-                    round_trip_us: 0,
-                }
-            });
-            let mut datanodes: Vec<_> = answering.chain(absent).collect();
-            datanodes.sort_by(|one, other| one.name.cmp(&other.name));
-            (datanodes, membership.round())
-        });
-        let count = |state| datanodes.iter().filter(|node| node.state == state).count();
-        let available = count(NodeState::Available);
-        HeadnodeReply::Status(StoreStatus {
-            operative: available + count(NodeState::Operative),
-            available,
-            datanodes,
-            expected: self.expected,
-            replicas: self.replicas,
-            messages: self.registry.messages(),
-            round,
+        Err(if away.is_empty() {
+            PlacementError::Damaged { places: damaged }
+        } else {
+            PlacementError::Away { places: away }
         })
     }
 
-    /// How many records of a datanode are registered, and how many of them it has lost.
-    fn registered(&self, name: &NodeName) -> (u64, u64) {
-        self.registry.holdings(|holdings| (holdings.records(name), holdings.lost(name)))
+    /// Returns up to `last` of the messages in front of the mark `before`, newest first, and the mark for older ones.
+    ///
+    /// # Errors
+    /// [`PlacementError::CannotReadRegistry`].
+    pub fn list(
+        &self,
+        last: usize,
+        before: Option<u64>,
+    ) -> Result<(Vec<RegistryEntry>, Option<u64>), PlacementError> {
+        self.registry.list(last, before).map_err(|cause| {
+            tracing::error!(%cause, "cannot read registro_server.txt");
+            PlacementError::CannotReadRegistry
+        })
+    }
+
+    /// Returns the state of the whole store.
+    pub async fn overview(&self) -> StoreOverview {
+        let status = self.cluster.status().await;
+        let registered = |name: &NodeName| {
+            self.registry.holdings(|holdings| RegisteredRecords {
+                held: holdings.records(name),
+                lost: holdings.lost(name),
+            })
+        };
+        let with_records = |datanode: DatanodeStatus| {
+            let records = registered(&datanode.name);
+            (datanode, records)
+        };
+        StoreOverview {
+            round: status.round,
+            datanodes: status.datanodes.into_iter().map(with_records).collect(),
+            replicas: self.replicas,
+            messages: self.registry.messages(),
+        }
+    }
+
+    fn rng(&self) -> MutexGuard<'_, StdRng> {
+        // Nothing that holds the lock can panic half-way through a change.
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The most that the line of a message takes in bytes, and with it the message itself, its line, and a copy of the line in
-/// the queue of each datanode that it is sent to.
+/// Returns the most that the line of a message takes in bytes, and with it the message itself, its line, and a copy of the
+/// line in the queue of each datanode that it is sent to.
 fn bytes_on_the_way(message: &str, replicas: usize) -> (usize, usize) {
     let line_bytes = json::string_bytes(message) + OVERHEAD_BYTES;
     (line_bytes, message.len() + line_bytes * (1 + replicas))
@@ -266,7 +282,8 @@ impl Attempts {
         !self.tried.contains(name) && !self.places.iter().any(|place| &place.datanode == name)
     }
 
-    fn take(&mut self, link: &Link, id: Id, message_crc32c: MessageCrc, reply: Option<NodeReply>) {
+    /// Notes what a datanode has said of the message, or that it has said nothing.
+    fn note(&mut self, link: &Link, id: Id, message_crc32c: MessageCrc, reply: Option<NodeReply>) {
         match reply {
             Some(NodeReply::Stored { id: stored, seq, message_crc32c: crc })
                 if (stored, crc) == (id, message_crc32c) =>
@@ -287,53 +304,31 @@ impl Attempts {
         self.tried.push(link.name.clone());
     }
 
-    /// Why there are too few places.
-    fn verdict(&self, id: Id, replicas: usize) -> HeadnodeReply {
+    /// Returns why there are too few places.
+    fn verdict(&self, replicas: usize) -> PlacementError {
         if self.conflict {
-            return conflict(id);
+            return PlacementError::IdConflict;
         }
         if self.tried.is_empty() && self.places.is_empty() && replicas == 1 {
-            let reason = "no datanode is available: the message is not stored; try again";
-            return error(Some(id), ErrorCode::NoAvailableDatanode, reason);
+            return PlacementError::NoAvailableDatanode;
         }
         if self.full > 0 && self.full == self.tried.len() {
-            let reason = "no available datanode has space for the message: free some, or add a datanode";
-            return error(Some(id), ErrorCode::DiskFull, reason);
+            return PlacementError::DatanodesFull;
         }
-        let reason = format!(
-            "{} of {replicas} datanodes confirmed the message, {} failed: it is not acknowledged; try again with the same id",
-            self.places.len(),
-            self.tried.len()
-        );
-        error(Some(id), ErrorCode::NotEnoughDatanodes, &reason)
+        PlacementError::NotEnoughDatanodes {
+            confirmed: self.places.len(),
+            replicas,
+            failed: self.tried.len(),
+        }
     }
 }
 
-fn conflict(id: Id) -> HeadnodeReply {
-    error(Some(id), ErrorCode::IdConflict, "this id was used for another message: choose a new one")
-}
-
-fn unreadable_line(id: Id) -> HeadnodeReply {
-    let reason = "the registry's line about this id is damaged: restart the headnode, which then asks the datanodes again";
-    error(Some(id), ErrorCode::Unavailable, reason)
-}
-
-fn not_registered(id: Id, cause: &RegistryError) -> HeadnodeReply {
+fn not_registered(id: Id, cause: &RegistryError) -> PlacementError {
     tracing::error!(%id, %cause, "stored, but not registered");
     match cause {
-        RegistryError::NoSpace(_) => error(
-            Some(id),
-            ErrorCode::DiskFull,
-            "the headnode has no space for its registry: try again with the same id",
-        ),
-        RegistryError::Fatal(_) | RegistryError::Closed => {
-            error(Some(id), ErrorCode::RegistryFailed, "the headnode cannot write its registry and stops")
-        }
+        RegistryError::NoSpace(_) => PlacementError::RegistryFull,
+        RegistryError::Fatal(_) | RegistryError::Closed => PlacementError::RegistryFailed,
     }
-}
-
-fn error(id: Option<Id>, code: ErrorCode, reason: &str) -> HeadnodeReply {
-    HeadnodeReply::Error { id, code, reason: reason.to_owned() }
 }
 
 #[cfg(test)]
@@ -348,7 +343,8 @@ mod tests {
             let message = text.repeat(MAX_MESSAGE_BYTES / text.len().max(1));
             let client = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap();
             let mut line = Vec::new();
-            json::encode(&NodeRequest::Store { id: Id::max(), client, message: message.clone() }, &mut line);
+            let request = NodeRequest::Store { id: Id::max(), client, message: message.clone() };
+            json::encode(&request, &mut line);
             for replicas in [1, 2, 16] {
                 let (line_bytes, all_bytes) = bytes_on_the_way(&message, replicas);
                 assert!(line.len() <= line_bytes, "{text:?}: {} bytes", line.len());

@@ -17,13 +17,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, ensure};
+use batching::{Batcher, Executor, FailureSignal, Stopped, Work};
 use journal::{Batch, Checksum, Failure, Index, JournalFile, Records};
-use protocol::store::client_api::RegistryEntry;
-use protocol::store::node_api::HeldRecord;
-use protocol::store::types::{Id, NodeName, Place};
+use protocol::store::types::{Id, NodeName, Place, RegistryEntry};
 use records::parse_entry_key;
 use roaring::RoaringTreemap;
-use tokio::sync::{Notify, oneshot, watch};
 
 mod completeness;
 mod holdings;
@@ -31,8 +29,8 @@ mod state;
 
 use completeness::Completeness;
 pub use holdings::Holdings;
-use state::State;
-pub use state::UnreadableLine;
+use state::RegistryState;
+pub use state::{Holding, Registration, UnreadableLine};
 
 /// Lines that are read without a pause for others.
 const LINES_AT_A_TIME: u64 = 1000;
@@ -54,15 +52,55 @@ pub enum RegistryError {
 /// All messages and their places. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Registry {
-    shared: Arc<Shared>,
+    state: Arc<Mutex<RegistryState>>,
+    /// Writes what several connections register at the same moment with one call.
+    writer: Batcher<RegistryWriter>,
 }
 
-#[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
-    /// There is something to write.
-    pending: Notify,
-    failure: watch::Sender<Option<Arc<Failure>>>,
+impl From<Stopped<Failure>> for RegistryError {
+    fn from(stopped: Stopped<Failure>) -> Self {
+        match stopped {
+            Stopped::Failed(failure) => Self::Fatal(failure),
+            Stopped::Closed => Self::Closed,
+        }
+    }
+}
+
+struct RegistryWriter(Arc<Mutex<RegistryState>>);
+
+impl Work for RegistryWriter {
+    type Job = Registration;
+    type Outcome = Result<RegistryEntry, RegistryError>;
+    type Failure = Failure;
+
+    const NAME: &'static str = "registry";
+
+    /// The placer bounds how many messages are on their way.
+    fn weight(_: &Registration) -> usize {
+        0
+    }
+
+    fn run_batch(
+        &mut self,
+        registrations: Vec<Registration>,
+        outcomes: &mut Vec<Self::Outcome>,
+    ) -> Result<(), Failure> {
+        let count = registrations.len();
+        match lock(&self.0).write(registrations) {
+            Ok(entries) => outcomes.extend(entries.into_iter().map(Ok)),
+            Err(failure @ Failure::NoSpace(_)) => {
+                let no_space = RegistryError::NoSpace(Arc::new(failure));
+                outcomes.extend((0..count).map(|_| Err(no_space.clone())));
+            }
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+}
+
+/// Locks `state`. Nothing that holds the lock can panic half-way through a change.
+fn lock(state: &Mutex<RegistryState>) -> MutexGuard<'_, RegistryState> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a datanode's holdings told.
@@ -120,20 +158,17 @@ impl Registry {
         let (messages, complete) = (index.len(), completeness.is_complete());
         tracing::info!(path = %shown, messages, complete, "registro_server.txt opened");
         let reader = File::open(path).with_context(|| format!("cannot read {shown}"))?;
-        let state = State {
+        let state = RegistryState {
             file: Some(file),
             reader,
             index,
             holdings: places.with_lines_lacking(!complete),
             completeness,
-            waiting: Vec::new(),
             batch: Batch::new(Checksum::Crc32c),
         };
-        let shared =
-            Shared { state: Mutex::new(state), pending: Notify::new(), failure: watch::Sender::new(None) };
-        let registry = Self { shared: Arc::new(shared) };
-        tokio::spawn(registry.clone().write_pending());
-        Ok(registry)
+        let state = Arc::new(Mutex::new(state));
+        let writer = Batcher::start(Executor::Inline, 0, RegistryWriter(state.clone()));
+        Ok(Self { state, writer })
     }
 
     /// What is registered of `id`.
@@ -165,25 +200,13 @@ impl Registry {
         self.lock().holdings.expect(datanode);
     }
 
-    /// Registers the places of a message, beside those that are registered already, and gives all of them back. An
-    /// entry without a time gets the present one.
+    /// Registers the places of a message beside those that are registered already, and returns all that is registered
+    /// of it.
     ///
     /// # Errors
     /// [`RegistryError`].
-    pub async fn record(&self, entry: RegistryEntry) -> Result<RegistryEntry, RegistryError> {
-        let (done, outcome) = oneshot::channel();
-        let is_first = {
-            let mut state = self.lock();
-            if state.file.is_none() {
-                return Err(RegistryError::Closed);
-            }
-            state.waiting.push((entry, done));
-            state.waiting.len() == 1
-        };
-        if is_first {
-            self.shared.pending.notify_one();
-        }
-        outcome.await.unwrap_or(Err(RegistryError::Closed))
+    pub async fn record(&self, registration: Registration) -> Result<RegistryEntry, RegistryError> {
+        self.writer.submit(registration).await?
     }
 
     /// Takes in a page of what `datanode` holds, asked for from number `from` on. `held` gets the numbers of those records
@@ -195,7 +218,7 @@ impl Registry {
         &self,
         datanode: &NodeName,
         from: u64,
-        page: &[HeldRecord],
+        page: &[Holding],
         comparison: Comparison,
         held: &mut RoaringTreemap,
     ) -> Result<Reconciled, RegistryError> {
@@ -206,27 +229,27 @@ impl Registry {
         if comparison == Comparison::ByNumber && !state.agrees(datanode, from, page) {
             return Ok(Reconciled::Different);
         }
-        let is_registered = |holding: &&HeldRecord| match comparison {
-            Comparison::ByNumber => state.holdings.contains(datanode, holding.0),
+        let is_registered = |holding: &&Holding| match comparison {
+            Comparison::ByNumber => state.holdings.contains(datanode, holding.seq),
             Comparison::ById => state.is_registered(datanode, holding),
         };
-        let (known, missing): (Vec<&HeldRecord>, Vec<&HeldRecord>) = page.iter().partition(is_registered);
-        held.extend(known.iter().map(|holding| holding.0));
+        let (known, missing): (Vec<&Holding>, Vec<&Holding>) = page.iter().partition(is_registered);
+        held.extend(known.iter().map(|holding| holding.seq));
         let missing: Vec<_> = missing
             .into_iter()
-            .map(|HeldRecord(seq, id, time, client, message_crc32c, beginning)| RegistryEntry {
-                time: time.clone(),
-                id: *id,
-                client: *client,
-                places: vec![Place { datanode: datanode.clone(), seq: *seq }],
-                message_crc32c: *message_crc32c,
-                beginning: beginning.clone(),
+            .map(|holding| Registration {
+                time: Some(holding.time.clone()),
+                id: holding.id,
+                client: holding.client,
+                places: vec![Place { datanode: datanode.clone(), seq: holding.seq }],
+                message_crc32c: holding.message_crc32c,
+                beginning: holding.beginning.clone(),
             })
             .collect();
         let added = missing.len();
         let outcome = state.write(missing).map(|_| Reconciled::Added(added));
         drop(state);
-        outcome.map_err(|failure| self.told(failure))
+        outcome.map_err(|failure| self.failed(failure))
     }
 
     /// Notes that `datanode` was asked for everything up to its number `last`, and that it does not hold the registered
@@ -302,82 +325,43 @@ impl Registry {
         self.lock().list(count, before)
     }
 
-    /// Waits for the failure after which nothing is registered any more; for ever while there is none.
-    pub async fn failed(&self) -> Arc<Failure> {
-        let mut failure = self.shared.failure.subscribe();
-        match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
-            Ok(Some(failure)) => failure,
-            _ => std::future::pending().await,
-        }
+    /// Returns the failure after which nothing is registered any more.
+    #[must_use]
+    pub fn failure(&self) -> &FailureSignal<Failure> {
+        self.writer.failure()
     }
 
     /// Puts what was registered on disk, and gives the file back to the system; nothing is registered any more.
     ///
     /// # Errors
     /// The failure after which nothing was registered any more, if there was one.
-    pub fn close(&self) -> Result<(), Arc<Failure>> {
+    pub async fn close(&self) -> Result<(), Arc<Failure>> {
+        self.writer.close().await;
         let mut state = self.lock();
         let file = state.file.take();
-        self.shared.pending.notify_one();
-        match (self.shared.failure.borrow().clone(), file) {
-            (Some(failure), _) => Err(failure),
-            (None, Some(mut file)) => {
-                file.sync()?;
-                let complete = state.holdings.unasked().is_none();
-                let noted =
-                    state.reader.metadata().and_then(|file| state.completeness.close(file.len(), complete));
-                if let Err(error) = noted {
-                    tracing::warn!(%error, "cannot write registro_server.state: the next start asks every datanode");
-                }
-                Ok(())
-            }
-            (None, None) => Ok(()),
+        if let Some(failure) = self.failure().get() {
+            return Err(failure);
         }
+        let Some(mut file) = file else { return Ok(()) };
+        file.sync()?;
+        let complete = state.holdings.unasked().is_none();
+        let noted = state.reader.metadata().and_then(|file| state.completeness.close(file.len(), complete));
+        if let Err(error) = noted {
+            tracing::warn!(%error, "cannot write registro_server.state: the next start asks every datanode");
+        }
+        Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that holds the lock can panic half-way through a change.
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, RegistryState> {
+        lock(&self.state)
     }
 
-    /// Writes what several connections register at the same time with one call.
-    async fn write_pending(self) {
-        loop {
-            self.shared.pending.notified().await;
-            // Everyone who is ready to register gets into this round.
-            tokio::task::yield_now().await;
-            let mut state = self.lock();
-            // Whoever waits learns that it is closed.
-            let (entries, writers): (Vec<_>, Vec<_>) = std::mem::take(&mut state.waiting).into_iter().unzip();
-            if state.file.is_none() {
-                return;
-            }
-            let outcome = state.write(entries);
-            drop(state);
-            match outcome {
-                Ok(entries) => {
-                    for (entry, writer) in entries.into_iter().zip(writers) {
-                        // Whoever went away meanwhile needs no answer.
-                        let _ = writer.send(Ok(entry));
-                    }
-                }
-                Err(failure) => {
-                    let error = self.told(failure);
-                    for writer in writers {
-                        let _ = writer.send(Err(error.clone()));
-                    }
-                }
-            }
+    /// Notes a failure of the file.
+    fn failed(&self, failure: Failure) -> RegistryError {
+        if matches!(failure, Failure::NoSpace(_)) {
+            return RegistryError::NoSpace(Arc::new(failure));
         }
-    }
-
-    fn told(&self, failure: Failure) -> RegistryError {
-        let failure = Arc::new(failure);
-        if matches!(*failure, Failure::NoSpace(_)) {
-            return RegistryError::NoSpace(failure);
-        }
-        self.shared.failure.send_replace(Some(failure.clone()));
-        RegistryError::Fatal(failure)
+        RegistryError::Fatal(self.failure().set(failure))
     }
 }
 

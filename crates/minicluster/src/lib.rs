@@ -21,10 +21,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
-use clap::Parser as _;
+use datanode::DatanodeConfig;
+use headnode::HeadnodeConfig;
 use protocol::store::client_api::{ClientRequest, HeadnodeReply, StoreStatus};
 use protocol::store::json;
-use service::net::LocalGroup;
+use service::net::{Interface, LocalGroup};
 use service::{Common, Environment, Shutdown, cli};
 
 /// How long the datanodes get to become available.
@@ -138,31 +139,35 @@ impl Cluster {
     /// If the headnode cannot start.
     pub fn start(config: &Config) -> anyhow::Result<Self> {
         let group = LocalGroup::reserve().context("cannot take a port for the heartbeat")?;
-        let common = ["--interface", "127.0.0.1", "--group"].map(str::to_owned);
-        let heartbeat = |name: &str| {
-            let folder = config.folder.join(name).display().to_string();
-            let flags = [group.address.to_string(), "--data-dir".to_owned(), folder];
-            [name.to_owned()].into_iter().chain(common.clone()).chain(flags).collect::<Vec<_>>()
-        };
+        let interface: Interface = "127.0.0.1".parse().map_err(anyhow::Error::msg)?;
         let mut parts = Vec::new();
         for number in 1..=config.datanodes {
             let name = format!("datanode{number}");
-            let mut flags = heartbeat(&name);
-            flags.extend(["--name", &name, "--listen", "127.0.0.1:0"].map(str::to_owned));
-            let arguments = datanode::Arguments::try_parse_from(flags)?;
+            let datanode = DatanodeConfig {
+                name: name.parse()?,
+                listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+                advertise: None,
+                group: group.address,
+                interface: interface.clone(),
+                data_dir: config.folder.join(&name),
+            };
             parts.push(Part::start(name, move |environment, shutdown| {
-                datanode::run_in(environment, arguments, shutdown)
+                datanode::run_in(environment, datanode, shutdown)
             })?);
         }
-        let mut flags = heartbeat("headnode");
-        flags.extend(["--listen".to_owned(), config.listen.to_string()]);
-        flags.extend(["--interval".to_owned(), format!("{}us", config.interval.as_micros())]);
-        flags.extend(["--expected".to_owned(), config.datanodes.to_string()]);
-        flags.extend(["--replicas".to_owned(), config.replicas.to_string()]);
-        let arguments = headnode::Arguments::try_parse_from(flags)?;
+        let headnode = HeadnodeConfig {
+            listen: config.listen,
+            data_dir: config.folder.join("headnode"),
+            group: group.address,
+            interface,
+            interval: config.interval,
+            expected: config.datanodes,
+            replicas: config.replicas,
+            ..HeadnodeConfig::default()
+        };
         let (ready, address) = mpsc::channel();
         let mut headnode = Part::start("headnode".to_owned(), move |environment, shutdown| {
-            headnode::run_in(environment, arguments, shutdown, move |address| {
+            headnode::run_in(environment, headnode, shutdown, move |address| {
                 // Nobody waits any more if the start was given up.
                 let _ = ready.send(address);
             })

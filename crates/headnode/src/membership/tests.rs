@@ -11,7 +11,7 @@ fn at(seconds: f64) -> Duration {
 }
 
 fn membership(expected: usize) -> Membership {
-    let config = Config { interval: INTERVAL, attempts: DEFAULT_ATTEMPTS, expected };
+    let config = MembershipConfig { interval: INTERVAL, attempts: DEFAULT_ATTEMPTS, expected };
     Membership::new(config, Duration::ZERO)
 }
 
@@ -37,28 +37,28 @@ fn name(number: u64) -> NodeName {
 }
 
 /// Datanode `number` answers from its address.
-fn answers(membership: &mut Membership, now: Duration, number: u64) -> Vec<Action> {
+fn answers(membership: &mut Membership, now: Duration, number: u64) -> Vec<MembershipAction> {
     let answer = answer(membership, number, 1);
     membership.answered(now, address(number), &answer).unwrap()
 }
 
-fn probes(actions: &[Action]) -> Vec<Option<SocketAddr>> {
-    let probe = |action: &Action| match action {
-        Action::ProbeAll(_) => Some(None),
-        Action::ProbeOne(to, _) => Some(Some(*to)),
+fn probes(actions: &[MembershipAction]) -> Vec<Option<SocketAddr>> {
+    let probe = |action: &MembershipAction| match action {
+        MembershipAction::ProbeAll(_) => Some(None),
+        MembershipAction::ProbeOne(to, _) => Some(Some(*to)),
         _ => None,
     };
     actions.iter().filter_map(probe).collect()
 }
 
-fn report(actions: &[Action]) -> Option<Round> {
-    actions
-        .iter()
-        .find_map(|action| if let Action::Report(round) = action { Some(round.clone()) } else { None })
+fn report(actions: &[MembershipAction]) -> Option<RoundReport> {
+    actions.iter().find_map(|action| {
+        if let MembershipAction::Report(round) = action { Some(round.clone()) } else { None }
+    })
 }
 
 /// Lets time pass until `end`; gives back what was to be done, and when.
-fn pass(membership: &mut Membership, end: Duration) -> Vec<(Duration, Action)> {
+fn pass(membership: &mut Membership, end: Duration) -> Vec<(Duration, MembershipAction)> {
     let mut all = Vec::new();
     while membership.next_tick() <= end {
         let now = membership.next_tick();
@@ -90,14 +90,14 @@ fn a_silent_datanode_is_probed_again_and_then_not_operative() {
     assert_eq!(probes(&membership.tick(at(6.0), 0)), [Some(address(2))], "alone, since all are known");
     assert_eq!(probes(&membership.tick(at(7.0), 0)), [Some(address(2))]);
     let end = membership.tick(at(8.0), 0);
-    assert!(end.contains(&Action::Disconnect(name(2))));
+    assert!(end.contains(&MembershipAction::Disconnect(name(2))));
     let round = report(&end).unwrap();
     let told: Vec<_> = round.nodes.iter().map(|node| (node.round_trip.is_some(), node.changed)).collect();
     assert_eq!(told, [(true, false), (false, true)]);
     // It comes back without anyone's help.
     membership.tick(at(10.0), 83);
     let back = answers(&mut membership, at(10.0), 2);
-    assert_eq!(back, [Action::Connect(name(2), Incarnation::from_parts(1, 0), address(2))]);
+    assert_eq!(back, [MembershipAction::Connect(name(2), Incarnation::from_parts(1, 0), address(2))]);
     let round = report(&answers(&mut membership, at(10.0), 1)).unwrap();
     assert_eq!(round.nodes.iter().map(|node| node.changed).collect::<Vec<_>>(), [false, true]);
 }
@@ -185,13 +185,15 @@ fn of_two_datanodes_with_one_name_the_second_is_refused_until_the_first_is_gone(
     let second = answer(&membership, 1, 2);
     let from = address(9);
     let refused = membership.answered(at(5.0), from, &second).unwrap();
-    let [Action::Refuse(to, NameRefused { reason, .. })] = &refused[..] else { panic!("{refused:?}") };
+    let [MembershipAction::Refuse(to, NameRefused { reason, .. })] = &refused[..] else {
+        panic!("{refused:?}")
+    };
     assert_eq!(*to, from);
     assert!(reason.contains("10.0.0.1:5001") && reason.contains("--name"), "{reason}");
     // A restart is not a second one: its connection has broken.
     membership.connection_broke(&name(1), Incarnation::from_parts(1, 0));
     let accepted = membership.answered(at(5.1), from, &second).unwrap();
-    assert_eq!(accepted[0], Action::Connect(name(1), Incarnation::from_parts(2, 0), address(1)));
+    assert_eq!(accepted[0], MembershipAction::Connect(name(1), Incarnation::from_parts(2, 0), address(1)));
 }
 
 #[test]
@@ -202,7 +204,7 @@ fn a_datanode_that_moved_is_connected_to_anew() {
     membership.tick(at(5.0), 82);
     let moved = ProbeAnswer { address: address(7), ..answer(&membership, 1, 1) };
     let actions = membership.answered(at(5.0), address(7), &moved).unwrap();
-    assert_eq!(actions[0], Action::Connect(name(1), Incarnation::from_parts(1, 0), address(7)));
+    assert_eq!(actions[0], MembershipAction::Connect(name(1), Incarnation::from_parts(1, 0), address(7)));
 }
 
 #[test]
@@ -225,7 +227,7 @@ fn rounds_keep_their_pace() {
     let actions = pass(&mut membership, at(5000.0));
     let mut begun = Vec::new();
     for (when, action) in actions {
-        if matches!(action, Action::ProbeAll(Probe { attempt: 1, .. })) {
+        if matches!(action, MembershipAction::ProbeAll(Probe { attempt: 1, .. })) {
             begun.push(when);
         }
     }
@@ -238,7 +240,7 @@ fn many_datanodes_are_asked_to_spread_their_answers() {
     let mut small = membership(3);
     let mut large = membership(10_000);
     let spread = |membership: &mut Membership| match &membership.tick(at(0.0), 81)[0] {
-        Action::ProbeAll(probe) => Duration::from_millis(probe.spread_ms),
+        MembershipAction::ProbeAll(probe) => Duration::from_millis(probe.spread_ms),
         other => panic!("{other:?}"),
     };
     assert_eq!(spread(&mut small), Duration::ZERO);

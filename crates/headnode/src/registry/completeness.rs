@@ -23,7 +23,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What the file says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct State {
+struct CompletenessNote {
     /// Which start of the machine.
     boot: String,
     /// When the registry was created, in nanoseconds since 1970, where the file system tells.
@@ -36,7 +36,7 @@ struct State {
     complete: bool,
 }
 
-impl State {
+impl CompletenessNote {
     fn of(registry: &Path, boot: String) -> io::Result<Self> {
         let metadata = fs::metadata(registry)?;
         let created = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -55,7 +55,7 @@ impl State {
 #[derive(Debug)]
 pub struct Completeness {
     path: PathBuf,
-    state: State,
+    state: CompletenessNote,
 }
 
 impl Completeness {
@@ -71,12 +71,13 @@ impl Completeness {
 
     fn open_at_boot(registry: &Path, whole: bool, boot: String) -> io::Result<Self> {
         let path = registry.with_extension(SUFFIX);
-        let mut state = State::of(registry, boot)?;
-        let earlier: Option<State> = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let mut state = CompletenessNote::of(registry, boot)?;
+        let earlier: Option<CompletenessNote> =
+            fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
         state.complete =
             whole && earlier.is_some_and(|earlier| earlier.complete && state.continues(&earlier));
         let completeness = Self { path, state };
-        completeness.write(Sync::Yes)?;
+        completeness.write(WhenOnDisk::BeforeReturn)?;
         Ok(completeness)
     }
 
@@ -96,7 +97,7 @@ impl Completeness {
         let is_news = complete != self.state.complete;
         (self.state.bytes, self.state.complete) = (bytes, complete);
         // The length counts only while the machine runs.
-        self.write(if is_news { Sync::Yes } else { Sync::No })
+        self.write(if is_news { WhenOnDisk::BeforeReturn } else { WhenOnDisk::Later })
     }
 
     /// Notes that the registry was synced and closed with this length.
@@ -105,20 +106,20 @@ impl Completeness {
     /// The system's.
     pub fn close(&mut self, bytes: u64, complete: bool) -> io::Result<()> {
         (self.state.closed, self.state.bytes, self.state.complete) = (true, bytes, complete);
-        self.write(Sync::Yes)
+        self.write(WhenOnDisk::BeforeReturn)
     }
 
     /// Replaces the file: either the old or the new text is there, whatever happens.
-    fn write(&self, sync: Sync) -> io::Result<()> {
+    fn write(&self, when: WhenOnDisk) -> io::Result<()> {
         let unfinished = self.path.with_extension(format!("{SUFFIX}.new"));
         let mut file = File::create(&unfinished)?;
         serde_json::to_writer(&mut file, &self.state)?;
         file.write_all(b"\n")?;
-        if sync == Sync::Yes {
+        if when == WhenOnDisk::BeforeReturn {
             file.sync_all()?;
         }
         fs::rename(&unfinished, &self.path)?;
-        if sync == Sync::No {
+        if when == WhenOnDisk::Later {
             return Ok(());
         }
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -126,23 +127,23 @@ impl Completeness {
     }
 }
 
-/// Whether a write has to be on disk before the program goes on.
+/// When a write has to be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sync {
-    Yes,
-    No,
+enum WhenOnDisk {
+    BeforeReturn,
+    Later,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    struct Registry {
+    struct RegistryOnDisk {
         _folder: tempfile::TempDir,
         path: PathBuf,
     }
 
-    impl Registry {
+    impl RegistryOnDisk {
         /// A registry of 100 bytes that a first run had complete, and closed or was killed with.
         fn of_first_run(closed: bool) -> Self {
             let folder = tempfile::tempdir().unwrap();
@@ -170,9 +171,9 @@ mod tests {
     #[test]
     fn a_registry_is_complete_if_nothing_can_have_been_lost() {
         for boot in ["boot 1", "boot 2"] {
-            assert!(Registry::of_first_run(true).is_complete(boot));
+            assert!(RegistryOnDisk::of_first_run(true).is_complete(boot));
         }
-        let killed = || Registry::of_first_run(false);
+        let killed = || RegistryOnDisk::of_first_run(false);
         assert!(killed().is_complete("boot 1"), "what was written is there");
         assert!(!killed().is_complete("boot 2"), "the machine has ended: nobody knows what was synced");
         assert!(!killed().is_complete(""), "nobody knows whether the machine has ended");
@@ -182,10 +183,10 @@ mod tests {
     #[test]
     fn a_registry_that_was_removed_or_cut_is_not_complete() {
         for closed in [true, false] {
-            let cut = Registry::of_first_run(closed);
+            let cut = RegistryOnDisk::of_first_run(closed);
             File::options().write(true).open(&cut.path).unwrap().set_len(99).unwrap();
             assert!(!cut.is_complete("boot 1"));
-            let replaced = Registry::of_first_run(closed);
+            let replaced = RegistryOnDisk::of_first_run(closed);
             fs::rename(&replaced.path, replaced.path.with_extension("old")).unwrap();
             fs::write(&replaced.path, [b'y'; 200]).unwrap();
             assert!(!replaced.is_complete("boot 1"));
@@ -194,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_run_without_a_complete_registry_leaves_none_behind() {
-        let registry = Registry::of_first_run(true);
+        let registry = RegistryOnDisk::of_first_run(true);
         registry.open(false, "boot 1").close(100, false).unwrap();
         assert!(!registry.is_complete("boot 1"));
     }

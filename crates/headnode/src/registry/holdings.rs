@@ -9,13 +9,15 @@ use std::collections::{BTreeSet, HashMap};
 use protocol::store::types::{NodeName, Place};
 use roaring::RoaringTreemap;
 
+use crate::membership::MAX_DATANODES;
+
 /// So many of the records that are known already are asked for again, to see that they are the same.
 pub const RECHECKED: u64 = 100;
 
 /// What is known of all datanodes.
 #[derive(Debug)]
 pub struct Holdings {
-    datanodes: HashMap<NodeName, Holding>,
+    datanodes: HashMap<NodeName, RegisteredDatanode>,
     /// The registry may lack lines that an earlier run of the headnode has acknowledged.
     may_lack_lines: bool,
     /// Datanodes that may hold such records and were not asked yet. Empty if no lines can be lacking.
@@ -28,7 +30,7 @@ pub struct Holdings {
 
 /// What is known of one datanode.
 #[derive(Debug, Default)]
-struct Holding {
+struct RegisteredDatanode {
     /// Numbers that are registered.
     numbers: RoaringTreemap,
     /// Up to this number all that it holds is registered, in this run.
@@ -68,7 +70,10 @@ impl Holdings {
             Some(holding) => drop(holding.numbers.insert(place.seq)),
             None => {
                 let numbers = RoaringTreemap::from_iter([place.seq]);
-                self.datanodes.insert(place.datanode.clone(), Holding { numbers, ..Holding::default() });
+                self.datanodes.insert(
+                    place.datanode.clone(),
+                    RegisteredDatanode { numbers, ..RegisteredDatanode::default() },
+                );
                 self.expect(&place.datanode);
             }
         }
@@ -85,6 +90,7 @@ impl Holdings {
         let is_forgotten = self.forgotten.contains(name);
         if self.may_lack_lines
             && !is_forgotten
+            && self.unasked.len() < MAX_DATANODES
             && self.datanodes.get(name).is_none_or(|holding| !holding.asked)
         {
             self.unasked.insert(name.clone());
@@ -165,7 +171,9 @@ impl Holdings {
 
     /// The number up to which everything that a datanode holds is registered.
     pub fn known_to(&self, name: &NodeName) -> u64 {
-        let Some(Holding { numbers, reconciled_to, .. }) = self.datanodes.get(name) else { return 0 };
+        let Some(RegisteredDatanode { numbers, reconciled_to, .. }) = self.datanodes.get(name) else {
+            return 0;
+        };
         let before = numbers.rank(*reconciled_to);
         let (mut known, mut unknown) = (*reconciled_to, reconciled_to + numbers.len() - before + 1);
         while known + 1 < unknown {

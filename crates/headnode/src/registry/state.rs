@@ -3,18 +3,15 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 
 use chrono::Utc;
 use journal::{Batch, Checksum, Failure, Index, JournalFile, Records, record_at};
-use protocol::store::client_api::RegistryEntry;
 use protocol::store::json::MAX_FRAME_BYTES;
-use protocol::store::node_api::HeldRecord;
-use protocol::store::types::{Id, NodeName};
+use protocol::store::types::{Id, MessageCrc, NodeName, Place, RegistryEntry};
 use records::{parse_entry, push_entry};
 use text::timestamp;
-use tokio::sync::oneshot;
 
-use super::RegistryError;
 use super::completeness::Completeness;
 use super::holdings::{Holdings, RECHECKED};
 
@@ -32,12 +29,43 @@ const KEPT_BYTES: usize = 256 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnreadableLine;
 
-/// A place that is to be registered, and whoever waits for it.
-pub type Waiting = (RegistryEntry, oneshot::Sender<Result<RegistryEntry, RegistryError>>);
+/// Places of a message that are to be registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// When the message was stored there: RFC 3339, UTC. `None` stands for now.
+    pub time: Option<String>,
+    /// The message's identifier.
+    pub id: Id,
+    /// Address of the client that sent it.
+    pub client: SocketAddr,
+    /// Where it is on disk.
+    pub places: Vec<Place>,
+    /// Checksum of the message.
+    pub message_crc32c: MessageCrc,
+    /// The beginning of the message, if it is known.
+    pub beginning: Option<String>,
+}
+
+/// A record that a datanode holds, without its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// The record's number.
+    pub seq: u64,
+    /// The message's identifier.
+    pub id: Id,
+    /// When the record was written: RFC 3339, UTC.
+    pub time: String,
+    /// Address of the client that sent the message.
+    pub client: SocketAddr,
+    /// Checksum of the message.
+    pub message_crc32c: MessageCrc,
+    /// The beginning of the message; older datanodes do not tell it.
+    pub beginning: Option<String>,
+}
 
 /// What the registry's lock protects.
 #[derive(Debug)]
-pub struct State {
+pub struct RegistryState {
     /// `None` once the registry is closed.
     pub file: Option<JournalFile>,
     pub reader: File,
@@ -45,11 +73,10 @@ pub struct State {
     pub index: Index,
     pub holdings: Holdings,
     pub completeness: Completeness,
-    pub waiting: Vec<Waiting>,
     pub batch: Batch,
 }
 
-impl State {
+impl RegistryState {
     /// What is registered of `id`.
     pub fn lookup(&self, id: Id) -> Result<Option<RegistryEntry>, UnreadableLine> {
         let Some(offset) = self.index.get(id.into()) else { return Ok(None) };
@@ -61,17 +88,20 @@ impl State {
         entry.map(Some).ok_or(UnreadableLine)
     }
 
-    /// Writes a line for each of `entries` that tells something new; gives them back with all their places.
-    pub fn write(&mut self, entries: Vec<RegistryEntry>) -> Result<Vec<RegistryEntry>, Failure> {
-        let mut merged: Vec<RegistryEntry> = Vec::with_capacity(entries.len());
+    /// Writes a line for each of `registrations` that tells something new, and returns what is registered of each message
+    /// afterwards.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn write(&mut self, registrations: Vec<Registration>) -> Result<Vec<RegistryEntry>, Failure> {
+        let mut merged: Vec<RegistryEntry> = Vec::with_capacity(registrations.len());
         // Of each identifier in this batch, its newest line: where in the batch, and which entry.
-        let mut fresh: HashMap<Id, (u64, usize)> = HashMap::with_capacity(entries.len());
+        let mut fresh: HashMap<Id, (u64, usize)> = HashMap::with_capacity(registrations.len());
         self.batch.clear(KEPT_BYTES);
         let now = timestamp(Utc::now());
-        for mut entry in entries {
-            if entry.time.is_empty() {
-                entry.time.clone_from(&now);
-            }
+        for Registration { time, id, client, places, message_crc32c, beginning } in registrations {
+            let time = time.unwrap_or_else(|| now.clone());
+            let entry = RegistryEntry { time, id, client, places, message_crc32c, beginning };
             let known = match fresh.get(&entry.id) {
                 Some((_, at)) => merged.get(*at).cloned(),
                 // A line that cannot be read is made good by a new one.
@@ -100,11 +130,12 @@ impl State {
 
     /// Whether `datanode` still holds what is registered of it: if it should have anything from `from` on, at least
     /// one of those records has to be there and be the same.
-    pub fn agrees(&self, datanode: &NodeName, from: u64, page: &[HeldRecord]) -> bool {
+    pub fn agrees(&self, datanode: &NodeName, from: u64, page: &[Holding]) -> bool {
         if from > self.holdings.known_to(datanode) {
             return true;
         }
-        let mut known = page.iter().filter(|holding| self.holdings.contains(datanode, holding.0)).peekable();
+        let mut known =
+            page.iter().filter(|holding| self.holdings.contains(datanode, holding.seq)).peekable();
         known.peek().is_some()
             && known
                 .take(usize::try_from(RECHECKED).unwrap_or(usize::MAX))
@@ -112,7 +143,7 @@ impl State {
     }
 
     /// Whether this very record is registered at this place.
-    pub fn is_registered(&self, datanode: &NodeName, HeldRecord(seq, id, ..): &HeldRecord) -> bool {
+    pub fn is_registered(&self, datanode: &NodeName, Holding { seq, id, .. }: &Holding) -> bool {
         let entry = self.lookup(*id).unwrap_or(None);
         entry.is_some_and(|entry| {
             entry.places.iter().any(|place| (&place.datanode, place.seq) == (datanode, *seq))

@@ -7,9 +7,9 @@ use protocol::store::types::MessageCrc;
 
 const TIME: &str = "2026-11-21T09:30:00.123Z";
 
-fn entry(number: u64, place: &str) -> RegistryEntry {
-    RegistryEntry {
-        time: TIME.to_owned(),
+fn entry(number: u64, place: &str) -> Registration {
+    Registration {
+        time: Some(TIME.to_owned()),
         id: Id::from_parts(number, 7),
         client: "127.0.0.1:40522".parse().unwrap(),
         places: vec![place.parse().unwrap()],
@@ -18,9 +18,9 @@ fn entry(number: u64, place: &str) -> RegistryEntry {
     }
 }
 
-fn holding(number: u64, seq: u64) -> HeldRecord {
-    let RegistryEntry { time, id, client, message_crc32c, beginning, .. } = entry(number, "x:1");
-    HeldRecord(seq, id, time, client, message_crc32c, beginning)
+fn holding(number: u64, seq: u64) -> Holding {
+    let Registration { id, client, message_crc32c, beginning, .. } = entry(number, "x:1");
+    Holding { seq, id, time: TIME.to_owned(), client, message_crc32c, beginning }
 }
 
 fn places(registry: &Registry, number: u64) -> String {
@@ -36,7 +36,7 @@ fn first_wanted(registry: &Registry, datanode: &NodeName) -> u64 {
     registry.holdings(|holdings| holdings.first_wanted(datanode))
 }
 
-fn reconcile(registry: &Registry, datanode: &NodeName, page: &[HeldRecord]) -> Reconciled {
+fn reconcile(registry: &Registry, datanode: &NodeName, page: &[Holding]) -> Reconciled {
     registry.reconcile(datanode, 1, page, Comparison::ByNumber, &mut RoaringTreemap::new()).unwrap()
 }
 
@@ -53,7 +53,7 @@ async fn what_is_registered_is_found_again_after_a_restart() {
     assert_eq!(both.places.len(), 2);
     registry.record(entry(2, "b:1")).await.unwrap();
     assert!(Registry::open(&path).unwrap_err().to_string().contains("in use"));
-    registry.close().unwrap();
+    registry.close().await.unwrap();
     assert!(matches!(registry.record(entry(4, "a:4")).await, Err(RegistryError::Closed)));
     let registry = Registry::open(&path).unwrap();
     assert_eq!(registry.messages(), 3);
@@ -67,7 +67,7 @@ async fn one_id_for_two_messages_is_not_mixed_up() {
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::open(&folder.path().join("registro_server.txt")).unwrap();
     registry.record(entry(1, "a:1")).await.unwrap();
-    let other = RegistryEntry { message_crc32c: MessageCrc::of("other"), ..entry(1, "b:1") };
+    let other = Registration { message_crc32c: MessageCrc::of("other"), ..entry(1, "b:1") };
     registry.record(other).await.unwrap();
     assert_eq!(places(&registry, 1), "a:1");
 }
@@ -96,11 +96,10 @@ async fn the_beginning_of_a_message_is_made_up_for_too() {
     let registry = Registry::open(&path).unwrap();
     let a = node("a");
     // An older headnode registered message 3 without it, and an older datanode does not tell it of message 2.
-    registry.record(RegistryEntry { beginning: None, ..entry(3, "b:1") }).await.unwrap();
-    let HeldRecord(seq, id, time, client, crc, _) = holding(2, 2);
-    let page = [holding(1, 1), HeldRecord(seq, id, time, client, crc, None), holding(3, 3)];
+    registry.record(Registration { beginning: None, ..entry(3, "b:1") }).await.unwrap();
+    let page = [holding(1, 1), Holding { beginning: None, ..holding(2, 2) }, holding(3, 3)];
     assert_eq!(reconcile(&registry, &a, &page), Reconciled::Added(3));
-    registry.close().unwrap();
+    registry.close().await.unwrap();
     let registry = Registry::open(&path).unwrap();
     let beginnings =
         [1, 2, 3].map(|number| registry.lookup(Id::from_parts(number, 7)).unwrap().unwrap().beginning);
@@ -172,7 +171,7 @@ async fn a_page_of_the_list_fits_a_frame() {
             let beginning = Some(protocol::store::types::beginning(&message));
             let client = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap();
             registry
-                .record(RegistryEntry { places, beginning, client, ..entry(number, "a:1") })
+                .record(Registration { places, beginning, client, ..entry(number, "a:1") })
                 .await
                 .unwrap();
         }

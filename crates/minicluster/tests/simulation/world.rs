@@ -8,11 +8,13 @@ use std::rc::Rc;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Parser as _;
+use datanode::DatanodeConfig;
+use headnode::HeadnodeConfig;
 use protocol::store::types::{Id, ulid};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use records::Receipt;
+use service::net::Interface;
 use service::{Environment, Shutdown};
 use store_client::session::{Message, Options, Outcome, put_all};
 use turmoil::Builder;
@@ -150,27 +152,28 @@ impl Host {
     async fn run(self: Rc<Self>) -> turmoil::Result {
         let environment =
             Environment { network: Simulated, seed: self.starts.borrow_mut().random(), simulated: true };
-        let folder = self.folder.to_str().unwrap();
-        let common = [self.name, "--data-dir", folder, "--group", "239.255.50.10:5003"];
+        let group = "239.255.50.10:5003".parse().unwrap();
         let outcome = if self.name == HEADNODE {
-            let replicas = self.replicas.to_string();
-            let own = [
-                "--listen",
-                "0.0.0.0:5000",
-                "--interval",
-                "1s",
-                "--store-timeout",
-                "500ms",
-                "--replicas",
-                &replicas,
-            ];
-            let arguments = headnode::Arguments::try_parse_from(common.into_iter().chain(own))?;
-            headnode::run_in(environment, arguments, Shutdown::new(), |_| {}).await
+            let config = HeadnodeConfig {
+                listen: "0.0.0.0:5000".parse().unwrap(),
+                data_dir: self.folder.clone(),
+                group,
+                interval: Duration::from_secs(1),
+                store_timeout: Duration::from_millis(500),
+                replicas: self.replicas,
+                ..HeadnodeConfig::default()
+            };
+            headnode::run_in(environment, config, Shutdown::new(), |_| {}).await
         } else {
-            let advertise = format!("{}:5001", self.address);
-            let own = ["--listen", "0.0.0.0:5001", "--name", self.name, "--advertise", &advertise];
-            let arguments = datanode::Arguments::try_parse_from(common.into_iter().chain(own))?;
-            datanode::run_in(environment, arguments, Shutdown::new()).await
+            let config = DatanodeConfig {
+                name: self.name.parse().unwrap(),
+                listen: "0.0.0.0:5001".parse().unwrap(),
+                advertise: Some((self.address, 5001).into()),
+                group,
+                interface: Interface::All,
+                data_dir: self.folder.clone(),
+            };
+            datanode::run_in(environment, config, Shutdown::new()).await
         };
         outcome.map_err(Into::into)
     }

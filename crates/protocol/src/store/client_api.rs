@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::json::{self, Malformed};
 use crate::store::types::{Id, MessageCrc, NodeName, Place};
+pub use crate::store::types::{NodeState, RegistryEntry};
 
 /// Entries in one reply to `list`, at most.
 pub const LIST_PAGE: usize = 500;
@@ -220,24 +221,6 @@ pub enum HeadnodeReply {
     },
 }
 
-/// A message that the registry knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RegistryEntry {
-    /// When its place was registered: RFC 3339, UTC.
-    pub time: String,
-    /// Its identifier.
-    pub id: Id,
-    /// Who sent it.
-    pub client: SocketAddr,
-    /// Where it is on disk. More than the replicas that were wanted if a retry landed on another datanode.
-    pub places: Vec<Place>,
-    /// Checksum of the message.
-    pub message_crc32c: MessageCrc,
-    /// The [`beginning`](crate::store::types::beginning) of the message; none where an older version wrote the line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub beginning: Option<String>,
-}
-
 /// The datanodes and totals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreStatus {
@@ -278,30 +261,6 @@ pub struct NodeStatus {
     pub last_answer: Option<String>,
     /// How long that answer took, in microseconds.
     pub round_trip_us: u64,
-}
-
-/// Whether a datanode answers, and whether messages can be sent to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NodeState {
-    /// It answers the heartbeat and its connection stands: messages are sent to it.
-    Available,
-    /// It answers the heartbeat, but its connection broke or does not stand yet: nothing is sent to it.
-    Operative,
-    /// It does not answer the heartbeat.
-    NotOperative,
-}
-
-impl NodeState {
-    /// The word for people and for the assignment's files.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Available => "disponible",
-            Self::Operative => "operativo",
-            Self::NotOperative => "no operativo",
-        }
-    }
 }
 
 /// Why something was not done.

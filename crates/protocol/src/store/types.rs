@@ -190,6 +190,48 @@ pub struct StoredRecord {
     pub message: String,
 }
 
+/// A message that the registry knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryEntry {
+    /// When its place was registered: RFC 3339, UTC.
+    pub time: String,
+    /// Its identifier.
+    pub id: Id,
+    /// Who sent it.
+    pub client: SocketAddr,
+    /// Where it is on disk. More than the replicas that were wanted if a retry landed on another datanode.
+    pub places: Vec<Place>,
+    /// Checksum of the message.
+    pub message_crc32c: MessageCrc,
+    /// The [`beginning`] of the message; none where an older version wrote the line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beginning: Option<String>,
+}
+
+/// Whether a datanode answers, and whether messages can be sent to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// It answers the heartbeat and its connection stands: messages are sent to it.
+    Available,
+    /// It answers the heartbeat, but its connection broke or does not stand yet: nothing is sent to it.
+    Operative,
+    /// It does not answer the heartbeat.
+    NotOperative,
+}
+
+impl NodeState {
+    /// The word for people and for the assignment's files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Available => "disponible",
+            Self::Operative => "operativo",
+            Self::NotOperative => "no operativo",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,141 @@
+//! The command line of `headnode`, and the settings that it stands for.
+
+use std::net::{SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use protocol::store::heartbeat::DEFAULT_GROUP;
+use protocol::store::types::NodeName;
+use service::net::Interface;
+use service::{Common, cli};
+
+use crate::membership::DEFAULT_ATTEMPTS;
+
+/// Asks datanodes whether they are operative, stores each message on one of them, and keeps the registry.
+///
+/// Clients send a message a line, or one JSON object a line; try: echo Hola | nc -N localhost 5000
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "headnode",
+    version,
+    after_help = "Each flag can also be set in the environment: --store-timeout as HEADNODE_STORE_TIMEOUT."
+)]
+pub struct HeadnodeArguments {
+    /// Address and port to listen on for clients; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:5000")]
+    listen: SocketAddr,
+    /// Folder of hearbeat_server.txt and registro_server.txt, created if missing
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    data_dir: PathBuf,
+    #[command(flatten)]
+    heartbeat: HeartbeatArguments,
+    #[command(flatten)]
+    storing: StoringArguments,
+    /// Flags that every program has
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Heartbeat")]
+struct HeartbeatArguments {
+    /// Multicast group and port
+    #[arg(long, value_name = "IP:PORT", default_value = DEFAULT_GROUP, value_parser = cli::multicast_group)]
+    group: SocketAddrV4,
+    /// Interface: all, an IPv4 address or a name
+    #[arg(long, value_name = "INTERFACE", default_value = "all")]
+    interface: Interface,
+    /// From one round to the next
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = cli::duration)]
+    interval: Duration,
+    /// Probes that a datanode gets within a round before it is given up, 1 to 10
+    #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_ATTEMPTS, value_parser = clap::value_parser!(u32).range(1..=10))]
+    attempts: u32,
+    /// Datanodes that should be there, 0 to 100000
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = cli::count(0..=100_000))]
+    expected: usize,
+    /// Datanodes that are gone for ever: nobody waits for what they may hold
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    forget: Vec<NodeName>,
+    /// Datanodes to probe by unicast too, where the network carries no multicast: all addresses of each name, at the port of --group
+    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', value_parser = cli::host_and_port)]
+    peers: Vec<String>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Storing")]
+struct StoringArguments {
+    /// Datanodes that must confirm a message before the client is told, 1 to 16
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = cli::count(1..=16))]
+    replicas: usize,
+    /// How long a datanode may take to confirm before another one is tried
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = cli::duration)]
+    store_timeout: Duration,
+    /// Clients served at the same time, 1 to 1000000; further ones are refused with a reason
+    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = cli::count(1..=1_000_000))]
+    max_connections: usize,
+    /// How long a client may go without completing a request
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = cli::duration)]
+    idle_timeout: Duration,
+}
+
+/// The settings of a headnode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadnodeConfig {
+    /// Address to listen on for clients; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Folder of `hearbeat_server.txt` and `registro_server.txt`, created if missing.
+    pub data_dir: PathBuf,
+    /// Multicast group of the heartbeat and its port.
+    pub group: SocketAddrV4,
+    /// Interface that carries the heartbeat.
+    pub interface: Interface,
+    /// Time from one probe round to the next.
+    pub interval: Duration,
+    /// Probes that a datanode gets within a round before it is declared not operative.
+    pub attempts: u32,
+    /// Datanodes that should be there.
+    pub expected: usize,
+    /// Datanodes that are gone for ever.
+    pub forget: Vec<NodeName>,
+    /// Hosts and ports that are probed by unicast too.
+    pub peers: Vec<String>,
+    /// Datanodes that must confirm a message before the client is told.
+    pub replicas: usize,
+    /// How long a datanode may take for one reply.
+    pub store_timeout: Duration,
+    /// Clients served at the same time.
+    pub max_connections: usize,
+    /// How long a client may go without completing a request.
+    pub idle_timeout: Duration,
+}
+
+impl Default for HeadnodeConfig {
+    /// Returns the settings of a command line without flags.
+    fn default() -> Self {
+        <HeadnodeArguments as clap::Parser>::parse_from(["headnode"]).into()
+    }
+}
+
+impl From<HeadnodeArguments> for HeadnodeConfig {
+    fn from(arguments: HeadnodeArguments) -> Self {
+        let HeadnodeArguments { listen, data_dir, heartbeat, storing, common: _ } = arguments;
+        let HeartbeatArguments { group, interface, interval, attempts, expected, forget, peers } = heartbeat;
+        let StoringArguments { replicas, store_timeout, max_connections, idle_timeout } = storing;
+        Self {
+            listen,
+            data_dir,
+            group,
+            interface,
+            interval,
+            attempts,
+            expected,
+            forget,
+            peers,
+            replicas,
+            store_timeout,
+            max_connections,
+            idle_timeout,
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Why a message was not stored or not read back. The texts are for people: the cause and the way out.
+
+use std::fmt;
+
+use protocol::store::types::{NodeName, Place};
+
+/// Why the placer did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum PlacementError {
+    #[error("this id was used for another message: choose a new one")]
+    IdConflict,
+    #[error(
+        "the registry's line about this id is damaged: restart the headnode, which then asks the datanodes again"
+    )]
+    UnreadableLine,
+    #[error(
+        "the registry may lack messages, and {} was not asked yet for what it holds: nobody can tell whether this id \
+         is in use; start it, or tell the headnode to --forget it if it is gone for ever",
+        Unasked(unasked)
+    )]
+    CannotTell { unasked: Vec<NodeName> },
+    #[error("no message has this id")]
+    NotFound,
+    #[error("the record is damaged or gone at {}", Joined(places))]
+    Damaged { places: Vec<Place> },
+    #[error("it is held at {}, which is not available: try again when it is", Joined(places))]
+    Away { places: Vec<Place> },
+    #[error("no datanode is available: the message is not stored; try again")]
+    NoAvailableDatanode,
+    #[error("no available datanode has space for the message: free some, or add a datanode")]
+    DatanodesFull,
+    #[error(
+        "{confirmed} of {replicas} datanodes confirmed the message, {failed} failed: it is not acknowledged; \
+         try again with the same id"
+    )]
+    NotEnoughDatanodes { confirmed: usize, replicas: usize, failed: usize },
+    #[error("the headnode has no space for its registry: try again with the same id")]
+    RegistryFull,
+    #[error("the headnode cannot write its registry and stops")]
+    RegistryFailed,
+    #[error("the headnode cannot read its registry")]
+    CannotReadRegistry,
+}
+
+/// Shows items with a comma between them.
+struct Joined<'a, T>(&'a [T]);
+
+impl<T: fmt::Display> fmt::Display for Joined<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, item) in self.0.iter().enumerate() {
+            let separator = if i == 0 { "" } else { ", " };
+            write!(f, "{separator}{item}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Shows who was not asked. An empty list means that no datanode has answered yet.
+struct Unasked<'a>(&'a [NodeName]);
+
+impl fmt::Display for Unasked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str("any datanode") } else { Joined(self.0).fmt(f) }
+    }
+}
