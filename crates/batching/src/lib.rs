@@ -17,6 +17,7 @@
 
 mod failure;
 mod queue;
+mod work;
 
 use std::fmt;
 use std::mem;
@@ -26,77 +27,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 pub use failure::FailureSignal;
-use queue::{Answers, Queue};
+use queue::{Answers, JobQueue};
+pub use work::{Executor, Stopped, Work};
 
 /// After a batch on the runtime's own thread that took longer than this, the next one is left to the worker's thread.
 const ALONE_LIMIT: Duration = Duration::from_millis(2);
-
-/// What is done with jobs, a batch at a time.
-pub trait Work: Send + 'static {
-    /// What a caller wants done.
-    type Job: Send + 'static;
-    /// What the caller is told.
-    type Outcome: Send + 'static;
-    /// Why nothing more can be done, ever.
-    type Failure: Send + Sync + 'static;
-
-    /// The name of the worker's thread.
-    const NAME: &'static str;
-
-    /// Returns how much of the [`Batcher`]'s capacity the job takes until it has been run.
-    fn weight(job: &Self::Job) -> usize;
-
-    /// Runs `jobs`, and pushes one outcome for each of them, in their order.
-    ///
-    /// # Errors
-    /// If nothing more can be done. Jobs without an outcome are told so, and no other batch is run.
-    fn run_batch(
-        &mut self,
-        jobs: Vec<Self::Job>,
-        outcomes: &mut Vec<Self::Outcome>,
-    ) -> Result<(), Self::Failure>;
-
-    /// Does what is due without a job. Called at the start, after each batch, and at the moment that it returned last.
-    ///
-    /// # Errors
-    /// If nothing more can be done.
-    fn idle(&mut self) -> Result<Option<Instant>, Self::Failure> {
-        Ok(None)
-    }
-}
-
-/// Where the work is run. The queue is the same for all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Executor {
-    /// On a thread of its own: the runtime goes on meanwhile.
-    Thread,
-    /// On a thread of its own, except for a job that comes alone: to hand it over and back would take as long again as a
-    /// fast disk does. After a job that took long, the next ones are handed over.
-    ThreadUnlessAlone,
-    /// On the runtime's own thread, which every batch holds up. For work that is always short, and for simulations, in
-    /// which time stands still meanwhile, so that nothing depends on how fast a thread is.
-    Inline,
-}
-
-/// Why a job was not done.
-#[derive(Debug, thiserror::Error)]
-pub enum Stopped<F> {
-    /// The work has failed, and does nothing more.
-    #[error("{0}")]
-    Failed(Arc<F>),
-    /// The batcher was closed.
-    #[error("it is closed")]
-    Closed,
-}
-
-impl<F> Clone for Stopped<F> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Failed(failure) => Self::Failed(failure.clone()),
-            Self::Closed => Self::Closed,
-        }
-    }
-}
 
 /// A queue of jobs and its worker. Clones share them; both end when the last clone is gone.
 pub struct Batcher<W: Work> {
@@ -125,12 +60,12 @@ impl<W: Work> Drop for CloseOnDrop<W> {
 
 /// What callers, tasks and the worker share.
 struct BatcherState<W: Work> {
-    queue: Mutex<Queue<W>>,
+    queue: Mutex<JobQueue<W>>,
     /// `None` once the worker has ended.
     work: Mutex<Option<W>>,
     /// For the starter: the queue has its first job, or was closed.
     started: Notify,
-    /// For the worker's thread: `Queue::is_running` was set, or the queue was closed.
+    /// For the worker's thread: `JobQueue::is_running` was set, or the queue was closed.
     wake: Condvar,
     /// For the answerer: there are answers, or the worker has ended.
     answered: Notify,
@@ -165,7 +100,7 @@ impl<W: Work> Batcher<W> {
     #[must_use]
     pub fn start(executor: Executor, capacity: usize, work: W) -> Self {
         let state = Arc::new(BatcherState {
-            queue: Mutex::new(Queue::new()),
+            queue: Mutex::new(JobQueue::new()),
             work: Mutex::new(Some(work)),
             started: Notify::new(),
             wake: Condvar::new(),
@@ -238,7 +173,7 @@ impl<W: Work> Batcher<W> {
 }
 
 impl<W: Work> BatcherState<W> {
-    fn lock_queue(&self) -> MutexGuard<'_, Queue<W>> {
+    fn lock_queue(&self) -> MutexGuard<'_, JobQueue<W>> {
         lock(&self.queue)
     }
 

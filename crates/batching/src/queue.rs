@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use crate::{Stopped, Work};
+use crate::work::{Stopped, Work};
 
 /// Tells one caller its outcome.
 type Caller<W> = oneshot::Sender<Result<<W as Work>::Outcome, Stopped<<W as Work>::Failure>>>;
 
 /// What the lock of a batcher protects.
-pub struct Queue<W: Work> {
+pub struct JobQueue<W: Work> {
     waiting: JobBatch<W>,
     /// Outcomes that the answerer has not told yet.
     pub answers: Vec<Answers<W>>,
@@ -36,7 +36,7 @@ impl<W: Work> JobBatch<W> {
     }
 }
 
-impl<W: Work> Queue<W> {
+impl<W: Work> JobQueue<W> {
     pub fn new() -> Self {
         Self {
             waiting: JobBatch::new(),
