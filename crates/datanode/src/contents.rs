@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
-use journal::{Checksum, Index, JournalFile, Records, Recovery, record_at, torn_tails_of};
+use journal::{Checksum, JournalFile, OffsetIndex, Records, Recovery, record_at, torn_tails_of};
 use protocol::store::types::{Id, StoredRecord};
 use records::{parse_data, parse_data_key};
 use roaring::RoaringTreemap;
@@ -25,7 +25,7 @@ const MIN_RECORD_BYTES: u64 = 80;
 #[derive(Debug)]
 pub struct Contents {
     reader: File,
-    index: Index,
+    index: OffsetIndex,
     marks: Vec<Mark>,
     /// Records whose number is not higher than all in front of them, by number.
     displaced: Vec<Mark>,
@@ -70,7 +70,7 @@ struct Mark {
 /// What is gathered while the file is read from its beginning.
 #[derive(Debug, Default)]
 struct Reading {
-    index: Index,
+    index: OffsetIndex,
     marks: Vec<Mark>,
     displaced: Vec<Mark>,
     numbers: RoaringTreemap,

@@ -13,7 +13,7 @@ use std::ops::Bound;
 use std::path::Path;
 
 use anyhow::ensure;
-use journal::{Batch, Checksum, Failure, JournalFile, record};
+use journal::{Batch, Checksum, JournalFile, WriteFailure, record};
 use protocol::store::types::NodeName;
 
 /// The file, beside `data.txt`.
@@ -67,8 +67,8 @@ impl Remembered {
     /// Remembers that no number below `next_seq` may be given; on disk when this returns.
     ///
     /// # Errors
-    /// [`Failure`].
-    pub fn reserve(&mut self, next_seq: u64) -> Result<(), Failure> {
+    /// [`WriteFailure`].
+    pub fn reserve(&mut self, next_seq: u64) -> Result<(), WriteFailure> {
         if next_seq > self.next_seq {
             self.append(|batch| {
                 batch.push(|line| {
@@ -83,8 +83,8 @@ impl Remembered {
     /// Remembers the names of datanodes; on disk when this returns.
     ///
     /// # Errors
-    /// [`Failure`]; none of them is remembered then.
-    pub fn remember(&mut self, names: Vec<NodeName>) -> Result<(), Failure> {
+    /// [`WriteFailure`]; none of them is remembered then.
+    pub fn remember(&mut self, names: Vec<NodeName>) -> Result<(), WriteFailure> {
         let room = MAX_PEERS.saturating_sub(self.peers.len());
         let news: BTreeSet<_> =
             names.into_iter().filter(|name| !self.peers.contains(name)).take(room).collect();
@@ -107,7 +107,7 @@ impl Remembered {
         (page, names.next().is_some())
     }
 
-    fn append(&mut self, write: impl FnOnce(&mut Batch)) -> Result<(), Failure> {
+    fn append(&mut self, write: impl FnOnce(&mut Batch)) -> Result<(), WriteFailure> {
         let mut batch = Batch::new(Checksum::Crc32c);
         write(&mut batch);
         if !batch.is_empty() {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use batching::FailureSignal;
-use journal::{Batch, Checksum, Failure, JournalFile};
+use journal::{Batch, Checksum, JournalFile, WriteFailure};
 use protocol::store::types::{Id, MessageCrc, NodeName, StoredRecord};
 use records::{DATA_FILE, push_data};
 use tokio::sync::watch;
@@ -89,7 +89,7 @@ pub struct Store {
     records: watch::Sender<u64>,
     /// The number of the connection that may store.
     owner: watch::Sender<u64>,
-    failure: Arc<FailureSignal<Failure>>,
+    failure: Arc<FailureSignal<WriteFailure>>,
 }
 
 impl Store {
@@ -114,14 +114,14 @@ impl Store {
             failure: Arc::default(),
         };
         match store.reserve() {
-            Err(failure @ Failure::NoSpace(_)) => tracing::error!(%failure, "not remembered"),
+            Err(failure @ WriteFailure::NoSpace(_)) => tracing::error!(%failure, "not remembered"),
             reserved => reserved?,
         }
         Ok(store)
     }
 
     /// Makes sure that a number whose record is lost is not given again after a restart.
-    fn reserve(&mut self) -> Result<(), Failure> {
+    fn reserve(&mut self) -> Result<(), WriteFailure> {
         if self.contents.ends_in_gap() { self.remembered.reserve(self.contents.next_seq()) } else { Ok(()) }
     }
 
@@ -133,7 +133,7 @@ impl Store {
 
     /// Returns the failure after which nothing is confirmed any more and the datanode has to stop.
     #[must_use]
-    pub fn failure(&self) -> Arc<FailureSignal<Failure>> {
+    pub fn failure(&self) -> Arc<FailureSignal<WriteFailure>> {
         self.failure.clone()
     }
 
@@ -179,10 +179,10 @@ impl Store {
     }
 
     /// Notes the failure of `datanode.journal`.
-    fn remembering(&self, outcome: Result<(), Failure>) -> Result<(), StoreError> {
+    fn remembering(&self, outcome: Result<(), WriteFailure>) -> Result<(), StoreError> {
         outcome.map_err(|failure| {
             tracing::error!(%failure, "not remembered");
-            if matches!(failure, Failure::NoSpace(_)) {
+            if matches!(failure, WriteFailure::NoSpace(_)) {
                 return StoreError::NoSpaceToRemember;
             }
             self.failure.set(failure);
@@ -245,7 +245,7 @@ impl Store {
         self.batch.clear(KEPT_BYTES);
         committed.map_err(|failure| {
             tracing::error!(messages, %failure, "messages not stored");
-            if matches!(failure, Failure::NoSpace(_)) {
+            if matches!(failure, WriteFailure::NoSpace(_)) {
                 return StoreError::NoSpace;
             }
             self.failure.set(failure);

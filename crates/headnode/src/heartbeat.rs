@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use journal::{Failure, JournalFile};
+use journal::{JournalFile, WriteFailure};
 use protocol::store::heartbeat::{Datagram, MAX_DATAGRAM_BYTES, Probe};
 use protocol::store::types::{NodeName, NodeState};
 use rand::RngExt as _;
@@ -187,7 +187,7 @@ impl<N: Network> Heartbeat<N> {
     }
 
     /// Goes on for ever, or until `hearbeat_server.txt` fails.
-    pub async fn run(mut self) -> Failure {
+    pub async fn run(mut self) -> WriteFailure {
         // One byte more than allowed, to notice what is too long.
         let mut buffer = [0; MAX_DATAGRAM_BYTES + 1];
         let mut due = self.next_tick();
@@ -318,7 +318,7 @@ impl<N: Network> Heartbeat<N> {
         })
     }
 
-    async fn act(&mut self, action: MembershipAction) -> Result<(), Failure> {
+    async fn act(&mut self, action: MembershipAction) -> Result<(), WriteFailure> {
         match action {
             MembershipAction::ProbeAll(probe) => self.probe_all(probe).await,
             MembershipAction::ProbeOne(address, probe) => self.send(Datagram::Probe(probe), address).await,
@@ -374,7 +374,7 @@ impl<N: Network> Heartbeat<N> {
         }
     }
 
-    fn report(&mut self, round: &RoundReport) -> Result<(), Failure> {
+    fn report(&mut self, round: &RoundReport) -> Result<(), WriteFailure> {
         for node in round.nodes.iter().filter(|node| node.changed) {
             let state = word(node.round_trip.is_some());
             let address = node.address.map(tracing::field::display);
@@ -389,7 +389,7 @@ impl<N: Network> Heartbeat<N> {
         }
         let lines = lines(round, Utc::now());
         match self.file.write(lines.as_bytes()) {
-            Err(error @ Failure::NoSpace(_)) => {
+            Err(error @ WriteFailure::NoSpace(_)) => {
                 tracing::error!(%error, "this round is not in hearbeat_server.txt");
                 Ok(())
             }

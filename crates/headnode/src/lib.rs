@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use batching::FailureSignal;
-use journal::{Failure, JournalFile};
+use journal::{JournalFile, WriteFailure};
 use protocol::store::client_api::ErrorCode;
 use protocol::store::types::NodeName;
 use rand::rngs::StdRng;
@@ -143,8 +143,8 @@ async fn serve(listener: impl net::Listener, config: &HeadnodeConfig, placer: Pl
 async fn first_failure<N: Network>(
     heartbeat: Heartbeat<N>,
     registry: Registry,
-    first: Arc<FailureSignal<Failure>>,
-) -> Arc<Failure> {
+    first: Arc<FailureSignal<WriteFailure>>,
+) -> Arc<WriteFailure> {
     tokio::select! {
         biased;
         failure = heartbeat.run() => first.set(failure),

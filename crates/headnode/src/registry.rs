@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, ensure};
 use batching::{Batcher, Executor, FailureSignal, Stopped, Work};
-use journal::{Batch, Checksum, Failure, Index, JournalFile, Records};
+use journal::{Batch, Checksum, JournalFile, OffsetIndex, Records, WriteFailure};
 use protocol::store::types::{Id, NodeName, Place, RegistryEntry};
 use records::parse_entry_key;
 use roaring::RoaringTreemap;
@@ -40,10 +40,10 @@ const LINES_AT_A_TIME: u64 = 1000;
 pub enum RegistryError {
     /// There is no room for the line; a later one may fit.
     #[error("{0}")]
-    NoSpace(Arc<Failure>),
+    NoSpace(Arc<WriteFailure>),
     /// The registry failed, and the headnode has to stop.
     #[error("{0}")]
-    Fatal(Arc<Failure>),
+    Fatal(Arc<WriteFailure>),
     /// The registry is closed.
     #[error("the registry is closed")]
     Closed,
@@ -57,8 +57,8 @@ pub struct Registry {
     writer: Batcher<RegistryWriter>,
 }
 
-impl From<Stopped<Failure>> for RegistryError {
-    fn from(stopped: Stopped<Failure>) -> Self {
+impl From<Stopped<WriteFailure>> for RegistryError {
+    fn from(stopped: Stopped<WriteFailure>) -> Self {
         match stopped {
             Stopped::Failed(failure) => Self::Fatal(failure),
             Stopped::Closed => Self::Closed,
@@ -71,7 +71,7 @@ struct RegistryWriter(Arc<Mutex<RegistryState>>);
 impl Work for RegistryWriter {
     type Job = Registration;
     type Outcome = Result<RegistryEntry, RegistryError>;
-    type Failure = Failure;
+    type Failure = WriteFailure;
 
     const NAME: &'static str = "registry";
 
@@ -84,11 +84,11 @@ impl Work for RegistryWriter {
         &mut self,
         registrations: Vec<Registration>,
         outcomes: &mut Vec<Self::Outcome>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), WriteFailure> {
         let count = registrations.len();
         match lock(&self.0).write(registrations) {
             Ok(entries) => outcomes.extend(entries.into_iter().map(Ok)),
-            Err(failure @ Failure::NoSpace(_)) => {
+            Err(failure @ WriteFailure::NoSpace(_)) => {
                 let no_space = RegistryError::NoSpace(Arc::new(failure));
                 outcomes.extend((0..count).map(|_| Err(no_space.clone())));
             }
@@ -128,7 +128,7 @@ impl Registry {
     /// # Errors
     /// If the file cannot be used, or holds something else.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let mut index = Index::default();
+        let mut index = OffsetIndex::default();
         let mut places = Holdings::new(false);
         let mut unknown_lines = 0u64;
         let (file, recovery) = JournalFile::open_verified(path, |offset, line| {
@@ -327,7 +327,7 @@ impl Registry {
 
     /// Returns the failure after which nothing is registered any more.
     #[must_use]
-    pub fn failure(&self) -> &FailureSignal<Failure> {
+    pub fn failure(&self) -> &FailureSignal<WriteFailure> {
         self.writer.failure()
     }
 
@@ -335,7 +335,7 @@ impl Registry {
     ///
     /// # Errors
     /// The failure after which nothing was registered any more, if there was one.
-    pub async fn close(&self) -> Result<(), Arc<Failure>> {
+    pub async fn close(&self) -> Result<(), Arc<WriteFailure>> {
         self.writer.close().await;
         let mut state = self.lock();
         let file = state.file.take();
@@ -357,8 +357,8 @@ impl Registry {
     }
 
     /// Notes a failure of the file.
-    fn failed(&self, failure: Failure) -> RegistryError {
-        if matches!(failure, Failure::NoSpace(_)) {
+    fn failed(&self, failure: WriteFailure) -> RegistryError {
+        if matches!(failure, WriteFailure::NoSpace(_)) {
             return RegistryError::NoSpace(Arc::new(failure));
         }
         RegistryError::Fatal(self.failure().set(failure))

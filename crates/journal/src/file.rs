@@ -1,4 +1,4 @@
-//! The file itself: one owner, recovery when it is opened, and what each error of the disk means.
+//! The journal's file: its lock, its recovery at the start, and what each disk error means.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -9,71 +9,73 @@ use crate::record::Checksum;
 use crate::scan::{Recovery, scan};
 
 const READ_BUFFER_BYTES: usize = 256 * 1024;
-/// How much of a plain file is read at a time to find its last line end.
+/// How many bytes of a plain file are read at a time to find its last line end.
 const TAIL_BLOCK_BYTES: u64 = 64 * 1024;
 
-/// A journal that cannot be opened: the cause and the way out.
+/// Says why a journal cannot be opened, and what the user can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process owns the file.
+    /// Another process holds the lock of the file.
     #[error("{path} is in use by another process: stop that one or choose another --data-dir")]
     InUse {
         /// The file.
         path: String,
     },
-    /// The system refused.
+    /// The operating system refused one of the steps.
     #[error(
         "cannot {action} {path}: {cause}: check that the folder can be written by this user, or choose another --data-dir"
     )]
     System {
-        /// What was tried.
+        /// The step that failed, as a verb for the message.
         action: &'static str,
-        /// The file or folder.
+        /// The file or folder that the step was about.
         path: String,
-        /// The system's word.
+        /// The error of the operating system.
         cause: io::Error,
     },
 }
 
-/// A commit that did not happen.
+/// Says why a write or a sync failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// There is no room (disk, quota or file size limit). Nothing of the batch is in the file; later batches may fit.
+pub enum WriteFailure {
+    /// The disk is full, or a quota or file size limit is reached. Nothing of the batch is in the file, and later
+    /// batches may succeed.
     #[error("no space left for the record: {0}")]
     NoSpace(io::Error),
-    /// Nobody can say what is on disk. Nothing more is written: the program has to stop, and the next start recovers.
+    /// It is unknown what is on disk. Nothing more is written: the program has to stop, and the next start recovers the
+    /// file.
     #[error("cannot {action} {path}: {cause}: nothing more is acknowledged")]
     Fatal {
-        /// What was tried.
+        /// The step that failed, as a verb for the message.
         action: &'static str,
         /// The file.
         path: String,
-        /// The system's word.
+        /// The error of the operating system.
         cause: io::Error,
     },
 }
 
-/// What a journal needs from a file. Tests put a failing one in its place.
+/// The operations that a journal needs from a file. Tests replace the file with storage that fails.
 pub trait Storage: Send {
-    /// Appends a part of `bytes`, as [`Write::write`] does.
+    /// Appends a part of `bytes` and returns how many bytes that was, as [`Write::write`] does.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails if the bytes cannot be written.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
-    /// Returns when everything written is on disk.
+    /// Waits until everything written is on disk.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails if the file cannot be synced.
     fn sync(&mut self) -> io::Result<()>;
-    /// The present length in bytes and whether the file still has its name.
+    /// Returns the present length in bytes, and whether the file still has its name.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails if the file cannot be examined.
     fn status(&self) -> io::Result<(u64, bool)>;
     /// Cuts the file to `length` bytes.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails if the file cannot be cut.
     fn truncate(&mut self, length: u64) -> io::Result<()>;
 }
 
@@ -95,7 +97,7 @@ impl Storage for File {
     }
 }
 
-/// An append-only file with one owner. Most programs use it through [`Journal`](crate::Journal).
+/// An append-only file that this process alone writes to. Most programs use it through [`Journal`](crate::Journal).
 pub struct JournalFile {
     storage: Box<dyn Storage>,
     path: String,
@@ -109,10 +111,10 @@ impl std::fmt::Debug for JournalFile {
 }
 
 impl JournalFile {
-    /// Opens or creates a plain file (no checksums). Only its end is read, whatever its size.
+    /// Opens or creates a plain file, without checksums. Only the end of the file is read, whatever its size.
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// Fails with an [`OpenError`] if the file cannot be created, locked, read or recovered.
     pub fn open(path: &Path) -> Result<(Self, Recovery), OpenError> {
         Self::open_with(path, |file| {
             let length = file.metadata()?.len();
@@ -121,17 +123,17 @@ impl JournalFile {
         })
     }
 
-    /// Opens or creates a file with CRC-32C checksums, and shows each correct record with its offset to `visit`.
+    /// Opens or creates a file with CRC-32C checksums, and passes each correct record with its offset to `visit`.
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// Fails with an [`OpenError`] if the file cannot be created, locked, read or recovered.
     pub fn open_verified(path: &Path, visit: impl FnMut(u64, &[u8])) -> Result<(Self, Recovery), OpenError> {
         Self::open_with(path, |file| {
             scan(BufReader::with_capacity(READ_BUFFER_BYTES, file), Checksum::Crc32c, visit)
         })
     }
 
-    /// A journal on other storage than a file; `path` is its name in messages.
+    /// Returns a journal on storage that is not a file. `path` is its name in messages.
     #[must_use]
     pub fn with_storage(path: &str, storage: Box<dyn Storage>) -> Self {
         Self { storage, path: path.to_owned(), stopped: false }
@@ -141,42 +143,45 @@ impl JournalFile {
         path: &Path,
         recover: impl FnOnce(&mut File) -> io::Result<Recovery>,
     ) -> Result<(Self, Recovery), OpenError> {
-        let told = |action, cause| OpenError::System { action, path: path.display().to_string(), cause };
+        let system_error =
+            |action, cause| OpenError::System { action, path: path.display().to_string(), cause };
         let mut file = open_or_create(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(OpenError::InUse { path: path.display().to_string() });
             }
-            Err(TryLockError::Error(cause)) => return Err(told("lock", cause)),
+            Err(TryLockError::Error(cause)) => return Err(system_error("lock", cause)),
         }
-        let recovery = recover(&mut file).map_err(|cause| told("read", cause))?;
+        let recovery = recover(&mut file).map_err(|cause| system_error("read", cause))?;
         if recovery.torn_bytes > 0 {
             keep_torn_tail(path, &mut file, recovery.whole_bytes)
-                .map_err(|cause| told("keep a copy of the torn tail of", cause))?;
-            file.set_len(recovery.whole_bytes).map_err(|cause| told("cut the torn tail of", cause))?;
+                .map_err(|cause| system_error("keep a copy of the torn tail of", cause))?;
+            file.set_len(recovery.whole_bytes)
+                .map_err(|cause| system_error("cut the torn tail of", cause))?;
         }
-        // What an earlier process wrote and did not sync must be on disk before anything is built on it.
-        file.sync_all().map_err(|cause| told("sync", cause))?;
+        // What an earlier process wrote without a sync must be on disk before anything is appended to it.
+        file.sync_all().map_err(|cause| system_error("sync", cause))?;
         Ok((Self::with_storage(&path.display().to_string(), Box::new(file)), recovery))
     }
 
-    /// Writes `bytes` (whole records) and returns when they are on disk: the offset of their first byte.
+    /// Writes `bytes` (whole records), waits until they are on disk, and returns the offset of their first byte.
     ///
     /// # Errors
-    /// [`Failure`]. After [`Failure::Fatal`] every further call gives it too.
-    pub fn commit(&mut self, bytes: &[u8]) -> Result<u64, Failure> {
+    /// Fails with a [`WriteFailure`]. After a [`WriteFailure::Fatal`], every further call fails too.
+    pub fn commit(&mut self, bytes: &[u8]) -> Result<u64, WriteFailure> {
         let offset = self.write(bytes)?;
         self.sync()?;
         Ok(offset)
     }
 
-    /// Writes `bytes` (whole records) without waiting for the disk: the offset of their first byte. They survive the
-    /// end of the process, but not that of the system. For what can be made up again from elsewhere.
+    /// Writes `bytes` (whole records) without waiting for the disk, and returns the offset of their first byte. The
+    /// records survive the end of the process, but not that of the operating system. Use this only for records that can
+    /// be made again from another source.
     ///
     /// # Errors
-    /// As [`commit`](Self::commit).
-    pub fn write(&mut self, bytes: &[u8]) -> Result<u64, Failure> {
+    /// Fails as [`commit`](Self::commit) does.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<u64, WriteFailure> {
         if self.stopped {
             return Err(self.fatal("write to", io::Error::other("an earlier write or sync failed")));
         }
@@ -186,27 +191,27 @@ impl JournalFile {
             return Err(self.fatal("write to", io::Error::new(io::ErrorKind::NotFound, reason)));
         }
         if let Err(error) = self.write_all(bytes) {
-            return Err(self.take_back(before, error));
+            return Err(self.undo_write(before, error));
         }
         Ok(before)
     }
 
-    /// Returns when everything that was written is on disk.
+    /// Waits until everything that was written is on disk.
     ///
     /// # Errors
-    /// [`Failure::Fatal`].
-    pub fn sync(&mut self) -> Result<(), Failure> {
-        // A failed sync is never tried again: the kernel may have dropped the pages it could not write, and a second
+    /// Fails with [`WriteFailure::Fatal`]; the file is then not used any more.
+    pub fn sync(&mut self) -> Result<(), WriteFailure> {
+        // A failed sync is never repeated. The kernel may have dropped the pages that it could not write, and a second
         // sync would report success (LWN 752063, "PostgreSQL's fsync() surprise").
         self.storage.sync().map_err(|error| self.fatal("sync", error))
     }
 
-    /// Cuts the file to `length` bytes, at the end of a record, and returns when that is on disk. For who writes to two
-    /// files and has room in only one of them.
+    /// Cuts the file to `length` bytes, which is the end of a record, and waits until that is on disk. Callers that
+    /// write to two files use this when only one of them has room.
     ///
     /// # Errors
-    /// [`Failure::Fatal`].
-    pub fn truncate(&mut self, length: u64) -> Result<(), Failure> {
+    /// Fails with [`WriteFailure::Fatal`]; the file is then not used any more.
+    pub fn truncate(&mut self, length: u64) -> Result<(), WriteFailure> {
         let cut = self.storage.truncate(length).and_then(|()| self.storage.sync());
         cut.map_err(|error| self.fatal("cut", error))
     }
@@ -223,44 +228,45 @@ impl JournalFile {
         Ok(())
     }
 
-    /// After a failed write: makes sure that no part of the batch stays in the file.
-    fn take_back(&mut self, length: u64, error: io::Error) -> Failure {
+    /// Removes what a failed write left of its batch in the file, and returns the failure to report.
+    fn undo_write(&mut self, length: u64, error: io::Error) -> WriteFailure {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         if !matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
             return self.fatal("write to", error);
         }
         match self.storage.truncate(length).and_then(|()| self.storage.sync()) {
-            Ok(()) => Failure::NoSpace(error),
+            Ok(()) => WriteFailure::NoSpace(error),
             Err(error) => self.fatal("take back a partial write to", error),
         }
     }
 
-    fn fatal(&mut self, action: &'static str, cause: io::Error) -> Failure {
+    fn fatal(&mut self, action: &'static str, cause: io::Error) -> WriteFailure {
         self.stopped = true;
-        Failure::Fatal { action, path: self.path.clone(), cause }
+        WriteFailure::Fatal { action, path: self.path.clone(), cause }
     }
 }
 
-/// Opens `path` for appending; the names of the file and of the folders that are made for it are on disk afterwards.
+/// Opens `path` for appending, and creates its folders where they are missing. When this returns, the names of the file
+/// and of these folders are on disk.
 fn open_or_create(path: &Path) -> Result<File, OpenError> {
-    let told =
+    let system_error =
         |action, path: &Path, cause| OpenError::System { action, path: path.display().to_string(), cause };
     let folder = folder_of(path);
     let missing = folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
     let missing: Vec<_> = missing.collect();
-    std::fs::create_dir_all(folder).map_err(|cause| told("create", folder, cause))?;
-    // Append mode: should somebody empty the file meanwhile, no hole is left.
+    std::fs::create_dir_all(folder).map_err(|cause| system_error("create", folder, cause))?;
+    // Append mode leaves no hole in the file if another program empties it.
     let file = OpenOptions::new().read(true).append(true).create(true).open(path);
-    let file = file.map_err(|cause| told("open", path, cause))?;
-    // A name is on disk only after a sync of the folder it stands in. Also for a file that is there already: the
-    // process that created it may have died before its sync.
+    let file = file.map_err(|cause| system_error("open", path, cause))?;
+    // A file name is on disk only after a sync of the folder that holds the file. A file that exists already needs this
+    // too: the process that created it may have died before its sync.
     for folder in missing.into_iter().map(folder_of).chain([folder]) {
-        sync_folder(folder).map_err(|cause| told("sync", folder, cause))?;
+        sync_folder(folder).map_err(|cause| system_error("sync", folder, cause))?;
     }
     Ok(file)
 }
 
-/// The file beside `path` that keeps every torn tail that was ever cut from it, one a line.
+/// Returns the path of the file, beside `path`, that keeps every torn tail that was cut from `path`, one per line.
 #[must_use]
 pub fn torn_tails_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -268,10 +274,10 @@ pub fn torn_tails_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Appends what stands in `file` from `start` on to [`torn_tails_of`] `path`, and returns when that is on disk.
+/// Appends the bytes of `file` from `start` on to the file [`torn_tails_of`] `path`, and waits until they are on disk.
 ///
-/// A torn tail is usually half a write that nobody was told about. A record that was acknowledged and then lost its last
-/// sector looks the same, so its bytes are kept.
+/// A torn tail is usually half of a write that was never acknowledged. An acknowledged record whose last sector was
+/// lost looks the same, so the bytes are kept.
 fn keep_torn_tail(path: &Path, file: &mut File, start: u64) -> io::Result<()> {
     let tails = torn_tails_of(path);
     let mut kept = OpenOptions::new().append(true).create(true).open(&tails)?;
@@ -290,7 +296,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The offset behind the last line end in the first `length` bytes of `file`.
+/// Returns the offset behind the last line end in the first `length` bytes of `file`.
 fn end_of_last_line(file: &mut File, length: u64) -> io::Result<u64> {
     let mut block = Vec::new();
     let mut end = length;

@@ -1,25 +1,25 @@
-//! Where in a file each identifier stands, for millions of them in little memory.
+//! An index from identifiers to file offsets that holds millions of entries in little memory.
 
 use std::hash::{BuildHasher as _, RandomState};
 
 use hashbrown::HashTable;
 
-/// A table grows by doubling, and for a moment needs the old and the new one. Of many small tables only one grows at a
-/// time, so the moment costs nothing.
+/// A table grows by doubling, and needs the old and the new memory at the same time. With many small tables, only one
+/// grows at a time, so the peak stays small.
 const SHARDS: usize = 64;
 
-/// From 128-bit identifiers to offsets.
+/// Maps 128-bit identifiers to offsets in a file.
 ///
-/// A slot takes 25 bytes (identifier, offset, and a control byte of the table), and tables are between 7/16 and 7/8
-/// full: 29 to 57 bytes for each identifier. Identifiers come from clients, so the hash is keyed (`SipHash`): nobody
-/// can choose them to collide.
+/// A slot takes 25 bytes: identifier, offset, and a control byte of the table. Tables are between 7/16 and 7/8 full,
+/// which gives 29 to 57 bytes per identifier. Identifiers come from clients, so the hash is keyed (`SipHash`): a client
+/// cannot choose identifiers that collide.
 #[derive(Debug)]
-pub struct Index {
+pub struct OffsetIndex {
     shards: Vec<HashTable<Slot>>,
     keys: RandomState,
 }
 
-/// Three words, so that no padding is added as a `u128` would.
+/// One entry as three 64-bit words. A `u128` would be aligned to 16 bytes and add padding.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     high: u64,
@@ -37,21 +37,21 @@ impl Slot {
     }
 }
 
-impl Default for Index {
+impl Default for OffsetIndex {
     fn default() -> Self {
         Self { shards: vec![HashTable::new(); SHARDS], keys: RandomState::new() }
     }
 }
 
-impl Index {
-    /// The offset of `id`.
+impl OffsetIndex {
+    /// Returns the offset of `id`.
     #[must_use]
     pub fn get(&self, id: u128) -> Option<u64> {
         let hash = self.keys.hash_one(id);
         self.shards[shard(hash)].find(hash, |slot| slot.id() == id).map(|slot| slot.offset)
     }
 
-    /// Sets the offset of `id`, and gives back the one it had.
+    /// Sets the offset of `id`, and returns its previous offset.
     pub fn insert(&mut self, id: u128, offset: u64) -> Option<u64> {
         let hash = self.keys.hash_one(id);
         let table = &mut self.shards[shard(hash)];
@@ -62,26 +62,26 @@ impl Index {
         None
     }
 
-    /// How many identifiers there are.
+    /// Returns the number of identifiers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shards.iter().map(HashTable::len).sum()
     }
 
-    /// Whether there is none.
+    /// Returns whether the index is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Memory in use, in bytes.
+    /// Returns the memory in use, in bytes.
     #[must_use]
     pub fn allocated_bytes(&self) -> usize {
         self.shards.iter().map(HashTable::allocation_size).sum()
     }
 }
 
-/// Bits that the table itself does not look at first.
+/// Returns the number of the table for `hash`. The table itself uses other bits of the hash first.
 fn shard(hash: u64) -> usize {
     (hash >> 32) as usize % SHARDS
 }
@@ -97,7 +97,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_a_map(entries in prop::collection::vec((prop_oneof![0u128..50, any::<u128>()], any::<u64>()), 0..300)) {
-            let mut index = Index::default();
+            let mut index = OffsetIndex::default();
             let mut model = HashMap::new();
             for (id, offset) in entries {
                 prop_assert_eq!(index.insert(id, offset), model.insert(id, offset));
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn an_identifier_takes_at_most_64_bytes() {
-        let mut index = Index::default();
+        let mut index = OffsetIndex::default();
         for id in 0..300_000u128 {
             index.insert(id, 0);
             let used = index.allocated_bytes();

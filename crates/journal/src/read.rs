@@ -1,4 +1,4 @@
-//! Reads single records of a file that somebody may be appending to.
+//! Reads single records of a file, also while records are being appended to it.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
@@ -6,14 +6,15 @@ use std::os::unix::fs::FileExt as _;
 
 use crate::record::{Checksum, verified};
 
-/// Enough for most records; longer ones take further reads.
+/// Enough for most records. Longer records take further reads.
 const FIRST_READ_BYTES: usize = 512;
 const READ_AHEAD_BYTES: usize = 64 * 1024;
 
-/// The record that begins at `offset`, without its checksum; `None` if none does, or if it is damaged.
+/// Returns the record that begins at `offset`, without its checksum. Returns `None` if no record begins there, or if
+/// the record is damaged.
 ///
 /// # Errors
-/// The system's.
+/// Fails if the file cannot be read.
 pub fn record_at(file: &File, offset: u64, checksum: Checksum) -> io::Result<Option<Vec<u8>>> {
     Ok(Records::with_buffer(file, offset, checksum, FIRST_READ_BYTES)
         .next()
@@ -21,7 +22,8 @@ pub fn record_at(file: &File, offset: u64, checksum: Checksum) -> io::Result<Opt
         .and_then(|(_, record)| record))
 }
 
-/// The records from an offset on: for each line its offset and, unless it is damaged, its record.
+/// Iterates over the lines from an offset on. Each item is the line's offset and its record, or `None` in place of a
+/// damaged record.
 #[derive(Debug)]
 pub struct Records<'a> {
     reader: BufReader<At<'a>>,
@@ -30,7 +32,7 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// From `offset`, where a record begins, to the last line end.
+    /// Returns the records from `offset`, where a record begins, to the last line end of the file.
     #[must_use]
     pub fn from(file: &'a File, offset: u64, checksum: Checksum) -> Self {
         Self::with_buffer(file, offset, checksum, READ_AHEAD_BYTES)
@@ -65,7 +67,7 @@ impl Iterator for Records<'_> {
     }
 }
 
-/// Reads at an offset of its own: the file's is not moved.
+/// Reads at its own offset, so the offset of the file does not move.
 #[derive(Debug)]
 struct At<'a> {
     file: &'a File,

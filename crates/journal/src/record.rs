@@ -1,7 +1,8 @@
-//! One record, one line: fields separated by a space, text as a JSON string, an optional checksum at the end.
+//! The format of a record: one line of fields separated by a space, text as a JSON string, and an optional checksum at
+//! the end.
 //!
-//! A message can neither forge nor split a record, nor act on the terminal of who reads the file: line ends, control
-//! characters, terminal escapes and the characters that reorder text travel as JSON `\u` escapes.
+//! A message can neither forge nor split a record, and it cannot control the terminal of a person who reads the file.
+//! Line ends, control characters, terminal escapes and characters that reorder text are written as JSON `\u` escapes.
 
 use std::fmt;
 use std::io::Write as _;
@@ -9,19 +10,19 @@ use std::io::Write as _;
 use text::push_quoted;
 
 const CHECKSUM_KEY: &[u8] = b" crc32c=";
-/// ` crc32c=` and eight hexadecimal digits.
+/// The length of ` crc32c=` and eight hexadecimal digits.
 const CHECKSUM_BYTES: usize = CHECKSUM_KEY.len() + 8;
 
-/// Whether each record of a file ends in a checksum.
+/// Whether each record of a file ends with a checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checksum {
-    /// No: any text editor's line is a record.
+    /// No checksum: any line that a text editor writes is a record.
     None,
-    /// CRC-32C (Castagnoli, RFC 3720 B.4) of everything in front of ` crc32c=`.
+    /// A CRC-32C (Castagnoli, RFC 3720 B.4) of everything in front of ` crc32c=`.
     Crc32c,
 }
 
-/// Records on their way into a journal: written together, all or none of them.
+/// Records to be appended to a journal together, all or none of them.
 #[derive(Debug)]
 pub struct Batch {
     bytes: Vec<u8>,
@@ -29,13 +30,13 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// No records yet, for a file opened with the same `checksum`.
+    /// Returns an empty batch for a file that was opened with the same `checksum`.
     #[must_use]
     pub fn new(checksum: Checksum) -> Self {
         Self { bytes: Vec::new(), checksum }
     }
 
-    /// Adds one record, whose fields `write` puts in.
+    /// Adds one record, whose fields `write` writes.
     pub fn push(&mut self, write: impl FnOnce(&mut RecordWriter<'_>)) {
         let start = self.bytes.len();
         write(&mut RecordWriter { bytes: &mut self.bytes, start });
@@ -47,19 +48,19 @@ impl Batch {
         self.bytes.push(b'\n');
     }
 
-    /// The records as they stand in the file.
+    /// Returns the records as they are written to the file.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Whether there is no record in it.
+    /// Returns whether the batch holds no record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Forgets the records and keeps at most `keep` bytes of memory for the next ones.
+    /// Removes the records, and keeps at most `keep` bytes of memory for the next ones.
     pub fn clear(&mut self, keep: usize) {
         self.bytes.clear();
         self.bytes.shrink_to(keep);
@@ -74,8 +75,8 @@ pub struct RecordWriter<'a> {
 }
 
 impl RecordWriter<'_> {
-    /// A field that is one word: a time, an address, a number. Anything else than printable ASCII without spaces is
-    /// written as [`text`](Self::text), so no value can break the line.
+    /// Writes a field of one word: a time, an address or a number. Any value other than printable ASCII without spaces
+    /// is written as [`text`](Self::text), so no value can break the line.
     pub fn word(&mut self, value: impl fmt::Display) -> &mut Self {
         self.separate();
         let start = self.bytes.len();
@@ -89,16 +90,16 @@ impl RecordWriter<'_> {
         self
     }
 
-    /// A field of free text, as a JSON string.
+    /// Writes a field of free text as a JSON string.
     pub fn text(&mut self, text: &str) -> &mut Self {
         self.separate();
         push_quoted(text, self.bytes);
         self
     }
 
-    /// A field of bytes that are not text, as one word of printable ASCII: spaces and whatever is not printable are
-    /// written as `\xff`, `\t`, `\r` or `\n`, and quotes and backslashes with a backslash before them. A Python bytes
-    /// literal and `printf %b` read it back.
+    /// Writes a field of bytes that are not text, as one word of printable ASCII. Spaces and unprintable bytes are
+    /// written as `\xff`, `\t`, `\r` or `\n`. Quotes and backslashes get a backslash in front. A Python bytes literal
+    /// and `printf %b` read the field back.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.separate();
         for byte in bytes {
@@ -117,7 +118,7 @@ impl RecordWriter<'_> {
     }
 }
 
-/// The fields of a record, texts unquoted; `None` if it is not a record.
+/// Returns the fields of a record, with texts unquoted. Returns `None` if `line` is not a record.
 ///
 /// ```
 /// assert_eq!(journal::record::fields(r#"10:00 "a b""#), Some(vec!["10:00".to_owned(), "a b".to_owned()]));
@@ -144,7 +145,7 @@ pub fn fields(line: &str) -> Option<Vec<String>> {
     }
 }
 
-/// The record in `line` (without its line end) if its checksum is right.
+/// Returns the record in `line` (without its line end) if its checksum is correct.
 #[must_use]
 pub fn verified(line: &[u8], checksum: Checksum) -> Option<&[u8]> {
     if checksum == Checksum::None {

@@ -1,51 +1,51 @@
-//! Reads records back, and tells what a crash tore from what was damaged later.
+//! Reads all records of a file, and distinguishes what a crash tore from what was damaged later.
 //!
-//! A record that was acknowledged ends in a line end that is on disk. So what stands behind the last line end is, as a
-//! rule, the torn tail of a write that nobody was told about. It is cut, and a copy is kept
-//! ([`torn_tails_of`](crate::file::torn_tails_of)): a disk that lost the last sector of an acknowledged record leaves the
-//! same picture, and only somebody who was told of that record can tell the difference. A whole line whose checksum is
-//! wrong is damage: it is reported, kept as it is, and never served.
+//! An acknowledged record ends with a line end that is on disk. The bytes behind the last line end are therefore
+//! usually the torn tail of a write that was never acknowledged. The tail is cut, and a copy of it is kept
+//! ([`torn_tails_of`](crate::file::torn_tails_of)): a disk that lost the last sector of an acknowledged record leaves
+//! the same bytes, and only the program that received the acknowledgement can tell the difference. A whole line with a
+//! wrong checksum is damage: it is reported, left in the file, and never served.
 
 use std::io::{self, BufRead};
 
 use crate::record::{Checksum, verified};
 
-/// The longest record that is kept in memory while reading, in bytes; a longer line is damage.
+/// The longest record that a scan keeps in memory, in bytes. A longer line counts as damage.
 pub const MAX_RECORD_BYTES: usize = 128 * 1024 * 1024;
 
-/// A line that is no record.
+/// A line of the file that is not a correct record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// Where the line starts, in bytes from the start of the file.
+    /// The start of the line, in bytes from the start of the file.
     pub offset: u64,
-    /// Its length in bytes, line end included.
+    /// The length of the line in bytes, with its line end.
     pub bytes: u64,
 }
 
-/// What was found in a journal.
+/// What was found in a file when it was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// Whole and correct records; 0 if the file was only looked at from its end.
+    /// The number of whole and correct records. It is 0 if only the end of the file was read.
     pub records: u64,
     /// Lines whose checksum is wrong, in file order.
     pub damaged: Vec<Damage>,
-    /// Length of the file up to and with its last line end.
+    /// The length of the file up to and including its last line end, in bytes.
     pub whole_bytes: u64,
-    /// Length of the torn tail behind it.
+    /// The length of the torn tail behind the last line end, in bytes.
     pub torn_bytes: u64,
 }
 
-/// Reads all records of `file` and shows each correct one, with its offset, to `visit`.
+/// Reads all records of `file`, and passes each correct one with its offset to `visit`.
 ///
 /// # Errors
-/// Whatever reading `file` gives.
+/// Fails if `file` cannot be read.
 pub fn scan(
     mut file: impl BufRead,
     checksum: Checksum,
     mut visit: impl FnMut(u64, &[u8]),
 ) -> io::Result<Recovery> {
     let mut found = Recovery::default();
-    // The part of the present line that came with earlier reads.
+    // The part of the present line that earlier reads returned.
     let mut carried = Vec::new();
     let mut line_bytes = 0u64;
     loop {

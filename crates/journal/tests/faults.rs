@@ -1,18 +1,18 @@
-//! A disk that fills up or fails, and many writers at once.
+//! A disk that fills up or fails, and many writers at the same time.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use journal::{AppendError, Batch, Checksum, Executor, Failure, Journal, JournalFile, Storage};
+use journal::{AppendError, Batch, Checksum, Executor, Journal, JournalFile, Storage, WriteFailure};
 use proptest::prelude::*;
 
-/// A disk in memory with faults on demand.
+/// A disk in memory whose operations fail on demand.
 #[derive(Default)]
 struct Disk {
     bytes: Vec<u8>,
-    /// How much of `bytes` a crash would leave.
+    /// The number of bytes of `bytes` that a crash would leave.
     synced: usize,
     capacity: Option<usize>,
     write_error: Option<i32>,
@@ -54,7 +54,7 @@ impl Storage for Shared {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.with(|disk| {
             disk.fault(disk.write_error)?;
-            // Short writes, as a nearly full disk makes them.
+            // A nearly full disk writes only a part of the bytes.
             let room = disk.capacity.map_or(usize::MAX, |capacity| capacity - disk.bytes.len()).min(7);
             if room == 0 {
                 disk.fault(Some(ENOSPC))?;
@@ -106,7 +106,7 @@ fn a_full_disk_refuses_the_batch_leaves_no_part_of_it_and_goes_on_when_there_is_
     file.commit(b"first\n").unwrap();
     disk.with(|disk| disk.capacity = Some(10));
     let error = file.commit(b"second\nthird\n").unwrap_err();
-    assert!(matches!(error, Failure::NoSpace(_)), "{error}");
+    assert!(matches!(error, WriteFailure::NoSpace(_)), "{error}");
     faults_happened(&disk, 1);
     assert_eq!(disk.text(), "first\n");
     disk.with(|disk| disk.capacity = None);
@@ -119,10 +119,10 @@ fn a_failed_sync_is_final_and_never_tried_again() {
     let disk = Shared::default();
     let mut file = disk.file();
     disk.with(|disk| disk.sync_error = Some(EIO));
-    assert!(matches!(file.commit(b"a\n"), Err(Failure::Fatal { .. })));
+    assert!(matches!(file.commit(b"a\n"), Err(WriteFailure::Fatal { .. })));
     faults_happened(&disk, 1);
     disk.with(|disk| disk.sync_error = None);
-    assert!(matches!(file.commit(b"b\n"), Err(Failure::Fatal { .. })));
+    assert!(matches!(file.commit(b"b\n"), Err(WriteFailure::Fatal { .. })));
     assert_eq!(disk.with(|disk| disk.syncs), 1, "no second sync");
     assert_eq!(disk.text(), "a\n", "nothing more is written");
 }
@@ -142,11 +142,11 @@ fn a_partial_write_that_cannot_be_taken_back_is_final() {
     let disk = Shared::default();
     let mut file = disk.file();
     disk.with(|disk| (disk.capacity, disk.truncate_error) = (Some(3), Some(EIO)));
-    assert!(matches!(file.commit(b"second\n"), Err(Failure::Fatal { .. })));
+    assert!(matches!(file.commit(b"second\n"), Err(WriteFailure::Fatal { .. })));
     faults_happened(&disk, 2);
 }
 
-/// Group commit is the same whatever runs the committer.
+/// Group commit must behave the same with each executor.
 const EXECUTORS: [Executor; 2] = [Executor::Thread, Executor::Inline];
 
 #[tokio::test]
@@ -226,7 +226,7 @@ async fn closing_commits_what_waits_and_refuses_what_comes() {
 }
 
 proptest! {
-    /// Whatever the disk does, an acknowledged record is on disk, and no part of a refused one is left behind.
+    /// Whatever the disk does, an acknowledged record is on disk, and no part of a refused one stays in the file.
     #[test]
     fn acknowledged_means_synced(steps in prop::collection::vec((0usize..30, 0usize..60, 0u8..12), 1..40)) {
         let disk = Shared::default();
@@ -240,8 +240,8 @@ proptest! {
             let line = format!("{i} {}\n", "x".repeat(size));
             match file.commit(line.as_bytes()) {
                 Ok(_) => acknowledged.push_str(&line),
-                Err(Failure::NoSpace(_)) => {}
-                Err(Failure::Fatal { .. }) => break,
+                Err(WriteFailure::NoSpace(_)) => {}
+                Err(WriteFailure::Fatal { .. }) => break,
             }
             prop_assert_eq!(&disk.text(), &acknowledged);
             prop_assert_eq!(disk.with(|disk| disk.synced), acknowledged.len());

@@ -25,7 +25,7 @@ fn write(path: &Path, checksum: Checksum, messages: &[String]) -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
-/// Opens a journal: the file, what was found, and the texts of the records that it served.
+/// Opens a journal. Returns the file, what was found, and the texts of the records that were served.
 fn open(path: &Path, checksum: Checksum) -> (JournalFile, Recovery, Vec<String>) {
     let mut served = Vec::new();
     let (file, recovery) = match checksum {
@@ -106,7 +106,7 @@ fn no_flipped_bit_is_served_and_every_other_record_is() {
             served.push(start);
         })
         .unwrap();
-        // The record that holds the byte is lost; with its line end flipped it takes the next one along.
+        // The record that holds the byte is lost. If the byte is its line end, the next record is lost as well.
         let first = ends.iter().rposition(|end| *end <= at).unwrap();
         let lost = if bytes[at] == b'\n' { 2 } else { 1 };
         let mut expected = ends[..messages.len()].to_vec();

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use chrono::Utc;
-use journal::{Batch, Checksum, Failure, Index, JournalFile, Records, record_at};
+use journal::{Batch, Checksum, JournalFile, OffsetIndex, Records, WriteFailure, record_at};
 use protocol::store::json::MAX_FRAME_BYTES;
 use protocol::store::types::{Id, MessageCrc, NodeName, Place, RegistryEntry};
 use records::{parse_entry, push_entry};
@@ -70,7 +70,7 @@ pub struct RegistryState {
     pub file: Option<JournalFile>,
     pub reader: File,
     /// Of each message, its newest line.
-    pub index: Index,
+    pub index: OffsetIndex,
     pub holdings: Holdings,
     pub completeness: Completeness,
     pub batch: Batch,
@@ -92,8 +92,8 @@ impl RegistryState {
     /// afterwards.
     ///
     /// # Errors
-    /// [`Failure`].
-    pub fn write(&mut self, registrations: Vec<Registration>) -> Result<Vec<RegistryEntry>, Failure> {
+    /// [`WriteFailure`].
+    pub fn write(&mut self, registrations: Vec<Registration>) -> Result<Vec<RegistryEntry>, WriteFailure> {
         let mut merged: Vec<RegistryEntry> = Vec::with_capacity(registrations.len());
         // Of each identifier in this batch, its newest line: where in the batch, and which entry.
         let mut fresh: HashMap<Id, (u64, usize)> = HashMap::with_capacity(registrations.len());

@@ -34,7 +34,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use journal::Failure;
+use journal::WriteFailure;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use claims::Claims;
@@ -67,7 +67,7 @@ pub enum Outcome {
     /// It is refused.
     Refused(Refusal),
     /// There is no room; later there may be.
-    NoSpace(Arc<Failure>),
+    NoSpace(Arc<WriteFailure>),
     /// Nobody can say whether it is on disk. Nothing more is acknowledged.
     Unknown,
 }
@@ -119,7 +119,7 @@ struct Shared {
     wake: Condvar,
     room: Semaphore,
     drawn: watch::Sender<Option<Draw>>,
-    failure: watch::Sender<Option<Arc<Failure>>>,
+    failure: watch::Sender<Option<Arc<WriteFailure>>>,
     ended: watch::Sender<bool>,
 }
 
@@ -188,7 +188,7 @@ impl Store {
     }
 
     /// Waits for the failure after which nothing is acknowledged any more; for ever while there is none.
-    pub async fn failed(&self) -> Arc<Failure> {
+    pub async fn failed(&self) -> Arc<WriteFailure> {
         let mut failure = self.handle.shared.failure.subscribe();
         match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
             Ok(Some(failure)) => failure,
@@ -198,7 +198,7 @@ impl Store {
 
     /// The failure after which nothing is acknowledged any more, if there was one.
     #[must_use]
-    pub fn failure(&self) -> Option<Arc<Failure>> {
+    pub fn failure(&self) -> Option<Arc<WriteFailure>> {
         self.handle.shared.failure.borrow().clone()
     }
 
@@ -336,7 +336,7 @@ impl Worker {
                     self.log.error("sorteo").fail().error(format_args!("{error:#}")).write();
                 }
                 self.draw_after = Some(Instant::now() + DRAW_AGAIN);
-                if let Ok(failure @ Failure::Fatal { .. }) = error.downcast::<Failure>() {
+                if let Ok(failure @ WriteFailure::Fatal { .. }) = error.downcast::<WriteFailure>() {
                     self.fail(failure);
                 }
             }
@@ -355,7 +355,7 @@ impl Worker {
         }
     }
 
-    fn fail(&mut self, failure: Failure) {
+    fn fail(&mut self, failure: WriteFailure) {
         self.shared.failure.send_replace(Some(Arc::new(failure)));
         self.shared.close();
     }

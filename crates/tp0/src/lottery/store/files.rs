@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use journal::{Batch, Checksum, Failure, JournalFile};
+use journal::{Batch, Checksum, JournalFile, WriteFailure};
 use memchr::memmem::Finder;
 use protocol::lottery::WINNING_NUMBER;
 
@@ -177,8 +177,8 @@ impl Files {
     /// error is fatal.
     ///
     /// # Errors
-    /// [`Failure`].
-    pub fn commit(&mut self) -> Result<(), Failure> {
+    /// [`WriteFailure`].
+    pub fn commit(&mut self) -> Result<(), WriteFailure> {
         let outcome = if self.records.is_empty() { Ok(()) } else { self.write_round() };
         self.records.clear(KEPT_BYTES);
         self.lines.clear();
@@ -186,14 +186,14 @@ impl Files {
         outcome
     }
 
-    fn write_round(&mut self) -> Result<(), Failure> {
+    fn write_round(&mut self) -> Result<(), WriteFailure> {
         let before = self.journal.write(self.records.as_bytes())?;
         if !self.lines.is_empty() {
             match self.bets.write(&self.lines) {
                 Ok(offset) if offset == self.bets_bytes => {}
                 Ok(_) => return Err(self.changed()),
                 Err(failure) => {
-                    if matches!(failure, Failure::NoSpace(_)) {
+                    if matches!(failure, WriteFailure::NoSpace(_)) {
                         self.journal.truncate(before)?;
                     }
                     return Err(failure);
@@ -207,23 +207,23 @@ impl Files {
         Ok(())
     }
 
-    fn changed(&self) -> Failure {
+    fn changed(&self) -> WriteFailure {
         self.fatal("append to", io::Error::other("somebody else has changed its length"))
     }
 
     /// What it means that `bets.csv` cannot be read: nobody can say what is stored.
-    pub fn failed_to_read(&self, cause: io::Error) -> Failure {
+    pub fn failed_to_read(&self, cause: io::Error) -> WriteFailure {
         self.fatal("read", cause)
     }
 
-    fn fatal(&self, action: &'static str, cause: io::Error) -> Failure {
-        Failure::Fatal { action, path: self.folder.join(BETS_FILE).display().to_string(), cause }
+    fn fatal(&self, action: &'static str, cause: io::Error) -> WriteFailure {
+        WriteFailure::Fatal { action, path: self.folder.join(BETS_FILE).display().to_string(), cause }
     }
 
     /// Finds the winners, and remembers the draw.
     ///
     /// # Errors
-    /// Why it could not be held. It may be tried again, unless a [`Failure::Fatal`] is behind it.
+    /// Why it could not be held. It may be tried again, unless a [`WriteFailure::Fatal`] is behind it.
     pub fn draw(&mut self) -> anyhow::Result<Draw> {
         let draw = write_winners(&self.folder, self.bets_bytes)?;
         Entry::Draw(draw).push(self.version, self.round + 1, &mut self.records);

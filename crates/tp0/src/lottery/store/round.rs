@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
-use journal::Failure;
+use journal::WriteFailure;
 use tokio::sync::oneshot;
 
 use super::bets::{New, Taken};
@@ -44,7 +44,10 @@ impl Round {
     }
 
     /// Does these jobs together; gives back the answers, and the failure after which nothing more can be done.
-    pub fn work(&mut self, jobs: Vec<(Job, oneshot::Sender<Outcome>)>) -> (Vec<Answer>, Option<Failure>) {
+    pub fn work(
+        &mut self,
+        jobs: Vec<(Job, oneshot::Sender<Outcome>)>,
+    ) -> (Vec<Answer>, Option<WriteFailure>) {
         let mut answers = Vec::with_capacity(jobs.len());
         let mut waiting = Vec::with_capacity(jobs.len());
         let mut failed = None;
@@ -74,7 +77,7 @@ impl Round {
         job: Job,
         waiting: &mut Waiting,
         answers: &mut Vec<Answer>,
-    ) -> Result<Decided, Failure> {
+    ) -> Result<Decided, WriteFailure> {
         let batch = match job {
             Job::Batch(batch) => batch,
             Job::Done { agency } => {
@@ -100,7 +103,7 @@ impl Round {
     }
 
     /// Judges a batch, and adds what is new of it to the round.
-    fn judge(&mut self, batch: &NewBatch) -> Result<Verdict, Failure> {
+    fn judge(&mut self, batch: &NewBatch) -> Result<Verdict, WriteFailure> {
         let Some(files) = &mut self.files else { return Ok(Verdict::WriteFirst) };
         let NewBatch { agency, lines, bets, claims } = batch;
         if !self.ledger.remembers() && self.ledger.knows(agency) {
@@ -121,14 +124,14 @@ impl Round {
     }
 
     /// Writes the round, and settles what waits for that.
-    fn write(&mut self, waiting: &mut Waiting, answers: &mut Vec<Answer>) -> Result<(), Failure> {
+    fn write(&mut self, waiting: &mut Waiting, answers: &mut Vec<Answer>) -> Result<(), WriteFailure> {
         let committed = self.files.as_mut().map_or(Ok(()), Files::commit);
         let Err(failure) = committed else {
             self.ledger.written();
             answers.extend(waiting.drain(..).map(|(who, decided)| (who, decided.confirmed())));
             return Ok(());
         };
-        let no_space = matches!(failure, Failure::NoSpace(_));
+        let no_space = matches!(failure, WriteFailure::NoSpace(_));
         let failure = Arc::new(failure);
         let outcome = if no_space { Outcome::NoSpace(failure.clone()) } else { Outcome::Unknown };
         let mut failed_on = HashSet::new();
