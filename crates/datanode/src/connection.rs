@@ -13,7 +13,7 @@ use protocol::store::node_api::{
 };
 use protocol::store::types::{MessageCrc, StoredRecord, beginning};
 use service::Shutdown;
-use service::exchange::{Ended, Exchange, Limits};
+use service::exchange::{Exchange, ExchangeEnded, PeerLimits};
 use text::timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -26,9 +26,9 @@ use crate::store::{Claim, Confirmation, NewMessage, Store, StoreError};
 const BATCH_REQUESTS: usize = 1024;
 const SEND: Duration = Duration::from_secs(10);
 /// A headnode says hello at once.
-const BEFORE_HELLO: Limits = Limits { idle: Duration::from_secs(5), send: SEND };
+const BEFORE_HELLO: PeerLimits = PeerLimits { idle: Duration::from_secs(5), send: SEND };
 /// A headnode may have nothing to store for days; one that is gone is noticed by TCP itself, or is taken over from.
-const AFTER_HELLO: Limits = Limits { idle: Duration::from_secs(30 * 24 * 60 * 60), send: SEND };
+const AFTER_HELLO: PeerLimits = PeerLimits { idle: Duration::from_secs(30 * 24 * 60 * 60), send: SEND };
 /// Replies are sent once they take so much memory, in bytes, even if further requests of the batch wait.
 const REPLY_BYTES: usize = 256 * 1024;
 
@@ -61,7 +61,7 @@ pub fn refusal() -> String {
 #[derive(Debug, thiserror::Error)]
 enum Closing {
     #[error(transparent)]
-    Ended(#[from] Ended),
+    Ended(#[from] ExchangeEnded),
     #[error("too many connections say no hello, and this one has waited longest")]
     Evicted,
 }
@@ -85,7 +85,7 @@ where
         (Role::Headnode(_), Ok(())) => tracing::info!(%peer, "connection closed"),
         // Its place is needed: nobody waits until the peer has read a reply.
         (_, Err(error @ Closing::Evicted)) => return tracing::debug!(%peer, %error, "connection closed"),
-        (Role::Unknown(_), Err(Closing::Ended(Ended::Idle(limit)))) => {
+        (Role::Unknown(_), Err(Closing::Ended(ExchangeEnded::Idle(limit)))) => {
             tracing::debug!(%peer, "connection closed: no hello");
             let mut line = Vec::new();
             json::encode(

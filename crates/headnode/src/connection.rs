@@ -14,7 +14,7 @@ use protocol::store::client_api::{
 use protocol::store::json::{self, Malformed};
 use protocol::store::types::{Id, MAX_MESSAGE_BYTES, NodeState};
 use service::Shutdown;
-use service::exchange::{Ended, Exchange, Limits};
+use service::exchange::{Exchange, ExchangeEnded, PeerLimits};
 use text::timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -51,7 +51,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut exchange =
-        Exchange::new(stream, RequestCodec::default(), Limits { idle: context.idle_timeout, send: SEND });
+        Exchange::new(stream, RequestCodec::default(), PeerLimits { idle: context.idle_timeout, send: SEND });
     match run(&mut exchange, peer, &context).await {
         Ok(()) if context.shutdown.is_requested() => {
             say_last(&mut exchange, ErrorCode::ShuttingDown, "the headnode ends: try again later".to_owned())
@@ -61,7 +61,7 @@ where
         Ok(()) => tracing::debug!(%peer, "connection closed"),
         Err(error) => {
             tracing::warn!(%peer, %error, "connection closed");
-            if let Ended::Idle(limit) = error {
+            if let ExchangeEnded::Idle(limit) = error {
                 let reason = format!("no whole request for {limit:?}: connect again");
                 say_last(&mut exchange, ErrorCode::IdleTimeout, reason).await;
             }
@@ -85,7 +85,7 @@ async fn run<S>(
     exchange: &mut Exchange<S, RequestCodec>,
     peer: SocketAddr,
     context: &ClientContext,
-) -> Result<(), Ended>
+) -> Result<(), ExchangeEnded>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -35,7 +35,7 @@ pub struct Context {
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
     #[error(transparent)]
-    Exchange(#[from] exchange::Ended),
+    Exchange(#[from] exchange::ExchangeEnded),
     #[error("{0}")]
     Storage(AppendError),
 }
@@ -53,7 +53,7 @@ where
         is_open: LineCodec::is_mid_line,
         decode: LineCodec::decode_silence,
     });
-    let exchange = Exchange::new(stream, codec, exchange::Limits { idle: limit, send: limit });
+    let exchange = Exchange::new(stream, codec, exchange::PeerLimits { idle: limit, send: limit });
     let mut connection = Connection {
         exchange: exchange.with_silence(silence),
         peer,
@@ -63,10 +63,13 @@ where
         replies: Vec::new(),
     };
     let result = connection.run().await;
-    if let Err(Ended::Exchange(exchange::Ended::Idle(limit))) = &result {
+    if let Err(Ended::Exchange(exchange::ExchangeEnded::Idle(limit))) = &result {
         connection.time_out(*limit).await;
     }
-    if !matches!(result, Err(Ended::Exchange(exchange::Ended::Broken(_) | exchange::Ended::NotReading(_)))) {
+    if !matches!(
+        result,
+        Err(Ended::Exchange(exchange::ExchangeEnded::Broken(_) | exchange::ExchangeEnded::NotReading(_)))
+    ) {
         connection.exchange.close().await;
     }
     result

@@ -1,4 +1,5 @@
-//! Arguments: flags over environment over default; wrong ones are told in one line.
+//! Command line arguments: flags take precedence over the environment, and the environment over defaults. Wrong
+//! arguments are reported in one line.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -14,22 +15,22 @@ use clap::{Arg, Command, Parser, ValueEnum};
 /// The exit code for wrong arguments or configuration.
 pub const USAGE: u8 = 2;
 
-/// Flags that every program has.
+/// The flags that every program has.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Running")]
 pub struct Common {
     /// Least severe events to log
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevel,
-    /// How events look on stderr
+    /// Format of events on stderr
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// After SIGTERM or SIGINT: how long to finish what is in flight before exiting anyway
+    /// After SIGTERM or SIGINT: time to finish open work before the program exits anyway
     #[arg(long, value_name = "DURATION", default_value = "8s", value_parser = duration)]
     pub shutdown_deadline: Duration,
 }
 
-/// Severity of events.
+/// The severity of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum LogLevel {
@@ -40,19 +41,19 @@ pub enum LogLevel {
     Trace,
 }
 
-/// The look of events.
+/// The format of events on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// One line an event, for people.
+    /// One line per event, for people.
     Text,
-    /// One JSON object an event, for programs.
+    /// One JSON object per event, for programs.
     Json,
 }
 
-/// Parses a duration such as `5s`, `200ms` or `1m 30s`; zero is refused.
+/// Parses a duration such as `5s`, `200ms` or `1m 30s`. Zero is refused.
 ///
 /// # Errors
-/// What is wrong with `text`, for a person.
+/// Fails with a text for people that says what is wrong with `text`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let duration = duration_or_zero(text)?;
     if duration.is_zero() { Err("must be more than 0, for example 200ms".to_owned()) } else { Ok(duration) }
@@ -61,7 +62,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Parses a duration such as `5s`, `200ms` or `1m 30s`, or `0`.
 ///
 /// # Errors
-/// What is wrong with `text`, for a person.
+/// Fails with a text for people that says what is wrong with `text`.
 pub fn duration_or_zero(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; allowed: durations like 5s, 200ms, 1m"))
 }
@@ -74,7 +75,7 @@ pub fn count(range: RangeInclusive<usize>) -> impl TypedValueParser<Value = usiz
 /// Checks that `text` is a host and a port, such as `localhost:5000`.
 ///
 /// # Errors
-/// What is wrong with `text`, for a person.
+/// Fails with a text for people that says what is wrong with `text`.
 pub fn host_and_port(text: &str) -> Result<String, String> {
     let valid =
         text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
@@ -84,7 +85,7 @@ pub fn host_and_port(text: &str) -> Result<String, String> {
 /// Parses a multicast group and its port, such as `239.255.50.10:5003`.
 ///
 /// # Errors
-/// What is wrong with `text`, for a person.
+/// Fails with a text for people that says what is wrong with `text`.
 pub fn multicast_group(text: &str) -> Result<SocketAddrV4, String> {
     let group: Option<SocketAddrV4> = text.parse().ok();
     group
@@ -92,18 +93,18 @@ pub fn multicast_group(text: &str) -> Result<SocketAddrV4, String> {
         .ok_or_else(|| "allowed: an IPv4 multicast address (224.0.0.0 to 239.255.255.255) and a port, for example 239.255.50.10:5003".to_owned())
 }
 
-/// Parses `arguments`, the program's name first. Each flag `--some-name`, also of a subcommand, reads
-/// `PREFIX_SOME_NAME` where it is not given.
+/// Parses `arguments`, of which the first is the program's name. A flag `--some-name` that is not given, also one of a
+/// subcommand, is read from the environment variable `PREFIX_SOME_NAME`.
 ///
 /// # Errors
-/// The exit code, after the reason (or the help that was asked for) has been printed.
+/// Fails with the exit code of the process. The reason, or the help that was asked for, has been printed by then.
 pub fn parse<A: Parser>(prefix: &str, arguments: impl IntoIterator<Item = OsString>) -> Result<A, ExitCode> {
     let arguments: Vec<_> = arguments.into_iter().collect();
     let command = with_environment(A::command(), prefix);
     let parsed = command.clone().try_get_matches_from(&arguments);
     parsed.and_then(|matches| A::from_arg_matches(&matches)).map_err(|error| {
         if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-            // Nobody is left to tell if stdout is closed.
+            // If stdout is closed, there is no way to report that.
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
@@ -128,12 +129,13 @@ fn with_environment(command: Command, prefix: &str) -> Command {
     })
 }
 
-/// The flags of a command and of its subcommands.
+/// Returns the flags of a command and of its subcommands.
 fn flags(command: &Command) -> Vec<&Arg> {
     command.get_arguments().chain(command.get_subcommands().flat_map(flags)).collect()
 }
 
-/// The first paragraph of clap's report, with the environment variable if that is where the value came from.
+/// Returns the first paragraph of clap's report in one line. If the value came from the environment, the line names the
+/// variable.
 fn one_line(error: &clap::Error, command: &Command, arguments: &[OsString]) -> String {
     let report = error.render().to_string();
     let first = report

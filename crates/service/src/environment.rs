@@ -1,4 +1,4 @@
-//! What a program takes from outside itself besides its arguments.
+//! What a program uses from outside itself besides its arguments: network, randomness and time.
 
 use std::io;
 
@@ -8,19 +8,20 @@ use ulid::Ulid;
 
 use crate::net::Sockets;
 
-/// Network, randomness and the passing of time: the real ones, or those of a simulation that a seed replays.
+/// The network, the randomness and the time of a program. They are real, or belong to a simulation that a seed repeats
+/// exactly.
 #[derive(Debug, Clone)]
 pub struct Environment<N> {
-    /// The network.
+    /// The network that the program uses.
     pub network: N,
-    /// Where randomness starts from.
+    /// The seed of all random choices.
     pub seed: u64,
-    /// Time stands still while the program works, and threads would run outside of it.
+    /// Whether this is a simulation. Its time stands still while the program works, and it has no control over threads.
     pub simulated: bool,
 }
 
 impl Environment<Sockets> {
-    /// The system's network and time, with this seed.
+    /// Returns the operating system's network and time, with `seed` for randomness.
     #[must_use]
     pub fn real(seed: u64) -> Self {
         Self { network: Sockets, seed, simulated: false }
@@ -28,12 +29,12 @@ impl Environment<Sockets> {
 }
 
 impl<N> Environment<N> {
-    /// Runs `future` beside the program until the guard is dropped: on a thread of its own with a runtime of its own, so
-    /// that nothing which holds up the program's thread holds up this. In a simulation, whose time stands still
-    /// meanwhile, it runs on the present runtime.
+    /// Runs `future` beside the program until the guard is dropped. The future gets its own thread and runtime, so it
+    /// continues while the program's thread is busy. In a simulation, whose time stands still while the program works,
+    /// it runs on the present runtime.
     ///
     /// # Errors
-    /// If the system refuses the thread.
+    /// Fails if the operating system refuses the thread.
     pub fn run_beside(
         &self,
         name: &str,
@@ -55,8 +56,9 @@ impl<N> Environment<N> {
     }
 }
 
-/// Returns a ULID (<https://github.com/ulid/spec>) of this moment: the identifier of a new message, or of a run of a program.
-/// The lowest 80 bits of `random` are used. Of a clock before 1970 only the order of the identifiers suffers.
+/// Returns a ULID (<https://github.com/ulid/spec>) of the present time: the identifier of a new message, or of a run of
+/// a program. The lowest 80 bits of `random` are used. If the clock stands before 1970, identifiers are still valid,
+/// but they do not sort by time.
 #[must_use]
 pub fn new_ulid(random: u128) -> Ulid {
     Ulid::from_parts(u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0), random)

@@ -1,7 +1,8 @@
-//! One connection of a server: takes what has come as a batch, sends the replies, knows idle and slow peers.
+//! One connection of a server: it reads the requests that have arrived as a batch, sends the replies, and ends idle and
+//! slow connections.
 //!
-//! Reading stops while a batch is being answered, so a peer that sends faster than it can be served is slowed down by
-//! TCP and not by memory here.
+//! Reading stops while a batch is being answered. TCP therefore slows down a peer that sends faster than it is served,
+//! and no memory fills up here.
 //!
 //! A server may also let the silence of the peer end a request: see [`Silence`].
 
@@ -21,10 +22,10 @@ use crate::{Shutdown, net};
 /// Memory that a connection keeps for its replies between batches, in bytes.
 const KEPT_BYTES: usize = 4 * 1024;
 
-/// Why a connection was ended from this side, or broke.
+/// Why the server ended a connection, or how the connection broke.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
-pub enum Ended {
+pub enum ExchangeEnded {
     #[error("no whole message for {0:?}")]
     Idle(Duration),
     #[error("the peer takes no replies for {0:?}")]
@@ -33,36 +34,36 @@ pub enum Ended {
     Broken(#[from] io::Error),
 }
 
-/// How long a peer may take.
+/// How long a peer may take. A peer that takes longer is disconnected.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// To complete a request.
+pub struct PeerLimits {
+    /// Time for a peer to complete a request.
     pub idle: Duration,
-    /// To take its replies.
+    /// Time for a peer to read the replies to one batch.
     pub send: Duration,
 }
 
-/// How the silence of a peer ends a request that it sends without an end.
+/// How the silence of a peer ends a request that the peer sends without an end.
 pub struct Silence<D: Decoder> {
-    /// How long the peer has to be silent.
+    /// How long the peer has to be silent for its silence to count.
     pub limit: Duration,
-    /// Whether a request is open that silence can end, given what was received and not yet decoded. Only then is time
-    /// taken, so a peer that ends its requests costs nothing more.
+    /// Returns whether silence can end the open request, given the bytes that were received and not yet decoded. The
+    /// silence is timed only then, so a peer that ends its requests costs nothing more.
     pub is_open: fn(&D, &[u8]) -> bool,
-    /// Decodes the open request, given how many times in a row the peer has been silent for the limit; `None` if there
-    /// is nothing to answer, or if it takes another silence.
+    /// Decodes the open request, given how many times in a row the peer has been silent for the limit. Returns `None`
+    /// if there is nothing to answer, or if one more silence is needed.
     pub decode: fn(&mut D, &mut BytesMut, u32) -> Option<D::Item>,
 }
 
-/// A silence that is being waited for.
+/// The state of waiting for the silence of a peer.
 struct Watch<D: Decoder> {
     silence: Silence<D>,
-    /// When the present silence began, as far as it has been waited for.
+    /// When the present silence began, or `None` before the first wait for it.
     since: Option<Instant>,
-    /// Silences in a row.
+    /// How many silences have followed each other.
     count: u32,
-    /// Moved only when it fires, as the idle timer is: it costs one system call for each limit that passes, not one for
-    /// each read. Idle connections have none.
+    /// The timer is moved only when it fires, as the idle timer is. So it costs one system call per elapsed limit, not
+    /// one per read. Idle connections have no such timer.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -72,8 +73,8 @@ impl<D: Decoder> Watch<D> {
         self.count = 0;
     }
 
-    /// Waits until the peer has been silent for the limit. Only time spent here counts: while a server is busy, bytes
-    /// may have come that it has not seen.
+    /// Waits until the peer has been silent for the limit. Only time spent in this function counts: while the server is
+    /// busy, bytes may have arrived that it has not read.
     async fn wait(&mut self) {
         let deadline = *self.since.get_or_insert_with(Instant::now) + self.silence.limit;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
@@ -87,11 +88,12 @@ impl<D: Decoder> Watch<D> {
     }
 }
 
-/// A connection on which requests, decoded by `D`, are answered batch by batch.
+/// A connection whose requests, decoded by `D`, are answered batch by batch.
 pub struct Exchange<S, D: Decoder> {
     frames: FrameReader<S, D>,
-    limits: Limits,
-    /// One timer for the whole connection, moved only when it fires: setting one for each read costs a system call.
+    limits: PeerLimits,
+    /// The one timer of the connection. It is moved only when it fires, because setting a timer for each read costs a
+    /// system call.
     idle: Pin<Box<Sleep>>,
     watch: Option<Watch<D>>,
 }
@@ -101,9 +103,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     D: Decoder<Error = io::Error>,
 {
-    /// A peer that goes beyond `limits` is given up.
+    /// Returns a connection over `stream`. A peer that exceeds `limits` is disconnected.
     #[must_use]
-    pub fn new(stream: S, decoder: D, limits: Limits) -> Self {
+    pub fn new(stream: S, decoder: D, limits: PeerLimits) -> Self {
         Self {
             frames: FrameReader::new(stream, decoder),
             limits,
@@ -112,41 +114,42 @@ where
         }
     }
 
-    /// Holds the peer to wider limits from the next batch on. (A shorter idle time would be noticed late.)
-    pub fn set_limits(&mut self, limits: Limits) {
+    /// Applies `limits` from the next batch on. They must not be shorter than before: a shorter idle time would take
+    /// effect late.
+    pub fn set_limits(&mut self, limits: PeerLimits) {
         self.limits = limits;
     }
 
-    /// What decodes the requests.
+    /// Returns the decoder, to change how further requests are decoded.
     pub fn decoder_mut(&mut self) -> &mut D {
         self.frames.decoder_and_unfinished().0
     }
 
-    /// Lets silence end requests too, if this is given.
+    /// Lets the silence of the peer end requests too, if `silence` is given.
     #[must_use]
     pub fn with_silence(mut self, silence: Option<Silence<D>>) -> Self {
         self.watch = silence.map(|silence| Watch { silence, since: None, count: 0, timer: None });
         self
     }
 
-    /// The decoder, which may know what the peer is sending.
+    /// Returns the decoder, which may know what the peer is sending.
     pub fn decoder(&self) -> &D {
         self.frames.decoder()
     }
 
-    /// Waits for requests and puts those that have come into `batch`, at most `max`; none at the end of the stream or
-    /// when `shutdown` is requested.
+    /// Waits for requests, and puts those that have arrived into `batch`, at most `max`. The batch stays empty at the
+    /// end of the stream and when `shutdown` is requested.
     ///
-    /// May be dropped while it waits: nothing is lost.
+    /// The future may be dropped while it waits: no request is lost.
     ///
     /// # Errors
-    /// [`Ended`].
+    /// Fails if the peer has completed no request within the idle limit, or if the connection breaks.
     pub async fn next_batch(
         &mut self,
         batch: &mut Vec<D::Item>,
         max: usize,
         shutdown: &Shutdown,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), ExchangeEnded> {
         batch.clear();
         let deadline = Instant::now() + self.limits.idle;
         loop {
@@ -160,10 +163,10 @@ where
             tokio::select! {
                 biased;
                 () = shutdown.requested() => return Ok(()),
-                // Before reading: a stream that always has something to read must not outrun its deadline.
+                // The timer comes before reading, so that a stream that never pauses cannot outrun its deadline.
                 () = &mut self.idle => {
                     if Instant::now() >= deadline {
-                        return Err(Ended::Idle(self.limits.idle));
+                        return Err(ExchangeEnded::Idle(self.limits.idle));
                     }
                     self.idle.as_mut().reset(deadline);
                 }
@@ -173,7 +176,7 @@ where
                         watch.interrupt();
                     }
                 }
-                // After reading: bytes that have come by now break the silence.
+                // The silence comes after reading, because bytes that have arrived by now interrupt it.
                 () = silent(self.watch.as_mut()), if is_open => batch.extend(self.decode_silence()),
             }
         }
@@ -191,32 +194,32 @@ where
         item
     }
 
-    /// What has come of a request that is not complete.
+    /// Returns the bytes that have arrived of an incomplete request.
     #[must_use]
     pub fn unfinished(&self) -> &[u8] {
         self.frames.unfinished()
     }
 
-    /// Sends `replies` and empties it.
+    /// Sends `replies` and empties the vector.
     ///
     /// # Errors
-    /// [`Ended`].
-    pub async fn send(&mut self, replies: &mut Vec<u8>) -> Result<(), Ended> {
+    /// Fails if the peer has not read the replies within the send limit, or if the connection breaks.
+    pub async fn send(&mut self, replies: &mut Vec<u8>) -> Result<(), ExchangeEnded> {
         let limit = self.limits.send;
         let sent = timeout(limit, self.frames.stream_mut().write_all(replies)).await;
-        sent.map_err(|_| Ended::NotReading(limit))??;
+        sent.map_err(|_| ExchangeEnded::NotReading(limit))??;
         replies.clear();
         replies.shrink_to(KEPT_BYTES);
         Ok(())
     }
 
-    /// Closes the connection so that the peer gets what was last sent.
+    /// Closes the connection so that the peer still receives what was last sent.
     pub async fn close(self) {
         net::close(self.frames.into_stream()).await;
     }
 }
 
-/// Waits for the silence of the peer; for ever where silence ends nothing.
+/// Waits for the silence of the peer. Waits for ever if silence ends no requests.
 async fn silent<D: Decoder>(watch: Option<&mut Watch<D>>) {
     match watch {
         Some(watch) => watch.wait().await,

@@ -1,4 +1,4 @@
-//! Frames from a byte stream, a batch at a time: the one reader behind every connection and behind standard input.
+//! Reads frames from a byte stream, a batch at a time. Every connection and standard input use this reader.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -7,12 +7,13 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio_util::codec::Decoder;
 
-/// Bytes that one read asks for: the first for idle streams, of which there may be thousands, the second for busy ones.
+/// How many bytes one read asks for. It begins with the lower number, because there may be thousands of idle streams,
+/// and grows to the upper one on busy streams.
 const READ_BYTES: RangeInclusive<usize> = 512..=64 * 1024;
 
 /// Reads frames, decoded by `D`, from `reader`.
 ///
-/// Nothing is lost when a future of it is dropped: what was read stays in the buffer.
+/// No data is lost when one of its futures is dropped: the bytes that were read stay in the buffer.
 #[derive(Debug)]
 pub struct FrameReader<R, D> {
     reader: R,
@@ -36,18 +37,18 @@ where
     /// Returns the next frame, or `None` at the end of the stream.
     ///
     /// # Errors
-    /// If the stream cannot be read, or if the decoder gives it up.
+    /// Fails if the stream cannot be read, or if the decoder reports an error.
     pub async fn next(&mut self) -> io::Result<Option<D::Item>> {
         let mut one = Vec::with_capacity(1);
         self.next_batch(&mut one, 1).await?;
         Ok(one.pop())
     }
 
-    /// Waits for frames and appends those that have come to `batch`, at most `most` of them; none at the end of the
-    /// stream.
+    /// Waits for frames, and appends those that have arrived to `batch`, at most `most` of them. None are appended at
+    /// the end of the stream.
     ///
     /// # Errors
-    /// If the stream cannot be read, or if the decoder gives it up.
+    /// Fails if the stream cannot be read, or if the decoder reports an error.
     pub async fn next_batch(&mut self, batch: &mut Vec<D::Item>, most: usize) -> io::Result<()> {
         loop {
             let before = batch.len();
@@ -59,10 +60,10 @@ where
         }
     }
 
-    /// Appends the frames that have come to `batch`, at most `most` of them, without reading.
+    /// Appends the frames that have arrived to `batch`, at most `most` of them, without reading.
     ///
     /// # Errors
-    /// If the decoder gives the stream up.
+    /// Fails if the decoder reports an error.
     pub fn decode(&mut self, batch: &mut Vec<D::Item>, most: usize) -> io::Result<()> {
         let decode = if self.is_at_end { D::decode_eof } else { D::decode };
         for _ in 0..most {
@@ -77,10 +78,10 @@ where
         Ok(())
     }
 
-    /// Reads once and returns how many bytes came: 0 at the end of the stream.
+    /// Reads once and returns the number of bytes read, which is 0 at the end of the stream.
     ///
     /// # Errors
-    /// If the stream cannot be read.
+    /// Fails if the stream cannot be read.
     pub async fn fill(&mut self) -> io::Result<usize> {
         self.received.reserve(self.read_bytes);
         let read = self.reader.read_buf(&mut self.received).await?;
@@ -89,13 +90,13 @@ where
         Ok(read)
     }
 
-    /// Whether the stream has ended. Frames that came before may still wait to be decoded.
+    /// Returns whether the stream has ended. Frames that arrived before may still wait to be decoded.
     #[must_use]
     pub fn is_at_end(&self) -> bool {
         self.is_at_end
     }
 
-    /// Returns the bytes that were read and not yet decoded.
+    /// Returns the bytes that were read and are not yet decoded.
     #[must_use]
     pub fn unfinished(&self) -> &[u8] {
         &self.received
@@ -107,7 +108,7 @@ where
         &self.decoder
     }
 
-    /// Returns the decoder and the bytes that were not yet decoded, for callers that decode by other rules.
+    /// Returns the decoder and the bytes that are not yet decoded, for callers that decode by other rules.
     pub fn decoder_and_unfinished(&mut self) -> (&mut D, &mut BytesMut) {
         (&mut self.decoder, &mut self.received)
     }
@@ -117,13 +118,13 @@ where
         &mut self.reader
     }
 
-    /// Returns the stream and drops what was read from it.
+    /// Returns the stream, and drops the bytes that are not yet decoded.
     #[must_use]
     pub fn into_stream(self) -> R {
         self.reader
     }
 
-    /// Reads in larger pieces while they come full, in smaller ones while they do not.
+    /// Makes the next read larger if this one filled its space, and smaller if it used little of it.
     fn adapt(&mut self, read: usize) {
         if read >= self.read_bytes {
             self.read_bytes = (self.read_bytes * 4).min(*READ_BYTES.end());

@@ -1,15 +1,15 @@
-//! All assignments, what every program needs, written once.
+//! All assignments: the parts that every program needs.
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`cli`] | arguments: flags over environment over default, one-line errors, exit codes |
-//! | [`logging`] | events to stderr, as text or JSON, never waiting for a slow terminal |
-//! | [`shutdown`] | SIGTERM and SIGINT, an ordered end, a deadline |
-//! | [`net`] | the network: TCP, UDP multicast, a bounded accept loop; another one can take its place |
+//! | [`cli`] | arguments from flags, environment and defaults, one-line errors, exit codes |
+//! | [`logging`] | events to stderr, as text or JSON, without waiting for a slow terminal |
+//! | [`shutdown`] | SIGTERM and SIGINT, an orderly end, a deadline |
+//! | [`net`] | the network: TCP, UDP multicast and a bounded accept loop; a simulation can replace it |
 //! | [`frames`] | frames from a byte stream, a batch at a time |
-//! | [`exchange`] | one connection: requests in batches, replies in order, idle and slow peers told apart |
+//! | [`exchange`] | one connection: requests in batches, replies in order, limits for idle and slow peers |
 //!
-//! A program's `main` is [`run`] and nothing else:
+//! A program's `main` only calls [`run`]:
 //!
 //! ```no_run
 //! #[derive(clap::Parser)]
@@ -42,13 +42,14 @@ pub use cli::Common;
 pub use environment::{Environment, new_ulid};
 pub use shutdown::Shutdown;
 
-/// How long background threads get to end once the program has, before the process ends without them.
+/// Time for background threads to end after the program. Then the process ends without them.
 const RUNTIME_END: Duration = Duration::from_millis(500);
 
-/// Runs a program from its arguments to its exit code: 0, 1 (it failed, and said why), or 2 (wrong arguments).
+/// Runs a program from its arguments to its exit code: 0 for success, 1 if the program failed and logged why, or 2 for
+/// wrong arguments.
 ///
-/// `prefix` is put before the name of each flag to give its environment variable. The program runs on one thread: the
-/// work here is small per message, and a thread less to wake is latency saved.
+/// `prefix` and the name of a flag make the name of the flag's environment variable. The program runs on one thread:
+/// the work per message is small, and a second thread would add the latency of waking it.
 pub fn run<A, F, Fut>(prefix: &'static str, common: fn(&A) -> &Common, program: F) -> ExitCode
 where
     A: clap::Parser,

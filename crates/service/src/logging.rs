@@ -1,7 +1,7 @@
-//! Events to stderr through `tracing`, one line each.
+//! Writes events to stderr through `tracing`, one line each.
 //!
-//! A terminal that is held (Ctrl-S) or a log collector that stalls holds up no message: events wait in a bounded
-//! buffer, and beyond it are dropped and counted.
+//! A paused terminal (Ctrl-S) or a stalled log collector delays no message: events wait in a bounded buffer. When the
+//! buffer is full, further events are dropped and counted.
 
 use std::io::IsTerminal;
 use std::sync::mpsc;
@@ -15,49 +15,50 @@ use crate::cli::{Common, LogFormat, LogLevel};
 
 /// Events that may wait for stderr.
 const BUFFERED_EVENTS: usize = 16 * 1024;
-/// How long the last line may take to leave.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// Time for the last line to reach stderr.
+const LAST_LINE_TIME: Duration = Duration::from_millis(100);
 const TIME_FORMAT: &str = "%Y-%m-%dT%H:%M:%S%.3fZ";
 
-/// Writes out the waiting events when dropped.
+/// Writes the waiting events to stderr when it is dropped.
 #[derive(Debug)]
-pub struct Flush {
+pub struct LogFlushGuard {
     worker: Option<WorkerGuard>,
     dropped: ErrorCounter,
 }
 
-impl Drop for Flush {
+impl Drop for LogFlushGuard {
     fn drop(&mut self) {
         self.worker.take();
         let dropped = self.dropped.dropped_lines();
         if dropped == 0 {
             return;
         }
-        // From a thread that the end of the process does not wait for: stderr may still be held.
-        let (told, last_words) = mpsc::channel();
+        // Another thread writes the line, because stderr may still be blocked and must not delay the end of the
+        // process.
+        let (written, last_line) = mpsc::channel();
         std::thread::spawn(move || {
             eprintln!("{dropped} log lines were dropped because stderr did not keep up");
-            told.send(())
+            written.send(())
         });
-        let _ = last_words.recv_timeout(LAST_WORDS);
+        let _ = last_line.recv_timeout(LAST_LINE_TIME);
     }
 }
 
-/// Starts logging for the whole process; a second call changes nothing.
-pub fn start(settings: &Common) -> Flush {
+/// Starts logging for the whole process. A second call changes nothing.
+pub fn start(settings: &Common) -> LogFlushGuard {
     let (writer, worker) = NonBlockingBuilder::default()
         .buffered_lines_limit(BUFFERED_EVENTS)
         .lossy(true)
         .thread_name("logging")
         .finish(std::io::stderr());
-    let flush = Flush { worker: Some(worker), dropped: writer.error_counter() };
+    let flush = LogFlushGuard { worker: Some(worker), dropped: writer.error_counter() };
     let events = tracing_subscriber::fmt()
         .with_writer(writer)
         .with_max_level(level(settings.log_level))
         .with_timer(ChronoUtc::new(TIME_FORMAT.to_owned()))
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal());
-    // An error means that a subscriber is there already, in tests.
+    // An error means that a subscriber exists already, which happens in tests.
     let _ = match settings.log_format {
         LogFormat::Text => events.try_init(),
         LogFormat::Json => events.json().flatten_event(true).try_init(),

@@ -1,4 +1,4 @@
-//! The network. Programs take it as a parameter, so that a simulated one can stand in for [`Sockets`].
+//! The network. Programs get it as a parameter, so that a simulated network can replace [`Sockets`].
 
 mod multicast;
 mod serve;
@@ -15,11 +15,11 @@ pub use serve::{close, make_room_for, serve};
 pub use sockets::{ListenError, Sockets, connect, listen, listen_with_backlog};
 pub use tokio::net::{TcpListener, TcpStream};
 
-/// TCP connections and datagrams: the system's ([`Sockets`]) or simulated ones.
+/// TCP connections and datagrams, of the operating system ([`Sockets`]) or simulated.
 pub trait Network: Clone + Send + Sync + 'static {
     /// A TCP connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    /// What accepts TCP connections.
+    /// The listener that accepts TCP connections.
     type Listener: Listener<Stream = Self::Stream>;
     /// A UDP socket.
     type Datagrams: Datagrams;
@@ -27,36 +27,36 @@ pub trait Network: Clone + Send + Sync + 'static {
     /// Connects to `address`.
     ///
     /// # Errors
-    /// The network's.
+    /// Fails if the connection cannot be made.
     fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
-    /// Listens on `address`; port 0 takes a free one.
+    /// Listens on `address`. Port 0 chooses a free port.
     ///
     /// # Errors
-    /// [`ListenError`].
+    /// Fails with a [`ListenError`] if the address cannot be listened on.
     fn listen(&self, address: SocketAddr)
     -> impl Future<Output = Result<Self::Listener, ListenError>> + Send;
 
-    /// A socket to send to multicast groups and receive answers with, on a free port.
+    /// Opens a socket on a free port that sends to multicast groups and receives the answers.
     ///
     /// # Errors
-    /// The network's.
+    /// Fails if the socket cannot be opened.
     fn sender(&self, interface: &Interface) -> impl Future<Output = io::Result<Self::Datagrams>> + Send;
 
-    /// A socket that receives what is sent to `group`. Several may share its port.
+    /// Opens a socket that receives what is sent to `group`. Several sockets may share its port.
     ///
     /// # Errors
-    /// The network's.
+    /// Fails if the socket cannot be opened, or if the group cannot be joined.
     fn member(
         &self,
         group: SocketAddrV4,
         interface: &Interface,
     ) -> impl Future<Output = io::Result<Self::Datagrams>> + Send;
 
-    /// This host's address as `peer` sees it.
+    /// Returns this host's address as `peer` sees it.
     ///
     /// # Errors
-    /// If there is no way to `peer`.
+    /// Fails if there is no route to `peer`.
     fn local_address_towards(&self, peer: SocketAddr) -> io::Result<Ipv4Addr>;
 }
 
@@ -65,39 +65,41 @@ pub trait Listener: Send {
     /// A TCP connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// The next connection and who made it.
+    /// Waits for the next connection, and returns it with the address of its peer.
     ///
     /// # Errors
-    /// The network's.
+    /// Fails if a connection cannot be accepted.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
 
-    /// Where it listens.
+    /// Returns the address that the listener listens on.
     ///
     /// # Errors
-    /// The network's.
+    /// Fails if the network cannot tell the address.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
 
 /// Sends and receives datagrams.
 pub trait Datagrams: Send + Sync + 'static {
-    /// The next datagram, cut to the length of `buffer`, and who sent it.
+    /// Waits for the next datagram, puts it into `buffer`, and returns its length and its sender. A datagram that is
+    /// longer than `buffer` is cut.
     ///
     /// # Errors
-    /// The network's; about one peer only, so receiving may go on.
+    /// Fails if the network reports an error. The error may be about one peer only, so the caller may go on receiving.
     fn receive(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<(usize, SocketAddr)>> + Send;
 
-    /// Sends to one address.
+    /// Sends `datagram` to one address.
     ///
     /// # Errors
-    /// The network's.
+    /// Fails if the datagram cannot be sent.
     fn send(&self, datagram: &[u8], to: SocketAddr) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Sends to everyone who joined `group`, on every interface in use.
+    /// Sends `datagram` to all members of `group`, on every interface in use.
     ///
     /// # Errors
-    /// The network's, if no interface could send it.
+    /// Fails if no interface could send the datagram.
     fn multicast(&self, datagram: &[u8], group: SocketAddrV4) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Takes up interfaces that have come since: a container that was cut off and connected again has a new one.
+    /// Starts to use interfaces that have appeared since. A container that was disconnected from its network and
+    /// connected again has a new interface.
     fn refresh(&self);
 }

@@ -1,4 +1,4 @@
-//! The end of a program: signals, what is still in flight, a deadline.
+//! The end of a program: signals, the work that is still open, and a deadline.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -12,10 +12,10 @@ use signal_hook::iterator::Signals;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Time for the last log line to leave before the process is ended from outside its runtime.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// Time for the last log line to reach stderr before the process is ended.
+const LAST_LINE_TIME: Duration = Duration::from_millis(100);
 
-/// Tells every part of a program that it is to end, and knows what has not ended yet. Clones share it.
+/// Asks every part of a program to end, and counts what is still open. Clones share the same state.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     requested: CancellationToken,
@@ -24,17 +24,18 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// A shutdown that only [`request`](Self::request) sets off.
+    /// Returns a shutdown that only [`request`](Self::request) starts.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A shutdown that SIGTERM or SIGINT sets off too. `deadline` after it is requested, or at a second signal, the
-    /// process ends with code 1 and says what was left. A thread sees to that, so it works even when the runtime hangs.
+    /// Returns a shutdown that SIGTERM or SIGINT starts too. If the program has not ended by `deadline` after the
+    /// request, or at a second signal, the process exits with code 1 and logs what is still open. A separate thread
+    /// does this, so it works even if the runtime hangs.
     ///
     /// # Errors
-    /// If the system refuses the signal handlers or the thread.
+    /// Fails if the operating system refuses the signal handlers or the thread.
     pub fn on_signals(deadline: Duration) -> io::Result<Self> {
         let shutdown = Self { deadline: Some(deadline), ..Self::default() };
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
@@ -52,7 +53,7 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Asks everything to end.
+    /// Asks every part of the program to end.
     pub fn request(&self) {
         if self.is_requested() {
             return;
@@ -63,9 +64,8 @@ impl Shutdown {
         }
     }
 
-    /// Asks everything to end once `failed` tells that `what` failed, and says so in the log. Stops waiting for that when
-    /// the handle is dropped.
-    #[must_use]
+    /// Requests the shutdown when `failed` completes, and logs that `what` failed. Dropping the handle stops the wait.
+    #[must_use = "dropping the handle stops the wait"]
     pub fn request_on_failure<F: Display>(
         &self,
         what: &'static str,
@@ -79,25 +79,25 @@ impl Shutdown {
         }))
     }
 
-    /// Whether everything is asked to end.
+    /// Returns whether the shutdown has been requested.
     #[must_use]
     pub fn is_requested(&self) -> bool {
         self.requested.is_cancelled()
     }
 
-    /// Waits until everything is asked to end.
+    /// Waits until the shutdown is requested.
     pub async fn requested(&self) {
         self.requested.cancelled().await;
     }
 
-    /// Counts something of this `kind` as open until the guard is dropped.
+    /// Counts one thing of this `kind` as open until the guard is dropped.
     #[must_use]
-    pub fn hold(&self, kind: &'static str) -> Held {
+    pub fn hold(&self, kind: &'static str) -> OpenGuard {
         self.change(kind, |count| *count += 1);
-        Held { shutdown: self.clone(), kind }
+        OpenGuard { shutdown: self.clone(), kind }
     }
 
-    /// What is open, for a person: `2 connections, 1 log.txt`.
+    /// Returns what is open as a text for people, for example `2 connections, 1 log.txt`.
     #[must_use]
     pub fn left(&self) -> String {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,7 +123,7 @@ impl Shutdown {
 
     fn abandon(&self, why: &str) -> ! {
         tracing::error!(left = self.left(), "{why}: exiting without finishing");
-        thread::sleep(LAST_WORDS);
+        thread::sleep(LAST_LINE_TIME);
         std::process::exit(1);
     }
 }
@@ -132,14 +132,14 @@ fn name(signal: i32) -> &'static str {
     signal_hook::low_level::signal_name(signal).unwrap_or("unknown")
 }
 
-/// Something open; see [`Shutdown::hold`].
+/// Keeps one thing counted as open; see [`Shutdown::hold`].
 #[derive(Debug)]
-pub struct Held {
+pub struct OpenGuard {
     shutdown: Shutdown,
     kind: &'static str,
 }
 
-impl Drop for Held {
+impl Drop for OpenGuard {
     fn drop(&mut self) {
         self.shutdown.change(self.kind, |count| *count = count.saturating_sub(1));
     }

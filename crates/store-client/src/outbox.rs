@@ -11,7 +11,7 @@ use protocol::store::client_api::{ClientRequest, ErrorCode, HeadnodeReply};
 use protocol::store::types::{Id, MAX_MESSAGE_BYTES, MessageCrc, Place};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use service::shutdown::Held;
+use service::shutdown::OpenGuard;
 use tokio::time::Instant;
 
 use crate::session::{Failed, Failure, Message, Options, Outcome, Saved};
@@ -74,7 +74,7 @@ struct Open {
     pauses: Option<ExponentialBackoff>,
     trouble: Option<Arc<str>>,
     /// Counts it among what is left at a shutdown.
-    held: Option<Held>,
+    held: Option<OpenGuard>,
 }
 
 struct Sent {
@@ -246,7 +246,7 @@ impl Outbox {
     }
 
     /// The program is to end: gives back what was never sent, and counts the rest with `hold` while it lasts.
-    pub fn stop(&mut self, hold: impl Fn() -> Held) -> Vec<Outcome> {
+    pub fn stop(&mut self, hold: impl Fn() -> OpenGuard) -> Vec<Outcome> {
         let mut unsent = Vec::new();
         self.open.retain(|_, open| {
             if open.under_way || open.uncertain || open.pauses.is_some() {

@@ -1,4 +1,4 @@
-//! The system's UDP, with IPv4 multicast.
+//! The UDP of the operating system, with IPv4 multicast.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,19 +11,19 @@ use tokio::net::UdpSocket;
 
 use super::Datagrams;
 
-/// Datagrams stay within the network they are sent in.
+/// The time to live of datagrams: they stay within the network in which they are sent.
 const TTL: u32 = 1;
-/// Room for answers that come at once; the system may allow less.
+/// Memory for answers that arrive at the same time, in bytes. The operating system may grant less.
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
-/// Which of the host's interfaces carry multicast.
+/// The interfaces of the host that carry multicast.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Interface {
-    /// All that are up, without loopback; loopback where there is no other.
+    /// All interfaces that are up, without loopback. Loopback if there is no other.
     All,
-    /// The one with this address.
+    /// The interface with this address.
     Address(Ipv4Addr),
-    /// The one with this name.
+    /// The interface with this name.
     Named(String),
 }
 
@@ -39,12 +39,13 @@ impl FromStr for Interface {
     }
 }
 
-/// An IPv4 address on an interface. The same address on another interface is another one: a network that was taken away
-/// and comes back, as with `docker network disconnect` and `connect`, has a new interface, often with the old address.
+/// An IPv4 address on an interface, with the number of the interface. The same address on another interface counts as a
+/// different attachment: a network that is disconnected and connected again, as with `docker network disconnect` and
+/// `connect`, gets a new interface, often with the old address.
 type Attachment = (Ipv4Addr, Option<u32>);
 
 impl Interface {
-    /// The IPv4 addresses of these interfaces at this moment; none if there are none.
+    /// Returns the present IPv4 addresses of these interfaces.
     fn attachments(&self) -> io::Result<BTreeSet<Attachment>> {
         let interfaces = if_addrs::get_if_addrs()?;
         let found = interfaces.into_iter().filter(|interface| match self {
@@ -60,7 +61,7 @@ impl Interface {
             .collect();
         match self {
             Self::All if attachments.is_empty() => _ = attachments.insert((Ipv4Addr::LOCALHOST, None)),
-            // The system says what is wrong with it.
+            // An address that no interface has is used as it is, so that the operating system reports the error.
             Self::Address(address) if attachments.is_empty() => _ = attachments.insert((*address, None)),
             _ => {}
         }
@@ -73,30 +74,30 @@ impl Interface {
 pub struct MulticastSocket {
     socket: UdpSocket,
     interface: Interface,
-    /// `None` for a sender.
+    /// The group that the socket is a member of, or `None` for a sender.
     group: Option<Ipv4Addr>,
     in_use: Mutex<BTreeSet<Attachment>>,
 }
 
 impl MulticastSocket {
-    /// A socket on a free port, to send to groups.
+    /// Opens a socket on a free port that sends to groups.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails if the socket cannot be opened.
     pub fn sender(interface: Interface) -> io::Result<Self> {
         let socket = open(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
         socket.set_multicast_ttl_v4(TTL)?;
         Self::new(socket, interface, None)
     }
 
-    /// A socket that receives what is sent to `group`, together with others on this host.
+    /// Opens a socket that receives what is sent to `group`. Other sockets on this host may do the same.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails if the socket cannot be opened, or if the group cannot be joined.
     pub fn member(group: SocketAddrV4, interface: Interface) -> io::Result<Self> {
-        // Not bound to the group's own address: probes to this host alone come to the same port.
+        // The socket is not bound to the group's own address: probes to this host alone arrive at the same port.
         let socket = open(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, group.port()))?;
-        // Otherwise Linux delivers every group that any program on this host has joined (ip(7), IP_MULTICAST_ALL).
+        // By default, Linux delivers every group that any program on this host has joined (ip(7), IP_MULTICAST_ALL).
         socket.set_multicast_all_v4(false)?;
         Self::new(socket, interface, Some(*group.ip()))
     }
@@ -104,11 +105,11 @@ impl MulticastSocket {
     fn new(socket: Socket, interface: Interface, group: Option<Ipv4Addr>) -> io::Result<Self> {
         let socket = UdpSocket::from_std(socket.into())?;
         let socket = Self { socket, interface, group, in_use: Mutex::default() };
-        socket.take_up()?;
+        socket.use_present_interfaces()?;
         Ok(socket)
     }
 
-    fn take_up(&self) -> io::Result<()> {
+    fn use_present_interfaces(&self) -> io::Result<()> {
         let present = self.interface.attachments()?;
         let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
         if *in_use == present {
@@ -127,7 +128,8 @@ impl MulticastSocket {
         Ok(())
     }
 
-    /// A socket keeps its memberships on interfaces that no longer exist, and may have 20.
+    /// Leaves the group on interfaces that no longer exist. A socket would keep these memberships, and may have only
+    /// 20.
     fn leave_gone(&self, group: Ipv4Addr, in_use: &BTreeSet<Attachment>, present: &BTreeSet<Attachment>) {
         let indexes = |attachments: &BTreeSet<Attachment>| -> BTreeSet<u32> {
             attachments.iter().filter_map(|(_, index)| *index).collect()
@@ -141,7 +143,8 @@ impl MulticastSocket {
     }
 }
 
-/// A group and port that nobody else on this host uses while this lives, for stores that live on loopback alone.
+/// A group and port that no other program on this host uses while this value lives. Stores that use loopback alone get
+/// their group here.
 #[derive(Debug)]
 pub struct LocalGroup {
     /// The group and its port.
@@ -150,14 +153,15 @@ pub struct LocalGroup {
 }
 
 impl LocalGroup {
-    /// Takes one.
+    /// Reserves a free group and port.
     ///
     /// # Errors
-    /// If the system has no port left.
+    /// Fails if the operating system has no free port.
     pub fn reserve() -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
-        // Only now: members may share the port, but whoever reserves one, as here, is not given the same.
+        // The option is set after the port is bound. Members may share the port, but another call of this function does
+        // not get the same port.
         socket.set_reuse_address(true)?;
         let port = socket.local_addr()?.as_socket_ipv4().map_or(0, |address| address.port());
         let [high, low] = port.to_be_bytes();
@@ -167,7 +171,7 @@ impl LocalGroup {
 
 fn open(address: SocketAddrV4) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    // Only a port that was asked for is shared: two senders on one port would take each other's answers.
+    // Only a port that was asked for is shared: two senders on one port would receive each other's answers.
     socket.set_reuse_address(address.port() != 0)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     socket.set_nonblocking(true)?;
@@ -200,8 +204,8 @@ impl Datagrams for MulticastSocket {
     }
 
     fn refresh(&self) {
-        if let Err(error) = self.take_up() {
-            tracing::warn!(%error, "cannot take up the present network interfaces");
+        if let Err(error) = self.use_present_interfaces() {
+            tracing::warn!(%error, "cannot use the present network interfaces");
         }
     }
 }

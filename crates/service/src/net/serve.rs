@@ -1,4 +1,4 @@
-//! The accept loop, bounded, and a close that loses no reply.
+//! A bounded accept loop, and a way to close a connection that loses no reply.
 
 use std::future::Future;
 use std::io;
@@ -13,20 +13,21 @@ use tokio_util::task::TaskTracker;
 use super::Listener;
 use crate::Shutdown;
 
-/// Files that a program opens besides its connections: journals, logs, the runtime's own.
+/// Files that a program opens besides its connections: journals, logs and files of the runtime.
 const OTHER_FILES: u64 = 64;
-/// Connections over the limit that are being told so; further ones are closed without a word.
+/// How many connections over the limit may be receiving the refusal at the same time. Further ones are closed without
+/// it.
 const REFUSALS: usize = 64;
-/// How long to wait when the system has no more files or memory for connections.
+/// Pause before the next attempt when the operating system has no more files or memory for connections.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a peer gets to take its last reply.
+/// Time for a peer to read its last reply.
 const LINGER: Duration = Duration::from_millis(500);
 const DISCARD_BYTES: usize = 16 * 1024;
 
-/// Raises the limit of open files so that `connections` fit.
+/// Raises the limit of open files of the process so that `connections` fit.
 ///
 /// # Errors
-/// What the limit is and what to do, if they do not fit.
+/// Fails with a text for people, which states the limit and what to do, if they do not fit.
 pub fn make_room_for(connections: usize) -> Result<(), String> {
     let needed = connections as u64 + REFUSALS as u64 + OTHER_FILES;
     let allowed = rlimit::increase_nofile_limit(needed)
@@ -41,8 +42,8 @@ pub fn make_room_for(connections: usize) -> Result<(), String> {
     ))
 }
 
-/// Accepts connections until `shutdown`, at most `max_connections` at a time, and runs `handle` for each in a task of
-/// its own; returns when the last one has ended. A connection over the limit is sent `refusal` and closed.
+/// Accepts connections until `shutdown`, at most `max_connections` at a time, and runs `handle` for each in its own
+/// task. Waits until the last connection has ended. A connection over the limit is sent `refusal` and closed.
 pub async fn serve<L, F, Fut>(
     mut listener: L,
     max_connections: usize,
@@ -54,7 +55,7 @@ pub async fn serve<L, F, Fut>(
     F: Fn(L::Stream, SocketAddr) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let mut doors = Doors::new(max_connections, refusal, shutdown.clone());
+    let mut limit = ConnectionLimit::new(max_connections, refusal, shutdown.clone());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -62,7 +63,7 @@ pub async fn serve<L, F, Fut>(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => doors.admit(stream, peer, &handle),
+            Ok((stream, peer)) => limit.admit(stream, peer, &handle),
             Err(error) if is_about_one_peer(&error) => {
                 tracing::debug!(%error, "a connection ended before it was accepted");
             }
@@ -77,8 +78,8 @@ pub async fn serve<L, F, Fut>(
     }
     drop(listener);
     tracing::info!("listener closed");
-    doors.tasks.close();
-    doors.tasks.wait().await;
+    limit.tasks.close();
+    limit.tasks.wait().await;
     tracing::info!("connections closed");
 }
 
@@ -87,8 +88,8 @@ fn is_about_one_peer(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// Who gets in, and what the others are told.
-struct Doors {
+/// Admits connections up to a limit, and refuses the others.
+struct ConnectionLimit {
     slots: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     refusal: Arc<str>,
@@ -97,7 +98,7 @@ struct Doors {
     shutdown: Shutdown,
 }
 
-impl Doors {
+impl ConnectionLimit {
     fn new(max_connections: usize, refusal: String, shutdown: Shutdown) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(max_connections)),
@@ -132,7 +133,7 @@ impl Doors {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        // One line for a whole flood of them.
+        // One event is logged for a whole flood of refused connections.
         if self.refused == 0 {
             tracing::warn!(%peer, "too many connections: refusing until one ends");
         }
@@ -140,8 +141,8 @@ impl Doors {
         let Ok(turn) = self.refusals.clone().try_acquire_owned() else { return };
         let refusal = self.refusal.clone();
         self.tasks.spawn(async move {
-            let told = tokio::time::timeout(LINGER, stream.write_all(refusal.as_bytes())).await;
-            if matches!(told, Ok(Ok(()))) {
+            let sent = tokio::time::timeout(LINGER, stream.write_all(refusal.as_bytes())).await;
+            if matches!(sent, Ok(Ok(()))) {
                 close(stream).await;
             }
             drop(turn);
@@ -149,10 +150,10 @@ impl Doors {
     }
 }
 
-/// Closes a connection so that the peer gets what was last written to it.
+/// Closes a connection so that the peer still receives what was last written.
 ///
-/// Closing while unread bytes wait would reset the connection, and the reset may overtake the reply (RFC 2525 § 2.17);
-/// so first only our side is closed, and what the peer still sends is read and forgotten for a moment.
+/// If unread bytes waited, closing would reset the connection, and the reset may overtake the reply (RFC 2525 § 2.17).
+/// So the server first closes only its own direction. For a moment it then reads and drops what the peer still sends.
 pub async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let drain = async {
         stream.shutdown().await?;
@@ -160,6 +161,6 @@ pub async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         while stream.read(&mut discarded).await? > 0 {}
         Ok::<(), io::Error>(())
     };
-    // A peer that is gone, or goes on sending for too long, has nothing more to get.
+    // A peer that has disconnected, or that sends for too long, gets nothing more.
     let _ = tokio::time::timeout(LINGER, drain).await;
 }

@@ -1,4 +1,4 @@
-//! The system's TCP.
+//! The TCP of the operating system.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -9,39 +9,39 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs};
 
 use super::{Interface, Listener, MulticastSocket, Network};
 
-/// Connections that wait in the kernel to be accepted.
+/// Connections that may wait in the kernel to be accepted.
 const BACKLOG: u32 = 4096;
-/// A peer that is gone without a word is noticed after a minute without traffic.
+/// A peer that disappeared without closing is noticed after one minute without traffic.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// An address that cannot be listened on: the cause and the way out.
+/// Says why an address cannot be listened on, and what the user can do about it.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {cause}: stop what uses it, or choose another --listen")]
 pub struct ListenError {
-    /// Where.
+    /// The address that was asked for.
     pub address: SocketAddr,
-    /// The system's word.
+    /// The error of the operating system.
     pub cause: io::Error,
 }
 
-/// Listens on `address`; port 0 takes a free one.
+/// Listens on `address`. Port 0 chooses a free port.
 ///
 /// # Errors
-/// [`ListenError`].
+/// Fails with a [`ListenError`] if the address cannot be listened on.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     listen_with_backlog(address, BACKLOG)
 }
 
-/// The same with at most `backlog` connections that wait in the kernel to be accepted.
+/// Listens on `address`, with at most `backlog` connections that wait in the kernel to be accepted.
 ///
 /// # Errors
-/// [`ListenError`].
+/// Fails with a [`ListenError`] if the address cannot be listened on.
 pub fn listen_with_backlog(address: SocketAddr, backlog: u32) -> Result<TcpListener, ListenError> {
     let open = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // A restart must not wait for old connections to time out.
+        // A restart must not have to wait until old connections have timed out.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(backlog)
@@ -49,7 +49,8 @@ pub fn listen_with_backlog(address: SocketAddr, backlog: u32) -> Result<TcpListe
     open().map_err(|cause| ListenError { address, cause })
 }
 
-/// Requests and replies are small and complete: waiting for more to send only delays them.
+/// Sets the options of a connection. Requests and replies are small and complete, so waiting for more data before
+/// sending would only delay them.
 fn tune(stream: &TcpStream) {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_TIME)
@@ -61,11 +62,11 @@ fn tune(stream: &TcpStream) {
     }
 }
 
-/// Connects to `address` within `limit`, which includes looking its name up. Small messages leave at once, and a peer that
-/// is gone is noticed.
+/// Connects to `address` within `limit`, which includes looking up its name. Small messages are sent at once, and a
+/// peer that has disappeared is noticed.
 ///
 /// # Errors
-/// The system's; [`io::ErrorKind::TimedOut`] when `limit` has passed.
+/// Fails if the connection cannot be made, with [`io::ErrorKind::TimedOut`] if `limit` has passed.
 pub async fn connect(address: impl ToSocketAddrs, limit: Duration) -> io::Result<TcpStream> {
     let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit:?}"));
     let stream = tokio::time::timeout(limit, TcpStream::connect(address)).await.map_err(timed_out)??;
@@ -87,7 +88,7 @@ impl Listener for TcpListener {
     }
 }
 
-/// The system's network.
+/// The network of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sockets;
 
@@ -115,7 +116,7 @@ impl Network for Sockets {
     }
 
     fn local_address_towards(&self, peer: SocketAddr) -> io::Result<Ipv4Addr> {
-        // Connecting a UDP socket sends nothing: it only looks up the route.
+        // Connecting a UDP socket sends nothing. It only looks up the route.
         let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.connect(peer)?;
         match socket.local_addr()? {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::bail;
 use protocol::line::{AtEof, DEFAULT_MAX_LINE_BYTES, LineCodec, Rejection};
 use service::Shutdown;
-use service::exchange::{self, Ended, Exchange};
+use service::exchange::{self, Exchange, ExchangeEnded};
 use service::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -50,11 +50,11 @@ enum Failed {
     Network(#[from] io::Error),
 }
 
-impl From<Ended> for Failed {
-    fn from(ended: Ended) -> Self {
+impl From<ExchangeEnded> for Failed {
+    fn from(ended: ExchangeEnded) -> Self {
         match ended {
-            Ended::Idle(limit) | Ended::NotReading(limit) => Self::NoAnswer(limit),
-            Ended::Broken(error) => Self::Network(error),
+            ExchangeEnded::Idle(limit) | ExchangeEnded::NotReading(limit) => Self::NoAnswer(limit),
+            ExchangeEnded::Broken(error) => Self::Network(error),
         }
     }
 }
@@ -154,7 +154,7 @@ async fn connect(address: &str) -> Result<TcpStream, Failed> {
 /// Sends `message` and gives back its echo; closes the connection in any case.
 async fn exchange(stream: TcpStream, message: &str) -> Result<String, Failed> {
     let codec = LineCodec::new(DEFAULT_MAX_LINE_BYTES, AtEof::Reject);
-    let mut exchange = Exchange::new(stream, codec, exchange::Limits { idle: PATIENCE, send: PATIENCE });
+    let mut exchange = Exchange::new(stream, codec, exchange::PeerLimits { idle: PATIENCE, send: PATIENCE });
     exchange.send(&mut format!("{message}\n").into_bytes()).await?;
     let mut lines = Vec::with_capacity(1);
     // Who calls knows about the shutdown, and leaves the echo a moment more.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use protocol::actividad1::{RefusalCode, ServerReply};
 use protocol::line::{AtEof, DEFAULT_MAX_LINE_BYTES, LineCodec, Rejection};
 use service::Shutdown;
-use service::exchange::{self, Ended, Exchange};
+use service::exchange::{self, Exchange, ExchangeEnded};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::ActionLog;
@@ -33,7 +33,7 @@ enum Failed {
     #[error(transparent)]
     Rejected(#[from] Rejection),
     #[error(transparent)]
-    Ended(#[from] Ended),
+    Ended(#[from] ExchangeEnded),
     #[error("the client closed the connection without a message")]
     Nothing,
 }
@@ -51,7 +51,7 @@ where
 {
     // A line comes back as it came, also one that ends in `\r\n`.
     let codec = LineCodec::new(DEFAULT_MAX_LINE_BYTES, AtEof::Reject).keeping_carriage_returns();
-    let limits = exchange::Limits { idle: shared.timeout, send: shared.timeout };
+    let limits = exchange::PeerLimits { idle: shared.timeout, send: shared.timeout };
     let exchange = Exchange::new(stream, codec, limits);
     let ip = peer.ip();
     let mut connection =
@@ -59,7 +59,7 @@ where
     if let Err(failed) = connection.run().await {
         shared.log.error("receive_message").fail().field("ip", ip).error(&failed).write();
         connection.tell(&failed).await;
-        if matches!(failed, Failed::Ended(Ended::Broken(_) | Ended::NotReading(_))) {
+        if matches!(failed, Failed::Ended(ExchangeEnded::Broken(_) | ExchangeEnded::NotReading(_))) {
             return close(&shared.log, ip, &shared.shutdown);
         }
     }
@@ -127,7 +127,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let code = match failed {
             Failed::Rejected(Rejection::TooLong { .. }) => RefusalCode::MessageTooLong,
             Failed::Rejected(Rejection::InvalidUtf8 { .. }) => RefusalCode::InvalidUtf8,
-            Failed::Ended(Ended::Idle(_)) => RefusalCode::IdleTimeout,
+            Failed::Ended(ExchangeEnded::Idle(_)) => RefusalCode::IdleTimeout,
             _ => return,
         };
         let reason = failed.to_string();

@@ -9,7 +9,7 @@ use protocol::lottery::{
     Bets, Frame, Malformed, Rejection, Reply, Request, RequestDecoder, end_winners, start_winners,
 };
 use service::Shutdown;
-use service::exchange::{self, Ended, Exchange};
+use service::exchange::{self, Exchange, ExchangeEnded};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::csv_line;
@@ -35,7 +35,7 @@ pub struct Shared {
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error(transparent)]
-    Ended(#[from] Ended),
+    Ended(#[from] ExchangeEnded),
     #[error("cannot read the winners: {0}")]
     Winners(std::io::Error),
     #[error("nothing more can be stored")]
@@ -60,7 +60,7 @@ pub async fn serve<S>(stream: S, peer: SocketAddr, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let limits = exchange::Limits { idle: shared.timeout, send: shared.timeout };
+    let limits = exchange::PeerLimits { idle: shared.timeout, send: shared.timeout };
     let exchange = Exchange::new(stream, RequestDecoder::default(), limits);
     let mut connection = Connection {
         exchange,
@@ -75,7 +75,10 @@ where
     if let Err(error) = &ended {
         tracing::warn!(%peer, %error, "connection broken");
     }
-    if !matches!(ended, Err(Failed::Ended(Ended::Broken(_) | Ended::NotReading(_)) | Failed::Storage)) {
+    if !matches!(
+        ended,
+        Err(Failed::Ended(ExchangeEnded::Broken(_) | ExchangeEnded::NotReading(_)) | Failed::Storage)
+    ) {
         exchange.close().await;
     }
     close(&shared.log, peer.ip(), &shared.shutdown);
