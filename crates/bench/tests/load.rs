@@ -21,7 +21,7 @@ fn load(arguments: &[&str]) -> (Output, usize) {
         runtime.block_on(async {
             let listener = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
             listening.send(listener.local_addr().unwrap()).unwrap();
-            let limits = server::Arguments::parse_from(["server", "--max-message-bytes", "150"]).limits;
+            let limits = server::ServerArguments::parse_from(["server", "--max-message-bytes", "150"]).limits;
             server::serve(listener, JournalFile::open(&path).unwrap().0, limits, ends).await.unwrap();
         });
     });

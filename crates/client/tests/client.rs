@@ -28,7 +28,8 @@ impl Server {
         let (ends, log, address) =
             (shutdown.clone(), folder.path().join("log.txt"), address.parse().unwrap());
         let limits =
-            server::Arguments::parse_from(["server", "--max-message-bytes", "1000", "--quiet", "0"]).limits;
+            server::ServerArguments::parse_from(["server", "--max-message-bytes", "1000", "--quiet", "0"])
+                .limits;
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {

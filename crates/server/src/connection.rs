@@ -1,6 +1,6 @@
-//! One client's connection: logs what has come as one batch, answers in order.
+//! One client's connection: logs the messages that have arrived as one batch, and answers them in order.
 //!
-//! A message that is refused is logged as well, before its reply, with the reason in place of the text.
+//! A refused message is logged as well, before its reply is sent. The reason stands in place of the text.
 
 use std::io::Write as _;
 use std::mem;
@@ -13,35 +13,35 @@ use journal::{AppendError, Batch, Checksum, Journal};
 use protocol::actividad1::{RefusalCode, ServerReply};
 use protocol::line::{AtEof, LineCodec, Rejection};
 use service::Shutdown;
-use service::exchange::{self, Exchange, Silence};
+use service::exchange::{Exchange, ExchangeEnded, PeerLimits, Silence};
 use text::{Quoted, timestamp};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::Limits;
+use crate::ServerLimits;
 
-/// Messages that are logged and answered together, so that a flood of empty lines cannot be blown up in memory.
+/// How many messages are logged and answered together. The limit bounds the memory that a flood of empty lines takes.
 const BATCH_MESSAGES: usize = 1024;
-/// How much of a message the terminal shows; `log.txt` has all of it.
+/// How many bytes of a message the terminal shows. `log.txt` holds the whole message.
 const SHOWN_BYTES: usize = 1024;
 
-/// What all connections share.
-pub struct Context {
+/// What all connections of the server share.
+pub struct ServerContext {
     pub journal: Journal,
-    pub limits: Limits,
+    pub limits: ServerLimits,
     pub shutdown: Shutdown,
 }
 
-/// Why a connection was ended from this side, or broke.
+/// Why the server ended a connection, or how the connection broke.
 #[derive(Debug, thiserror::Error)]
-pub enum Ended {
+pub enum ConnectionEnded {
     #[error(transparent)]
-    Exchange(#[from] exchange::ExchangeEnded),
+    Exchange(#[from] ExchangeEnded),
     #[error("{0}")]
     Storage(AppendError),
 }
 
-/// Serves one client until it ends, breaks the rules, or the server shuts down.
-pub async fn serve<S>(stream: S, peer: SocketAddr, context: &Context) -> Result<(), Ended>
+/// Serves one client until it disconnects, breaks the rules, or the server shuts down.
+pub async fn serve<S>(stream: S, peer: SocketAddr, context: &ServerContext) -> Result<(), ConnectionEnded>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -53,8 +53,8 @@ where
         is_open: LineCodec::is_mid_line,
         decode: LineCodec::decode_silence,
     });
-    let exchange = Exchange::new(stream, codec, exchange::PeerLimits { idle: limit, send: limit });
-    let mut connection = Connection {
+    let exchange = Exchange::new(stream, codec, PeerLimits { idle: limit, send: limit });
+    let mut connection = ClientConnection {
         exchange: exchange.with_silence(silence),
         peer,
         context,
@@ -63,29 +63,29 @@ where
         replies: Vec::new(),
     };
     let result = connection.run().await;
-    if let Err(Ended::Exchange(exchange::ExchangeEnded::Idle(limit))) = &result {
+    if let Err(ConnectionEnded::Exchange(ExchangeEnded::Idle(limit))) = &result {
         connection.time_out(*limit).await;
     }
     if !matches!(
         result,
-        Err(Ended::Exchange(exchange::ExchangeEnded::Broken(_) | exchange::ExchangeEnded::NotReading(_)))
+        Err(ConnectionEnded::Exchange(ExchangeEnded::Broken(_) | ExchangeEnded::NotReading(_)))
     ) {
         connection.exchange.close().await;
     }
     result
 }
 
-struct Connection<'a, S> {
+struct ClientConnection<'a, S> {
     exchange: Exchange<S, LineCodec>,
     peer: SocketAddr,
-    context: &'a Context,
+    context: &'a ServerContext,
     messages: Vec<Result<String, Rejection>>,
     batch: Batch,
     replies: Vec<u8>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
-    async fn run(&mut self) -> Result<(), Ended> {
+impl<S: AsyncRead + AsyncWrite + Unpin> ClientConnection<'_, S> {
+    async fn run(&mut self) -> Result<(), ConnectionEnded> {
         loop {
             self.exchange.next_batch(&mut self.messages, BATCH_MESSAGES, &self.context.shutdown).await?;
             if self.messages.is_empty() {
@@ -95,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
-    async fn log_and_answer(&mut self) -> Result<(), Ended> {
+    async fn log_and_answer(&mut self) -> Result<(), ConnectionEnded> {
         let messages = mem::take(&mut self.messages);
         let now = timestamp(Utc::now());
         for message in &messages {
@@ -107,7 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 };
             });
         }
-        // The replies are made up while there is time, before the disk answers; a failure makes up others.
+        // The replies are prepared before the disk answers, while there is time. If logging fails, others replace them.
         self.answer(&messages, None);
         let logged = self.append().await;
         if let Err(error) = &logged {
@@ -119,17 +119,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
         sent?;
         match logged {
-            Err(error @ (AppendError::Fatal(_) | AppendError::Closed)) => Err(Ended::Storage(error)),
+            Err(error @ (AppendError::Fatal(_) | AppendError::Closed)) => {
+                Err(ConnectionEnded::Storage(error))
+            }
             _ => Ok(()),
         }
     }
 
-    /// Tells a client that completes no message. What has come of one is logged as refused, except for a line that was
-    /// too long: that one is logged already.
+    /// Tells a client that completed no message in time that its connection closes. The bytes that have arrived of a
+    /// message are logged as refused. The bytes of a line that was too long are not: that line is logged already.
     async fn time_out(&mut self, limit: Duration) {
         let reason = format!("no whole message for {limit:?}");
         let unfinished = self.exchange.unfinished();
-        // Half of a line end is nothing of a message.
+        // A lone `\r` is the first half of a line end, not a part of a message.
         let unfinished = unfinished.strip_suffix(b"\r").unwrap_or(unfinished);
         let logged = if unfinished.is_empty() {
             Ok(())
@@ -145,11 +147,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Err(error) => failure(error),
         };
         put(&mut self.replies, &ServerReply::Refused { code, reason: &reason });
-        // The connection closes either way.
+        // The connection closes whether or not the client reads this.
         let _ = self.exchange.send(&mut self.replies).await;
     }
 
-    /// Puts the batch on disk and empties it.
+    /// Puts the batch on disk and starts a new one.
     async fn append(&mut self) -> Result<(), AppendError> {
         let batch = mem::replace(&mut self.batch, Batch::new(Checksum::None));
         let logged = self.context.journal.append(batch).await;
@@ -159,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         logged.map(|_offset| ())
     }
 
-    /// The event for the operator's terminal.
+    /// Logs an event about a message for the operator.
     fn report(&self, message: &Result<String, Rejection>, logged: bool) {
         match message {
             Ok(text) if logged => {
@@ -172,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
-    /// Makes up the replies to `messages`, given why they could not be logged.
+    /// Prepares the replies to `messages`. If they could not be logged, `failed` says why.
     fn answer(&mut self, messages: &[Result<String, Rejection>], failed: Option<&AppendError>) {
         self.replies.clear();
         for message in messages {
@@ -181,8 +183,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 }
 
-/// Writes why a message was refused where its text would stand. A message stands between quotes, and `ERROR` does not:
-/// no message can pass for a refusal.
+/// Writes why a message was refused where its text would stand. A message stands between quotes, and `ERROR` does not,
+/// so no message can look like a refusal.
 fn refused<'a, 'b>(
     record: &'a mut RecordWriter<'b>,
     code: RefusalCode,
@@ -200,7 +202,7 @@ fn code(rejection: &Rejection) -> RefusalCode {
     }
 }
 
-/// What is kept of a message that was rejected.
+/// Returns the bytes of a rejected message that are logged.
 fn bytes(rejection: &Rejection) -> &[u8] {
     match rejection {
         Rejection::InvalidUtf8 { bytes, .. } => bytes,
@@ -208,7 +210,7 @@ fn bytes(rejection: &Rejection) -> &[u8] {
     }
 }
 
-/// The reply to one message, given why its batch was not logged.
+/// Writes the reply to one message. If its batch could not be logged, `failed` says why.
 fn answer(message: &Result<String, Rejection>, failed: Option<&AppendError>, replies: &mut Vec<u8>) {
     let (code, reason) = match (failed, message) {
         (Some(error), _) => failure(error),
@@ -221,7 +223,7 @@ fn answer(message: &Result<String, Rejection>, failed: Option<&AppendError>, rep
     put(replies, &ServerReply::Refused { code, reason: &reason });
 }
 
-/// What a client is told whose message could not be logged.
+/// Returns the reply to a message that could not be logged.
 fn failure(error: &AppendError) -> (RefusalCode, String) {
     let (code, reason) = match error {
         AppendError::NoSpace(_) => (

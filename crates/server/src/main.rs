@@ -1,7 +1,7 @@
-//! `server`: see the library.
+//! The program `server`. The library of this crate does all the work.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    service::run("SERVER", |arguments: &server::Arguments| &arguments.common, server::run)
+    service::run("SERVER", |arguments: &server::ServerArguments| &arguments.common, server::run)
 }

@@ -1,4 +1,4 @@
-//! Nothing acknowledged is lost: under load, through `kill -9`, through SIGTERM, on a full disk.
+//! Acknowledged messages survive load, `kill -9`, SIGTERM and a full disk.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -19,7 +19,8 @@ use support::{Greets as _, Log, PROGRAM, Server};
 const CONNECTIONS: usize = 50;
 const MESSAGES: usize = 1000;
 
-/// Messages sent over many connections at once, each waiting for its reply, until all are sent or the server is gone.
+/// Sends messages over many connections, each of which waits for its reply, until all messages are sent or the server
+/// has ended.
 struct Traffic {
     acknowledged: Arc<Mutex<Vec<String>>>,
     count: Arc<AtomicUsize>,
@@ -92,7 +93,7 @@ fn kill_at_a_random_moment_loses_nothing_acknowledged() {
         acknowledged.extend(told);
     }
     assert!(cut_short > 50, "only {cut_short} of 100 kills came while messages were on their way");
-    // One more start cuts a torn tail.
+    // One more start of the server cuts a torn tail.
     let server = Server::start(folder.path(), &[]);
     let log = server.log();
     acknowledged.iter().for_each(|message| log.holds_once(message));
@@ -147,7 +148,7 @@ fn a_second_start_appends() {
 #[test]
 fn a_full_disk_is_an_error_reply_and_the_server_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    // A limit on the size of files; ignoring the signal makes writes fail as on a full disk.
+    // The test limits the size of files. Because the signal is ignored, writes fail as they do on a full disk.
     let mut limited = Command::new("sh");
     limited.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$@\"", "sh", PROGRAM]);
     let server = Server::start_as(limited, folder.path(), &[]);
@@ -167,7 +168,7 @@ fn a_full_disk_is_an_error_reply_and_the_server_goes_on() {
     assert_eq!(server.log().in_order, acknowledged, "no part of the refused message is left");
     client.send(b"\xff\n");
     assert!(client.reply().starts_with("ERROR disk-full: "), "a refusal that cannot be logged");
-    // There is room again: the same connection and the same server go on.
+    // There is room again, and the same server goes on with the same connection.
     std::fs::write(folder.path().join("log.txt"), "").unwrap();
     client.say("hay sitio");
     assert_eq!(server.log().in_order, ["hay sitio"]);

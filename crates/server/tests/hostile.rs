@@ -1,4 +1,4 @@
-//! Clients that are slow, broken or hostile: each gets its own answer, and nobody else notices.
+//! Clients that are slow, broken or hostile: each gets its own answer, and other clients notice nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -48,7 +48,7 @@ fn a_connection_that_is_reset_in_the_middle_of_a_line_leaves_nothing() {
     let (_folder, server) = start(&["--log-level", "debug"]);
     let mut client = server.connect();
     client.send("uno\nmedio mensaj");
-    // The reply is not read: closing the socket now resets the connection.
+    // The reply is not read, so closing the socket now resets the connection.
     wait_for("the reply", || client.stream.peek(&mut [0; 1]).unwrap() == 1);
     drop(client);
     server.logged("connection closed");
@@ -153,7 +153,7 @@ fn slow_and_silent_connections_end_after_the_idle_timeout_and_active_ones_do_not
     let mut dripping = server.connect();
     dripping.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let started = Instant::now();
-    // A byte now and then completes no message: it keeps no connection open.
+    // Single bytes complete no message, so they do not keep the connection open.
     let told = loop {
         active.say("aquí sigo");
         let _ = dripping.stream.write_all(b"x");
@@ -181,7 +181,7 @@ fn an_endless_line_ends_after_the_idle_timeout_however_fast_it_comes() {
     let mut client = server.connect();
     let mut sender = client.stream.try_clone().unwrap();
     let block = vec![b'x'; 1 << 20];
-    // Sends until the server has closed the connection.
+    // The client sends until the server has closed the connection.
     let sending = std::thread::spawn(move || while sender.write_all(&block).is_ok() {});
     assert!(client.reply().starts_with("ERROR message-too-long"));
     assert!(client.reply().starts_with("ERROR idle-timeout"));
@@ -195,7 +195,7 @@ fn a_client_that_takes_no_replies_is_given_up_and_slows_nobody() {
     deaf.set_write_timeout(Some(support::PATIENCE)).unwrap();
     let lines = format!("{}\n", "x".repeat(60_000)).repeat(16);
     let mut other = server.connect();
-    // It sends until the server has closed the connection.
+    // The client sends until the server has closed the connection.
     let sending = std::thread::spawn(move || while deaf.write_all(lines.as_bytes()).is_ok() {});
     while !sending.is_finished() {
         other.say("hola");
@@ -238,7 +238,7 @@ fn a_flood_of_connections_leaves_the_served_ones_alone() {
     served.say("después");
     wait_for("a new connection to be served", || {
         let mut client = server.connect();
-        // A refusal may reset the connection before the message is out.
+        // A refusal may reset the connection before the whole message is sent.
         let sent = client.stream.write_all(b"Hola\n").is_ok();
         sent && reply_or_nothing(&mut client).starts_with("OK ")
     });

@@ -1,4 +1,4 @@
-//! Starting, stopping, and being wrong about it; clients that others wrote.
+//! Starting and stopping the server, wrong arguments, and clients that this project did not write.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -98,7 +98,7 @@ fn idle_connections_do_not_delay_the_end() {
     assert_eq!(server.log().in_order, ["Hola"], "half a message is none");
 }
 
-/// Leaves a client that sends and takes no replies: it holds up an orderly end.
+/// Leaves a client that sends and reads no replies, which delays an orderly end.
 fn deaf_client(server: &Server) -> Client {
     let mut deaf = server.connect();
     deaf.stream.set_nonblocking(true).unwrap();
@@ -140,7 +140,7 @@ fn a_terminal_that_is_held_holds_up_nobody() {
     let mut command = Command::new(PROGRAM);
     command.args(["--listen", "127.0.0.1:0", "--shutdown-deadline", "1h", "--data-dir"]).arg(folder.path());
     let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
-    // Its events are read up to the address, and then no more.
+    // The test reads events up to the address, and then no more.
     let mut events = BufReader::new(process.stderr.take().unwrap());
     let mut event = String::new();
     while !event.contains("listening") {
@@ -148,7 +148,7 @@ fn a_terminal_that_is_held_holds_up_nobody() {
         assert!(events.read_line(&mut event).unwrap() > 0, "the server ended before it listened");
     }
     let mut client = Client::connect(event.trim().rsplit('=').next().unwrap().parse().unwrap());
-    // More events than a pipe and the buffer for them hold.
+    // These are more events than a pipe and the server's buffer hold.
     let messages = 30_000;
     let mut sender = client.stream.try_clone().unwrap();
     let sending = std::thread::spawn(move || sender.write_all("hola\n".repeat(messages).as_bytes()).unwrap());
@@ -164,7 +164,7 @@ fn a_terminal_that_is_held_holds_up_nobody() {
     assert_eq!(support::Log::read(folder.path()).in_order.len(), messages);
 }
 
-/// A client by others; `None` if it is not installed, which is an error where CI runs.
+/// Returns a client of another project, or `None` if it is not installed. Where CI runs, a missing client is an error.
 fn peer(program: &str) -> Option<Command> {
     let installed =
         Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
@@ -220,7 +220,7 @@ print(client.recv(1024).decode(), end='')
     );
 }
 
-/// What most clients of this assignment do: they send without a line end and wait for the reply.
+/// Most clients of this assignment send without a line end and wait for the reply.
 #[test]
 fn a_python_client_that_sends_no_line_end_is_answered() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The table of cases in the README of the assignment's folder, case by case, on a clock that only the test moves.
+//! Checks each case of the table in the README of the assignment's folder, on a clock that only the test moves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,14 @@ const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../actividad1/READ
 const TABLE: &str = "| what arrives | becomes | reply after |\n| --- | --- | --- |\n";
 /// Longer than any silence that ends a message, shorter than the idle timeout.
 const LONG: Duration = Duration::from_secs(10);
-/// What the timers of a case may be late, together.
+/// How late all timers of a case together may fire.
 const TOLERANCE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 struct Case {
     row: String,
     steps: Vec<Step>,
-    /// Messages and refusals as they stand in `log.txt` behind time and sender.
+    /// Messages and refusals as they are written in `log.txt` behind time and sender.
     outcomes: Vec<String>,
     reply_after: ReplyAfter,
 }
@@ -33,12 +33,12 @@ enum Step {
     End,
 }
 
-/// When the last reply comes.
+/// When the last reply arrives.
 #[derive(Debug)]
 enum ReplyAfter {
-    /// This long after the last byte.
+    /// This long after the last byte was sent.
     LastByte(Duration),
-    /// Before the last byte.
+    /// Before the last byte was sent.
     NoLater,
     NoReply,
 }
@@ -99,7 +99,7 @@ impl ReplyAfter {
     }
 }
 
-/// What stands between the backquotes.
+/// Returns the text between the backquotes.
 fn code(text: &str) -> &str {
     text.strip_prefix('`')
         .and_then(|text| text.strip_suffix('`'))
@@ -134,7 +134,7 @@ fn cases() -> Vec<Case> {
     table.lines().take_while(|line| line.starts_with('|')).map(Case::parse).collect()
 }
 
-/// How the bytes that a case sends at once travel.
+/// How the bytes that a case sends at once are split on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Segments {
     Whole,
@@ -143,7 +143,7 @@ enum Segments {
 }
 
 impl Segments {
-    /// Less than the silence that ends a message.
+    /// The pause is shorter than the silence that ends a message.
     const PAUSE: Duration = Duration::from_millis(150);
 
     async fn send(self, client: &mut WriteHalf<DuplexStream>, bytes: &[u8]) {
@@ -155,13 +155,13 @@ impl Segments {
                 sleep(Self::PAUSE).await;
             }
             client.write_all(&[*byte]).await.unwrap();
-            // The server reads it alone.
+            // The pause makes the server read this part separately.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// What came of a case.
+/// The result of a case.
 struct Played {
     log: String,
     replies: Vec<String>,
@@ -169,14 +169,14 @@ struct Played {
     last_reply: Option<Instant>,
 }
 
-/// Plays a case to a server of its own.
+/// Runs a case against its own server.
 async fn play(case: &Case, segments: Segments) -> Played {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(crate::LOG_FILE);
-    let context = Arc::new(Context {
-        // Commits take no time of this clock.
+    let context = Arc::new(ServerContext {
+        // Commits take no time on the test's clock.
         journal: Journal::start_on(Executor::Inline, JournalFile::open(&path).unwrap().0),
-        limits: crate::Arguments::parse_from(["server"]).limits,
+        limits: crate::ServerArguments::parse_from(["server"]).limits,
         shutdown: Shutdown::new(),
     });
     let (client, stream) = tokio::io::duplex(256 * 1024);
@@ -211,7 +211,7 @@ async fn play(case: &Case, segments: Segments) -> Played {
     Played { log, replies: replies.into_iter().map(|(line, _)| line).collect(), last_byte, last_reply }
 }
 
-/// How the reply to a message of this outcome begins.
+/// Returns how the reply to a message of this outcome begins.
 fn reply_to(outcome: &str) -> String {
     let fields = journal::record::fields(outcome).unwrap();
     match fields.as_slice() {

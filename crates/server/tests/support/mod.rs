@@ -1,4 +1,4 @@
-//! A real `server` process for a test: on a free port, in a temporary folder, killed when dropped.
+//! A real `server` process for a test: it uses a free port and a temporary folder, and is killed when dropped.
 
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
@@ -18,14 +18,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it so that only a line end ends a message: a machine that stalls must not split those of a test.
+    /// Starts a server for which only a line end ends a message, so that a slow machine does not split the messages of
+    /// a test.
     pub fn start(folder: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(PROGRAM);
         command.env("SERVER_QUIET", "0");
         Self::start_as(command, folder, arguments)
     }
 
-    /// Starts it through `command`, which ends in running the server with the arguments that are added.
+    /// Starts the server through `command`, which ends in running the server with the arguments that are added.
     pub fn start_as(mut command: Command, folder: &Path, arguments: &[&str]) -> Self {
         command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(folder).args(arguments);
         Self { process: Process::start(command), folder: folder.to_owned() }
@@ -54,7 +55,7 @@ impl DerefMut for Server {
     }
 }
 
-/// Speaks Actividad 1's protocol.
+/// A client that speaks the protocol of Actividad 1.
 pub trait Greets {
     fn expect_received(&mut self, message: &str);
     fn say(&mut self, message: &str);
@@ -71,11 +72,11 @@ impl Greets for Client {
     }
 }
 
-/// What `log.txt` holds: how often each message stands there. Every line must be a record.
+/// The content of `log.txt`: how often each message is logged. Every line must be a record.
 pub struct Log {
     pub messages: HashMap<String, usize>,
     pub in_order: Vec<String>,
-    /// Messages that were refused: what stands behind `ERROR`.
+    /// The refused messages, as the text behind `ERROR`.
     pub refused: Vec<String>,
 }
 
@@ -89,7 +90,7 @@ impl Log {
             let [time, peer, message, ..] = fields.as_slice() else { panic!("not three fields: {line}") };
             assert!(time.ends_with('Z') && time.len() == 24, "not a time: {line}");
             peer.parse::<SocketAddr>().unwrap_or_else(|_| panic!("not an address: {line}"));
-            // A message that reads `ERROR …` stands between quotes.
+            // A message with the text `ERROR …` is logged in quotes.
             if let Some((_, refusal)) = line.split_once(&format!(" {peer} ERROR ")) {
                 log.refused.push(refusal.to_owned());
                 continue;
