@@ -1,25 +1,25 @@
-//! Actividad 1: messages and their replies, one a line, so that a person with `nc` can speak it.
+//! Actividad 1: messages and their replies, one per line, so that a person can use the protocol with `nc`.
 //!
 //! | from | line | meaning |
 //! | --- | --- | --- |
 //! | client | any UTF-8 text | a message |
-//! | server | `OK mensaje recibido correctamente: <message>` | it is in `log.txt`, on disk |
-//! | server | `ERROR <code>: <reason>` | it is not; [`RefusalCode`] lists the codes |
+//! | server | `OK mensaje recibido correctamente: <message>` | the message is in `log.txt`, on disk |
+//! | server | `ERROR <code>: <reason>` | the message is not logged; [`RefusalCode`] lists the codes |
 //!
-//! A line end ends a message; so does the end of the stream, and the silence of the client, as the server is configured.
-//! Replies come in the order of the messages. After an error about one line (`message-too-long`, `invalid-utf8`,
-//! `disk-full`) the connection goes on; after any other it closes.
+//! A line end ends a message. The end of the stream and the silence of the client end a message too, if the server is
+//! configured so. Replies come in the order of the messages. After an error about one line (`message-too-long`,
+//! `invalid-utf8`, `disk-full`) the connection stays open. After any other error it closes.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What a client says when it is given nothing to say.
+/// The message that a client sends if it is given none.
 pub const DEFAULT_GREETING: &str = "Hola, servidor";
 
 /// The largest `--max-message-bytes` of the server, in bytes.
 pub const MAX_TEXT_BYTES: usize = 16 * 1024 * 1024;
 
-/// The longest reply that a client has to expect, in bytes: the longest message and what stands in front of it.
+/// The longest reply that a client has to expect, in bytes: the longest message and the words in front of it.
 pub const MAX_REPLY_BYTES: usize = MAX_TEXT_BYTES + 1024;
 
 const RECEIVED: &str = "OK mensaje recibido correctamente: ";
@@ -32,13 +32,13 @@ pub enum RefusalCode {
     MessageTooLong,
     /// The line is not UTF-8 text.
     InvalidUtf8,
-    /// The server serves as many connections as it may.
+    /// The server already serves as many connections as it may.
     TooManyConnections,
-    /// No whole message came in the allowed time.
+    /// No whole message arrived in the allowed time.
     IdleTimeout,
-    /// There is no room for the record.
+    /// There is no room for the record of the message.
     DiskFull,
-    /// The record may not be on disk, and the server stops.
+    /// It is unknown whether the record is on disk, and the server stops.
     StorageFailed,
 }
 
@@ -52,7 +52,7 @@ impl RefusalCode {
         Self::StorageFailed,
     ];
 
-    /// The code as it travels.
+    /// Returns the code as it is sent.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -72,27 +72,27 @@ impl fmt::Display for RefusalCode {
     }
 }
 
-/// The server's answer to one message, or its word about the connection.
+/// The server's answer to one message, or its last line on a connection that it closes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerReply<'a> {
-    /// The message is on disk; it is repeated here.
+    /// The message is on disk. The reply repeats its text.
     Received(&'a str),
-    /// It is not.
+    /// The message is not logged, or the connection is closed.
     Refused {
-        /// What kind of refusal.
+        /// The reason for programs.
         code: RefusalCode,
-        /// The cause and the way out, for a person.
+        /// The cause, and what to do about it, for people.
         reason: &'a str,
     },
 }
 
-/// The line is no reply of Actividad 1.
+/// A line is not a reply of Actividad 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a reply of this protocol (neither `OK …` nor `ERROR <code>: …`)")]
 pub struct NotAReply;
 
 impl fmt::Display for ServerReply<'_> {
-    /// The line as it travels, without its end.
+    /// Writes the line as it is sent, without its end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Received(message) => write!(f, "{RECEIVED}{message}"),
@@ -102,10 +102,10 @@ impl fmt::Display for ServerReply<'_> {
 }
 
 impl<'a> ServerReply<'a> {
-    /// Reads a line, without its end, as a reply.
+    /// Reads a reply from a line without its end.
     ///
     /// # Errors
-    /// [`NotAReply`] if it is none.
+    /// Fails with [`NotAReply`] if the line is not a reply.
     pub fn parse(line: &'a str) -> Result<Self, NotAReply> {
         if let Some(message) = line.strip_prefix(RECEIVED) {
             return Ok(Self::Received(message));
@@ -115,7 +115,8 @@ impl<'a> ServerReply<'a> {
         Ok(Self::Refused { code: code.parse()?, reason })
     }
 
-    /// Whether a reply can begin with `bytes`; what cannot be one needs no line end to be told apart.
+    /// Returns whether a reply can begin with `bytes`. A stream that is not a reply is thus recognised before its first
+    /// line end.
     #[must_use]
     pub fn can_begin_with(bytes: &[u8]) -> bool {
         [RECEIVED, ERROR].iter().any(|start| bytes.iter().zip(start.as_bytes()).all(|(a, b)| a == b))
@@ -134,7 +135,7 @@ impl FromStr for RefusalCode {
 mod tests {
     use super::*;
 
-    /// The bytes that other implementations see: a change here breaks them.
+    /// Other implementations depend on these bytes: a change here breaks them.
     #[test]
     fn golden_replies() {
         let received = ServerReply::Received("Hola, ¿qué tal?");

@@ -1,11 +1,11 @@
-//! All assignments, what travels between the programs: message types and their codecs, by who talks to whom.
+//! All assignments: the messages between the programs and their codecs, grouped by who talks to whom.
 //!
-//! Nothing here touches a socket, a file or a clock, so every byte can be tested on its own.
+//! No code here uses a socket, a file or a clock, so every byte can be tested without them.
 //!
 //! | module | assignment | wire | spoken by |
 //! | --- | --- | --- | --- |
 //! | [`mod@line`] | all | lines of UTF-8 text with a maximum length, over TCP | every program that speaks TCP |
-//! | [`actividad1`] | Actividad 1 | one message or reply a line | `server`, `client` |
+//! | [`actividad1`] | Actividad 1 | one message or reply per line | `server`, `client` |
 //! | [`store`] | Actividad 2 | JSON lines and datagrams, in three protocols | `headnode`, `datanode`, `store-client` |
 //! | [`lottery`] | TP0 | messages that end in `\r\n`, over TCP | `lottery-server`, `lottery-agency` |
 

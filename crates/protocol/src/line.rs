@@ -1,25 +1,25 @@
-//! Lines of UTF-8 text on a byte stream: the frames of every TCP protocol here.
+//! Lines of UTF-8 text on a byte stream, which are the frames of every TCP protocol in this workspace.
 //!
-//! TCP keeps no message boundaries: one read may bring half a line or forty. A line ends with `\n` (one `\r` before
-//! it is dropped, for telnet and Windows) and holds at most a stated number of bytes. Where a program allows it, the
-//! silence of the sender ends a line too: see [`LineCodec::decode_silence`].
+//! TCP keeps no message boundaries: one read may return half a line or forty lines. A line ends with `\n`. One `\r`
+//! before it is dropped, for telnet and Windows. A line holds at most a stated number of bytes. Where a program allows
+//! it, the silence of the sender ends a line too: see [`LineCodec::decode_silence`].
 
 use std::io;
 
 use bytes::{Buf, BufMut, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-/// The longest line unless a program says otherwise, in bytes, without its line end.
+/// The default of the longest line, in bytes without the line end.
 pub const DEFAULT_MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// Silences in a row that end a line whose last character is incomplete. One silence is not enough: the sender of half
-/// a character has more to send, unless its text is not UTF-8.
+/// How many silences in a row end a line whose last character is incomplete. One silence is not enough: a sender that
+/// has sent half a character has more to send, unless its text is not UTF-8.
 pub const HALF_CHARACTER_SILENCES: u32 = 10;
 
-/// A line that cannot be taken as a message. The stream itself goes on: the next line is read as usual.
+/// Why a line cannot be used as a message. The stream continues: the next line is read as usual.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// The line is longer than the limit; the rest of it is skipped, unseen and unstored.
+    /// The line is longer than the limit. The rest of it is skipped and not kept.
     #[error("the line is longer than {max_bytes} bytes")]
     TooLong {
         /// The limit in force, in bytes.
@@ -30,30 +30,30 @@ pub enum Rejection {
     InvalidUtf8 {
         /// Offset of the first wrong byte within the line.
         at: usize,
-        /// The line, without its end.
+        /// The bytes of the line, without its end.
         bytes: Vec<u8>,
     },
     /// The stream ended in the middle of a line, and [`AtEof::Reject`] is in force.
     #[error("the stream ended in the middle of a line, after {bytes} bytes of it")]
     Unterminated {
-        /// How much of the line had come.
+        /// How many bytes of the line had arrived.
         bytes: usize,
     },
 }
 
-/// What an unterminated line means when the stream ends.
+/// What a line without an end means when the stream ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtEof {
-    /// It is a line like the others: `printf Hola | nc host port` works.
+    /// The line counts like any other: `printf Hola | nc host port` works.
     Accept,
-    /// It is half a message: the peer died or was cut off.
+    /// The line is half a message, because the peer ended or was disconnected.
     Reject,
 }
 
-/// Splits a byte stream into lines, and joins lines into one.
+/// Splits a byte stream into lines, and writes lines to one.
 ///
-/// Memory is bounded by the limit: of an over-long line no more than the limit is ever kept. A line is scanned once
-/// however small the segments it comes in.
+/// Memory is bounded: of a line that is too long, no more than the limit is kept. Each byte of a line is searched for
+/// the line end once, however small the pieces in which the line arrives.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -72,16 +72,16 @@ pub struct LineCodec {
     max_bytes: usize,
     at_eof: AtEof,
     keeps_carriage_returns: bool,
-    /// How much of the buffer is known to hold no line end.
+    /// How many bytes of the buffer are known to hold no line end.
     scanned: usize,
-    /// Inside an over-long line that was already rejected.
+    /// Whether the stream is inside a line that was already rejected as too long.
     skipping: bool,
-    /// Silence has ended the last line, so a line end that comes next belongs to it.
+    /// Whether silence has ended the last line. A line end that comes next then belongs to that line.
     awaits_line_end: bool,
 }
 
 impl LineCodec {
-    /// A codec for lines of at most `max_bytes` bytes, line end not counted.
+    /// Returns a codec for lines of at most `max_bytes` bytes without the line end.
     #[must_use]
     pub fn new(max_bytes: usize, at_eof: AtEof) -> Self {
         Self {
@@ -94,29 +94,30 @@ impl LineCodec {
         }
     }
 
-    /// Leaves a `\r` before the line end in the line: for who has to give back just what came.
+    /// Keeps a `\r` before the line end as a part of the line: for callers that must return the input unchanged.
     #[must_use]
     pub fn keeping_carriage_returns(self) -> Self {
         Self { keeps_carriage_returns: true, ..self }
     }
 
-    /// Allows lines of at most `max_bytes` bytes from the next one on.
+    /// Sets the limit to `max_bytes` bytes from the next line on.
     pub fn set_max_bytes(&mut self, max_bytes: usize) {
         self.max_bytes = max_bytes;
     }
 
-    /// Whether the stream stands inside a line that silence can end: `buffer` is what was read and not yet decoded.
-    /// A lone `\r` is no such line, but the first half of a line end.
+    /// Returns whether the stream is inside a line that silence can end. `buffer` holds the bytes that were read and
+    /// not yet decoded. A lone `\r` does not count: it is the first half of a line end.
     #[must_use]
     pub fn is_mid_line(&self, buffer: &[u8]) -> bool {
         self.skipping || !matches!(buffer, b"" | b"\r")
     }
 
     /// Ends the line in `buffer` because its sender has been silent, for the `silences`-th time in a row. A line end
-    /// that comes later belongs to this line: it is dropped and makes no empty line.
+    /// that arrives later belongs to this line: it is dropped and makes no empty line.
     ///
-    /// Returns `None` if there is nothing to tell: no line is open, it ends inside a character (until
-    /// [`HALF_CHARACTER_SILENCES`]), or it was too long and rejected before. What follows is then a new line.
+    /// Returns `None` in three cases: no line is open; the line ends inside a character, until
+    /// [`HALF_CHARACTER_SILENCES`]; or the line was too long and is rejected already. In the last case, what follows is
+    /// a new line.
     pub fn decode_silence(
         &mut self,
         buffer: &mut BytesMut,
@@ -136,7 +137,8 @@ impl LineCodec {
         line
     }
 
-    /// Drops the line end of a line that silence has ended; `false` while what has come may be half of one.
+    /// Drops the line end of a line that silence has ended. Returns `false` as long as the bytes may be half of a line
+    /// end.
     fn drop_late_line_end(&mut self, buffer: &mut BytesMut) -> bool {
         let length = match &buffer[..] {
             [] => return false,
@@ -164,9 +166,9 @@ impl LineCodec {
         }
     }
 
-    /// Keeps a line without an end within bounds; says so once for each such line.
+    /// Bounds the memory for a line without an end. Returns the rejection once for each line that is too long.
     fn bound_open_line(&mut self, buffer: &mut BytesMut) -> Option<Rejection> {
-        // One more than the limit may still be the `\r` of a line of just that length.
+        // One byte over the limit may be the `\r` of a line that has exactly the allowed length.
         let too_long = buffer.len() > self.max_bytes.saturating_add(1);
         if !self.skipping && !too_long {
             self.scanned = buffer.len();
@@ -211,7 +213,7 @@ impl Decoder for LineCodec {
         self.skipping = false;
         self.scanned = 0;
         if std::mem::take(&mut self.awaits_line_end) {
-            // Half of a line end at most.
+            // The buffer holds at most half of a line end.
             buffer.clear();
         }
         if buffer.is_empty() {
@@ -229,10 +231,11 @@ impl Decoder for LineCodec {
 impl Encoder<&str> for LineCodec {
     type Error = io::Error;
 
-    /// Appends `line` and its end.
+    /// Appends `line` and a line end.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] if `line` holds a line end (it would travel as two) or is longer than the limit.
+    /// Fails with [`io::ErrorKind::InvalidInput`] if `line` is longer than the limit, or if it contains a line end and
+    /// would be received as two lines.
     fn encode(&mut self, line: &str, buffer: &mut BytesMut) -> io::Result<()> {
         let refuse = |reason: String| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         if memchr::memchr(b'\n', line.as_bytes()).is_some() {
@@ -257,7 +260,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Everything that `codec` reads from `bytes` when they come in segments of the given sizes, repeated.
+    /// Returns everything that `codec` reads from `bytes` if they arrive in segments of the given sizes, repeated.
     fn read(mut codec: LineCodec, bytes: &[u8], segments: &[usize]) -> Vec<Result<String, Rejection>> {
         let mut buffer = BytesMut::new();
         let mut lines = Vec::new();
@@ -342,7 +345,7 @@ mod tests {
         assert_eq!(read(strict(), b"a\n", &[3]), [Ok("a".into())]);
     }
 
-    /// Everything that `codec` reads when a silence of the sender follows each segment.
+    /// Returns everything that `codec` reads if a silence of the sender follows each segment.
     fn read_with_silences(mut codec: LineCodec, segments: &[&[u8]]) -> Vec<Result<String, Rejection>> {
         let mut buffer = BytesMut::new();
         let mut lines = Vec::new();

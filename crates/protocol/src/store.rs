@@ -1,12 +1,12 @@
-//! Actividad 2, the store: who talks to whom, and what they say.
+//! Actividad 2, the store: its three protocols and their messages.
 //!
 //! | module | between | wire |
 //! | --- | --- | --- |
-//! | [`client_api`] | a client and the headnode | one JSON object or plain message a line, over TCP |
-//! | [`node_api`] | the headnode and a datanode | one JSON object a line, over TCP |
-//! | [`heartbeat`] | the headnode and all datanodes | one JSON object a datagram, over UDP |
+//! | [`client_api`] | a client and the headnode | one JSON object or plain message per line, over TCP |
+//! | [`node_api`] | the headnode and a datanode | one JSON object per line, over TCP |
+//! | [`heartbeat`] | the headnode and all datanodes | one JSON object per datagram, over UDP |
 //!
-//! [`types`] holds what these messages are made of. [`json`] turns them into bytes and back.
+//! [`types`] holds the types of the fields in these messages. [`json`] converts messages to bytes and back.
 
 pub mod client_api;
 pub mod heartbeat;

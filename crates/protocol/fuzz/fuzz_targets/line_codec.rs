@@ -1,4 +1,5 @@
-//! Whatever the bytes and however they are cut: no panic, no more memory than the limit, and the same lines.
+//! Feeds the codec any bytes, cut in any way. It must not panic, must not use more memory than the limit, and must
+//! return the same lines.
 #![no_main]
 
 use bytes::BytesMut;

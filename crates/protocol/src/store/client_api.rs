@@ -1,22 +1,23 @@
-//! Actividad 2, between a client and the headnode: one JSON object a line, so that a person with `nc` can speak it.
+//! Actividad 2, between a client and the headnode: one JSON object per line, so that a person can use the protocol with
+//! `nc`.
 //!
 //! | from | line | meaning |
 //! | --- | --- | --- |
-//! | client | `{"put":{"id":"01…","new":true,"message":"Hola"}}` | store it; without `id` the headnode makes one, and a retry is another message; `new` tells that this id was never sent before |
-//! | client | `{"get":{"id":"01…"}}` | read it back |
-//! | client | `{"list":{"last":10}}` | the last messages stored, newest first; `before` pages on |
-//! | client | `{"status":{}}` | the datanodes and totals |
-//! | headnode | `{"saved":{"id":"01…","places":[{"datanode":"datanode2","seq":17}],"message_crc32c":"bfaac1a4"}}` | on disk there |
+//! | client | `{"put":{"id":"01…","new":true,"message":"Hola"}}` | store the message; without `id` the headnode makes one, and a retry is another message; `new` states that this id was never sent before |
+//! | client | `{"get":{"id":"01…"}}` | read the message back |
+//! | client | `{"list":{"last":10}}` | list the last messages, newest first; `before` asks for older ones |
+//! | client | `{"status":{}}` | report the datanodes and totals |
+//! | headnode | `{"saved":{"id":"01…","places":[{"datanode":"datanode2","seq":17}],"message_crc32c":"bfaac1a4"}}` | the message is on disk at these places |
 //! | headnode | `{"record":{"id":"01…","time":"…","client":"…","message":"Hola","from":{"datanode":"datanode2","seq":17}}}` | reply to get |
 //! | headnode | `{"messages":{"entries":[…],"before":123}}` | reply to list; ask again with this `before` for older ones |
 //! | headnode | `{"status":{…}}` | reply to status: [`StoreStatus`] |
-//! | headnode | `{"error":{"id":"01…","code":"no-available-datanode","reason":"…"}}` | it was not done; [`ErrorCode`] lists the codes |
+//! | headnode | `{"error":{"id":"01…","code":"no-available-datanode","reason":"…"}}` | the request was not carried out; [`ErrorCode`] lists the codes |
 //!
-//! A line that does not begin with `{` is a message in plain text, and its reply a line in Spanish: see [`plain`].
+//! A line that does not begin with `{` is a message in plain text, and its reply is a line in Spanish: see [`plain`].
 //!
-//! Any request may state the version, `"v":1`. Requests may follow each other without waiting; replies come in their
-//! order. After an error the connection goes on, except for `too-many-connections`, `idle-timeout`, `shutting-down`
-//! and `registry-failed`.
+//! Any request may state the version, `"v":1`. A client may send requests without waiting for replies, which come in
+//! the same order. After an error the connection stays open, except after `too-many-connections`, `idle-timeout`,
+//! `shutting-down` and `registry-failed`.
 
 pub mod plain;
 
@@ -29,34 +30,34 @@ use crate::store::json::{self, Malformed};
 use crate::store::types::{Id, MessageCrc, NodeName, Place};
 pub use crate::store::types::{NodeState, RegistryEntry};
 
-/// Entries in one reply to `list`, at most.
+/// The highest number of entries in one reply to `list`.
 pub const LIST_PAGE: usize = 500;
 
-/// What a client says.
+/// A request of a client to the headnode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientRequest {
     /// Store a message.
     Put {
-        /// Its identifier; one is made if there is none.
+        /// The message's identifier. If there is none, the headnode makes one.
         id: Option<Id>,
-        /// The identifier was made just now and never sent before.
+        /// Whether the identifier was made just now and never sent before.
         is_new: bool,
-        /// What to store, at most [`MAX_MESSAGE_BYTES`](crate::store::types::MAX_MESSAGE_BYTES).
+        /// The text to store, at most [`MAX_MESSAGE_BYTES`](crate::store::types::MAX_MESSAGE_BYTES).
         message: String,
     },
     /// Read a message back.
     Get {
-        /// Its identifier.
+        /// The identifier of the message.
         id: Id,
     },
-    /// The last messages stored.
+    /// List the last messages that were stored.
     List {
-        /// How many, at most [`LIST_PAGE`].
+        /// How many messages to list, at most [`LIST_PAGE`].
         last: usize,
-        /// Only those in front of this mark, which an earlier reply gave.
+        /// Lists only messages in front of this mark, which an earlier reply contained.
         before: Option<u64>,
     },
-    /// The datanodes and totals.
+    /// Report the datanodes and totals.
     Status,
 }
 
@@ -98,7 +99,8 @@ fn default_last() -> usize {
 #[serde(deny_unknown_fields)]
 struct EmptyBody {}
 
-/// A request as it travels. A struct, because serde reads it several times faster than an enum with a version beside.
+/// A request as it is sent. It is a struct, because serde reads a struct several times faster than an enum with a
+/// version beside it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RequestFrame {
@@ -114,7 +116,7 @@ struct RequestFrame {
     status: Option<EmptyBody>,
 }
 
-/// Reads a value that is there: `null` does not stand for a request that was left out.
+/// Reads a value that is present, so that `null` does not count as a request that was left out.
 fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -137,11 +139,11 @@ impl ClientRequest {
     /// Reads a request from a line.
     ///
     /// # Errors
-    /// [`Malformed`].
+    /// Fails with [`Malformed`] if the line is not a request.
     pub fn decode(line: &str) -> Result<Self, Malformed> {
         let frame: RequestFrame = match json::decode(line.as_bytes()) {
             Ok(frame) => frame,
-            // What a later version says may look like anything.
+            // A message of a later version may have any form.
             Err(malformed) => return Err(json::check_version(line.as_bytes()).err().unwrap_or(malformed)),
         };
         if frame.v != json::VERSION {
@@ -173,103 +175,104 @@ impl ClientRequest {
     }
 }
 
-/// What the headnode says.
+/// A reply of the headnode to a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeadnodeReply {
-    /// To `put`: the message is on disk.
+    /// The reply to `put`: the message is on disk.
     Saved {
-        /// Its identifier.
+        /// The identifier of the message.
         id: Id,
-        /// Where it is on disk.
+        /// The places at which the message is on disk.
         places: Vec<Place>,
-        /// Checksum of the message as it was stored.
+        /// The checksum of the message as it was stored.
         message_crc32c: MessageCrc,
     },
-    /// To `get`.
+    /// The reply to `get`.
     Record {
-        /// Its identifier.
+        /// The identifier of the message.
         id: Id,
-        /// When it was written there: RFC 3339, UTC.
+        /// When the datanode wrote the message: RFC 3339, UTC.
         time: String,
-        /// Who sent it.
+        /// The address of the client that sent the message.
         client: SocketAddr,
-        /// What was sent.
+        /// The text of the message.
         message: String,
-        /// Where it was read.
+        /// The place from which the message was read.
         from: Place,
     },
-    /// To `list`.
+    /// The reply to `list`.
     Messages {
-        /// Newest first.
+        /// The messages, newest first.
         entries: Vec<RegistryEntry>,
-        /// Where older ones begin; none if there are no older ones.
+        /// The mark in front of which older messages are. It is absent if there are none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         before: Option<u64>,
     },
-    /// To `status`.
+    /// The reply to `status`.
     Status(StoreStatus),
-    /// The request was not done.
+    /// The request was not carried out.
     Error {
         /// The identifier in the request, if it had one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<Id>,
-        /// For programs.
+        /// The reason for programs.
         code: ErrorCode,
-        /// For people: the cause and the way out.
+        /// The cause, and what to do about it, for people.
         reason: String,
     },
 }
 
-/// The datanodes and totals.
+/// The state of all datanodes, and totals of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreStatus {
-    /// All that were ever known, by name.
+    /// All datanodes that were ever known, by name.
     pub datanodes: Vec<NodeStatus>,
-    /// Datanodes that answer the heartbeat.
+    /// The number of datanodes that answer the heartbeat.
     pub operative: usize,
-    /// Those of them that messages can be sent to.
+    /// How many of the operative datanodes messages can be sent to.
     pub available: usize,
-    /// Datanodes that are expected.
+    /// The number of datanodes that are expected.
     pub expected: usize,
-    /// Datanodes that must confirm each message.
+    /// The number of datanodes that must confirm each message.
     pub replicas: usize,
-    /// Messages in the registry.
+    /// The number of messages in the registry.
     pub messages: u64,
     /// The present round of the heartbeat, from 1.
     pub round: u64,
 }
 
-/// One datanode.
+/// The state of one datanode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
-    /// Its name.
+    /// The name of the datanode.
     pub name: NodeName,
-    /// Whether it answers, and whether messages can be sent to it.
+    /// Whether the datanode answers, and whether messages can be sent to it.
     pub state: NodeState,
-    /// Where it stores, if it has answered since the headnode started.
+    /// The address on which the datanode stores, if it has answered since the headnode started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<SocketAddr>,
-    /// Records that it held when it last answered.
+    /// The number of records that the datanode held at its last answer.
     pub records: u64,
-    /// Records that are registered, and that it does not hold any more.
+    /// The number of registered records that the datanode does not hold any more.
     pub lost: u64,
-    /// Space that was left for it then, in bytes.
+    /// The free space for the datanode at its last answer, in bytes.
     pub free_bytes: u64,
-    /// When it last answered: RFC 3339, UTC; none if it has not since the headnode started.
+    /// When the datanode last answered: RFC 3339, UTC. It is absent if the datanode has not answered since the headnode
+    /// started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_answer: Option<String>,
-    /// How long that answer took, in microseconds.
+    /// The time from the probe to the last answer, in microseconds.
     pub round_trip_us: u64,
 }
 
-/// Why something was not done.
+/// Why the headnode did not carry out a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
     /// The line cannot be read as a request.
     Malformed,
-    /// The line is of a version that is not spoken.
+    /// The line has a version that the headnode does not support.
     UnsupportedVersion,
     /// The line or its message is too long.
     MessageTooLong,
@@ -279,27 +282,27 @@ pub enum ErrorCode {
     IdConflict,
     /// No datanode is available.
     NoAvailableDatanode,
-    /// Fewer datanodes than wanted could store the message.
+    /// Fewer datanodes confirmed the message than `--replicas` asks for.
     NotEnoughDatanodes,
-    /// No datanode, or the headnode itself, has room for it.
+    /// The datanodes, or the headnode itself, have no room for the message.
     DiskFull,
     /// No message has this id.
     NotFound,
-    /// Datanodes that hold it, or may hold it, are not available.
+    /// The datanodes that hold the message, or may hold it, are not available.
     Unavailable,
-    /// Every copy of it is damaged.
+    /// Every copy of the message is damaged.
     Damaged,
-    /// The headnode serves as many connections as it may.
+    /// The headnode already serves as many connections as it may.
     TooManyConnections,
-    /// No whole request came in the allowed time.
+    /// No whole request arrived in the allowed time.
     IdleTimeout,
-    /// The headnode is ending.
+    /// The headnode is shutting down.
     ShuttingDown,
     /// The headnode cannot write its registry and stops.
     RegistryFailed,
 }
 
-/// As it is written on the wire.
+/// Writes the code as it is sent.
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
@@ -307,7 +310,7 @@ impl fmt::Display for ErrorCode {
 }
 
 impl ErrorCode {
-    /// Whether the same request may be done later.
+    /// Returns whether the same request may succeed later.
     #[must_use]
     pub fn is_temporary(self) -> bool {
         match self {
@@ -396,8 +399,8 @@ mod tests {
             }
         }
         assert!(told(r#"{"get":{"id":"x"}}"#).starts_with("not a message: "));
-        assert_eq!(told(r#"{"v":2,"status":{}}"#), "version 2 is not spoken here; use 1");
-        assert_eq!(told(r#"{"v":2,"delete":{}}"#), "version 2 is not spoken here; use 1");
+        assert_eq!(told(r#"{"v":2,"status":{}}"#), "version 2 is not supported; use 1");
+        assert_eq!(told(r#"{"v":2,"delete":{}}"#), "version 2 is not supported; use 1");
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! Actividad 2, the heartbeat: one JSON object a datagram, of at most [`MAX_DATAGRAM_BYTES`].
+//! Actividad 2, the heartbeat: one JSON object per datagram, of at most [`MAX_DATAGRAM_BYTES`].
 //!
 //! | from | to | datagram | meaning |
 //! | --- | --- | --- | --- |
 //! | headnode | group (multicast), or one datanode | `{"v":1,"probe":{"round":7,"token":81,"attempt":1,"spread_ms":0}}` | are you operative? |
-//! | datanode | headnode | `{"v":1,"answer":{"round":7,"token":81,"attempt":1,"name":"datanode1","incarnation":"01…","address":"172.20.0.3:5001","records":12,"free_bytes":1000}}` | yes |
-//! | headnode | datanode | `{"v":1,"refused":{"name":"datanode1","incarnation":"01…","reason":"…"}}` | another one has your name |
+//! | datanode | headnode | `{"v":1,"answer":{"round":7,"token":81,"attempt":1,"name":"datanode1","incarnation":"01…","address":"172.20.0.3:5001","records":12,"free_bytes":1000}}` | I am operative |
+//! | headnode | datanode | `{"v":1,"refused":{"name":"datanode1","incarnation":"01…","reason":"…"}}` | another datanode has your name |
 //!
-//! `token` is random for each round: an answer without it was not made for this round, by whomever. `spread_ms` asks
-//! each datanode to wait a random part of that time, so that thousands of answers do not come at once. Anything else is
-//! junk: counted and dropped.
+//! `token` is random for each round: an answer without it does not belong to this round. `spread_ms` asks each datanode
+//! to wait a random part of that time, so that thousands of answers do not arrive at once. Any other datagram is
+//! counted and dropped.
 
 use std::net::SocketAddr;
 
@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 use crate::store::json::{self, Malformed};
 use crate::store::types::{Incarnation, NodeName};
 
-/// The longest datagram in bytes: it fits every network's packet, so it is never sent in fragments.
+/// The longest datagram in bytes. It fits into one packet of every usual network, so it is never sent in fragments.
 pub const MAX_DATAGRAM_BYTES: usize = 1200;
 
-/// The multicast group and port unless told otherwise.
+/// The default multicast group and port.
 pub const DEFAULT_GROUP: &str = "239.255.50.10:5003";
 
 /// Asks datanodes whether they are operative.
@@ -28,15 +28,15 @@ pub const DEFAULT_GROUP: &str = "239.255.50.10:5003";
 pub struct Probe {
     /// Number of the round, from 1.
     pub round: u64,
-    /// Random for each round.
+    /// A number that is random for each round.
     pub token: u64,
-    /// Which probe of its round, from 1.
+    /// The number of the probe within its round, from 1.
     pub attempt: u32,
     /// Milliseconds over which answers are to be spread at random.
     pub spread_ms: u64,
 }
 
-/// A datanode is operative.
+/// The answer of a datanode that is operative.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeAnswer {
     /// The probe's.
@@ -45,38 +45,38 @@ pub struct ProbeAnswer {
     pub token: u64,
     /// The probe's.
     pub attempt: u32,
-    /// Who answers.
+    /// The name of the datanode that answers.
     pub name: NodeName,
-    /// Which run of it.
+    /// The run of the datanode.
     pub incarnation: Incarnation,
-    /// Where it stores: TCP.
+    /// The TCP address on which the datanode stores.
     pub address: SocketAddr,
-    /// Records that it holds.
+    /// The number of records that the datanode holds.
     pub records: u64,
-    /// Space that is left for it, in bytes.
+    /// The free space for the datanode, in bytes.
     pub free_bytes: u64,
 }
 
-/// A datanode is not accepted.
+/// Tells a datanode that it is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NameRefused {
-    /// Who.
+    /// The name of the datanode that is refused.
     pub name: NodeName,
-    /// Which run of it.
+    /// The run of the datanode.
     pub incarnation: Incarnation,
-    /// Why, for a person.
+    /// The reason, for people.
     pub reason: String,
 }
 
-/// Everything that travels as a datagram.
+/// The content of a datagram.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Datagram {
-    /// See [`Probe`].
+    /// The headnode asks; see [`Probe`].
     Probe(Probe),
-    /// See [`ProbeAnswer`].
+    /// A datanode answers; see [`ProbeAnswer`].
     Answer(ProbeAnswer),
-    /// See [`NameRefused`].
+    /// The headnode refuses a datanode; see [`NameRefused`].
     Refused(NameRefused),
 }
 
@@ -88,10 +88,10 @@ struct VersionedDatagram<T> {
 }
 
 impl Datagram {
-    /// The bytes that travel.
+    /// Returns the bytes to send.
     ///
     /// # Panics
-    /// Never: a datagram holds nothing that JSON cannot.
+    /// Never panics: all fields of a datagram can be written as JSON.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let versioned = VersionedDatagram { v: json::VERSION, datagram: self };
@@ -101,7 +101,7 @@ impl Datagram {
     /// Reads a datagram.
     ///
     /// # Errors
-    /// [`Malformed`]: it is junk.
+    /// Fails with [`Malformed`] if the bytes are not a datagram of this protocol.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         if bytes.len() > MAX_DATAGRAM_BYTES {
             return Err(Malformed::Shape(format!("longer than {MAX_DATAGRAM_BYTES} bytes")));

@@ -1,26 +1,26 @@
-//! Messages as one JSON object a line.
+//! Writes and reads messages as one JSON object per line.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The version that is spoken.
+/// The version of the protocols of the store.
 pub const VERSION: u32 = 1;
 
-/// The longest frame in bytes, without its line end: a message of the greatest length, each byte of it escaped, and
-/// what stands around it.
+/// The longest frame in bytes, without its line end: a message of the greatest length with each byte escaped, and the
+/// fields around it.
 pub const MAX_FRAME_BYTES: usize = 6 * crate::store::types::MAX_MESSAGE_BYTES + 1024;
 
-/// A line that is no message: what is wrong with it.
+/// Why a line is not a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Not JSON at all.
+    /// The line is not JSON.
     #[error("not JSON: {0}")]
     Syntax(String),
-    /// JSON, but no message.
+    /// The line is JSON, but not a message.
     #[error("not a message: {0}")]
     Shape(String),
-    /// Of a version that is not spoken.
-    #[error("version {0} is not spoken here; use {VERSION}")]
+    /// The line has a version that is not supported.
+    #[error("version {0} is not supported; use {VERSION}")]
     Version(u32),
 }
 
@@ -33,13 +33,13 @@ impl Malformed {
 /// Appends `message` and a line end to `line`.
 ///
 /// # Panics
-/// Never for the messages of this crate: they hold nothing that JSON cannot.
+/// Never panics for the messages of this crate: all their fields can be written as JSON.
 pub fn encode(message: &impl Serialize, line: &mut Vec<u8>) {
     serde_json::to_writer(&mut *line, message).expect("messages hold nothing that JSON cannot");
     line.push(b'\n');
 }
 
-/// The length in bytes of `text` as a JSON string, as [`encode`] writes it.
+/// Returns the length in bytes of `text` as a JSON string, as [`encode`] writes it.
 #[must_use]
 pub fn string_bytes(text: &str) -> usize {
     let escaped = |byte: u8| match byte {
@@ -50,15 +50,15 @@ pub fn string_bytes(text: &str) -> usize {
     text.bytes().map(escaped).sum::<usize>() + 2
 }
 
-/// Reads a message from a line (or datagram).
+/// Reads a message from a line or datagram.
 ///
 /// # Errors
-/// [`Malformed`].
+/// Fails with [`Malformed`] if the line is not such a message.
 pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, Malformed> {
     serde_json::from_slice(line).map_err(|error| Malformed::from(&error))
 }
 
-/// Fails if `line` states a version that is not spoken, whatever else it holds.
+/// Fails if `line` states a version that is not supported, whatever else it holds.
 pub(crate) fn check_version(line: &[u8]) -> Result<(), Malformed> {
     #[derive(serde::Deserialize)]
     struct VersionOnly {

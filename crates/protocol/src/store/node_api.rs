@@ -1,24 +1,24 @@
-//! Actividad 2, between the headnode and a datanode: one JSON object a line, over a TCP connection that is kept.
+//! Actividad 2, between the headnode and a datanode: one JSON object per line, over a TCP connection that stays open.
 //!
 //! | from | line | meaning |
 //! | --- | --- | --- |
-//! | headnode | `{"hello":{"v":1,"headnode":"01…","datanode":"datanode1","incarnation":"01…","highest":17}}` | the first line, at most [`MAX_HELLO_BYTES`]: whom it takes this for, and the highest number that it knows to be given here |
-//! | headnode | `{"peers":{"names":["datanode1"],"after":"datanode1"}}` | remember these datanodes, and name those that you remember, in order, after this one |
-//! | headnode | `{"gaps":{"from":1}}` | which numbers, from this one on, were given and belong to no readable record? |
-//! | headnode | `{"store":{"id":"01…","client":"172.21.0.3:40522","message":"Hola"}}` | store this, once |
-//! | headnode | `{"fetch":{"id":"01…"}}` | give it back |
-//! | headnode | `{"inventory":{"from":1}}` | what is held from this number on |
+//! | headnode | `{"hello":{"v":1,"headnode":"01…","datanode":"datanode1","incarnation":"01…","highest":17}}` | the first line, at most [`MAX_HELLO_BYTES`]: the datanode that the headnode expects here, and the highest number that the headnode knows of it |
+//! | headnode | `{"peers":{"names":["datanode1"],"after":"datanode1"}}` | remember these datanodes, and send the names that you remember behind `after`, in order |
+//! | headnode | `{"gaps":{"from":1}}` | list the numbers, from this one on, that were assigned and that no readable record has |
+//! | headnode | `{"store":{"id":"01…","client":"172.21.0.3:40522","message":"Hola"}}` | store this message, once |
+//! | headnode | `{"fetch":{"id":"01…"}}` | send this record |
+//! | headnode | `{"inventory":{"from":1}}` | list the records from this number on |
 //! | datanode | `{"welcome":{"v":1,"records":12}}` | reply to hello; from now on this connection alone may store |
-//! | datanode | `{"stored":{"id":"01…","seq":17,"message_crc32c":"bfaac1a4"}}` | on disk, now or before |
+//! | datanode | `{"stored":{"id":"01…","seq":17,"message_crc32c":"bfaac1a4"}}` | the message is on disk, stored now or before |
 //! | datanode | `{"record":{"seq":17,"time":"…","id":"01…","client":"…","message":"Hola"}}` | reply to fetch |
-//! | datanode | `{"holdings":{"records":[[17,"01…","…","172.21.0.3:40522","bfaac1a4","Hola"]],"more":false}}` | reply to inventory: number, id, time, client, checksum, beginning of the message; a part of them if `more` |
-//! | datanode | `{"peers":{"names":["datanode1","datanode2"],"more":false}}` | reply to peers, once the names are on disk; a part of them if `more` |
-//! | datanode | `{"gaps":{"ranges":[[7,9]],"more":false}}` | reply to gaps: first and last number of each; a part of them if `more` |
-//! | datanode | `{"failed":{"code":"disk-full","reason":"…"}}` | reply to anything |
+//! | datanode | `{"holdings":{"records":[[17,"01…","…","172.21.0.3:40522","bfaac1a4","Hola"]],"more":false}}` | reply to inventory: number, id, time, client, checksum and beginning of each message; `more` says that further ones follow |
+//! | datanode | `{"peers":{"names":["datanode1","datanode2"],"more":false}}` | reply to peers, once the names are on disk; `more` says that further ones follow |
+//! | datanode | `{"gaps":{"ranges":[[7,9]],"more":false}}` | reply to gaps: first and last number of each; `more` says that further ones follow |
+//! | datanode | `{"failed":{"code":"disk-full","reason":"…"}}` | reply to any request that was not carried out |
 //!
-//! Requests may follow each other without waiting; replies come in their order. Anything but `hello` as the first line is
-//! refused. Numbers go up from record to record, and none is ever given twice. One that is missing belongs to a record
-//! that was damaged, lost, or torn by a crash.
+//! The headnode may send requests without waiting for replies, which come in the same order. Any other first line than
+//! `hello` is refused. Numbers increase from record to record, and none is ever assigned twice. A missing number
+//! belongs to a record that was damaged, lost, or torn by a crash.
 
 use std::net::SocketAddr;
 
@@ -26,30 +26,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::types::{Id, Incarnation, MessageCrc, NodeName, StoredRecord};
 
-/// Records in one reply to `inventory`, at most.
+/// The highest number of records in one reply to `inventory`.
 pub const HOLDINGS_PAGE: usize = 700;
-/// Names in one `peers` request or reply, at most.
+/// The highest number of names in one `peers` request or reply.
 pub const PEERS_PAGE: usize = 2000;
-/// Ranges in one reply to `gaps`, at most.
+/// The highest number of ranges in one reply to `gaps`.
 pub const GAPS_PAGE: usize = 5000;
 /// The longest first line of a connection, in bytes.
 pub const MAX_HELLO_BYTES: usize = 1024;
 
-/// What the headnode says.
+/// A request of the headnode to a datanode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum NodeRequest {
-    /// The first line: who speaks, and whom it takes the listener for.
+    /// The first line: introduces the headnode, and names the datanode that it expects.
     Hello {
-        /// The version that is spoken.
+        /// The version of the protocol.
         v: u32,
-        /// Which run of the headnode.
+        /// The run of the headnode.
         headnode: Incarnation,
-        /// Whom it wants to speak to.
+        /// The name of the datanode that the headnode expects.
         datanode: NodeName,
-        /// Which run of it.
+        /// The run of that datanode.
         incarnation: Incarnation,
-        /// The highest number that the registry knows of this datanode; 0 if none.
+        /// The highest number that the registry knows of this datanode, or 0.
         #[serde(default)]
         highest: u64,
     },
@@ -57,84 +57,84 @@ pub enum NodeRequest {
     Peers {
         /// Names to be remembered, at most [`PEERS_PAGE`].
         names: Vec<NodeName>,
-        /// The reply is to name those behind this one; from the first one on if there is none.
+        /// The reply lists names behind this one, or from the first one on if it is absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<NodeName>,
     },
-    /// List the numbers that were given and belong to no readable record.
+    /// List the numbers that were assigned and that no readable record has.
     Gaps {
         /// The first number to list.
         from: u64,
     },
-    /// Store a message, unless it is held already.
+    /// Store a message, unless the datanode holds it already.
     Store {
-        /// Its identifier.
+        /// The identifier of the message.
         id: Id,
-        /// Who sent it.
+        /// The address of the client that sent the message.
         client: SocketAddr,
-        /// What was sent.
+        /// The text of the message.
         message: String,
     },
-    /// Give a record back.
+    /// Send a record.
     Fetch {
-        /// Its identifier.
+        /// The identifier of the message.
         id: Id,
     },
-    /// List what is held.
+    /// List the records that the datanode holds.
     Inventory {
         /// The first sequence number to list.
         from: u64,
     },
 }
 
-/// What a datanode says.
+/// A reply of a datanode to the headnode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum NodeReply {
-    /// To `hello`.
+    /// The reply to `hello`.
     Welcome {
-        /// The version that is spoken.
+        /// The version of the protocol.
         v: u32,
-        /// Records held.
+        /// The number of records that the datanode holds.
         records: u64,
     },
-    /// To `peers`: the names are on disk.
+    /// The reply to `peers`: the names are on disk.
     Peers {
-        /// All that are remembered, in order.
+        /// The names that the datanode remembers, in order.
         names: Vec<NodeName>,
-        /// There are further ones.
+        /// Whether further ones follow.
         more: bool,
     },
-    /// To `gaps`.
+    /// The reply to `gaps`.
     Gaps {
         /// First and last number of each gap, in order.
         ranges: Vec<(u64, u64)>,
-        /// There are further ones.
+        /// Whether further ones follow.
         more: bool,
     },
-    /// To `store`: the message is on disk.
+    /// The reply to `store`: the message is on disk.
     Stored {
-        /// Its identifier.
+        /// The identifier of the message.
         id: Id,
-        /// The record's number.
+        /// The number of the record.
         seq: u64,
-        /// Checksum of the message as it was stored.
+        /// The checksum of the message as it was stored.
         message_crc32c: MessageCrc,
     },
-    /// To `fetch`.
+    /// The reply to `fetch`.
     Record(StoredRecord),
-    /// To `inventory`.
+    /// The reply to `inventory`.
     Holdings {
-        /// In the order of their numbers.
+        /// The records, in the order of their numbers.
         records: Vec<HeldRecord>,
-        /// There are further ones.
+        /// Whether further ones follow.
         more: bool,
     },
-    /// The request was not done.
+    /// The request was not carried out.
     Failed {
-        /// For programs.
+        /// The reason for programs.
         code: NodeFailure,
-        /// For people.
+        /// The reason for people.
         reason: String,
     },
 }
@@ -157,23 +157,23 @@ pub struct HeldRecord(
 pub enum NodeFailure {
     /// There is no room for the record.
     DiskFull,
-    /// The disk failed: the datanode stops.
+    /// The disk failed, and the datanode stops.
     StorageFailed,
     /// The same id was used for another message.
     IdConflict,
-    /// It does not hold such a record.
+    /// The datanode does not hold such a record.
     NotFound,
     /// The record is damaged.
     Damaged,
-    /// Another datanode, or another run of it, than the hello was for.
+    /// The hello was meant for another datanode, or for another run of this one.
     WrongDatanode,
     /// A newer connection has taken over.
     TakenOver,
     /// The request cannot be read.
     Malformed,
-    /// It serves as many connections as it may.
+    /// The datanode already serves as many connections as it may.
     TooManyConnections,
-    /// No `hello` came in the allowed time.
+    /// No `hello` arrived in the allowed time.
     HelloTimeout,
 }
 

@@ -1,4 +1,4 @@
-//! What the messages and files of Actividad 2 are made of: identifiers, names, places, checksums.
+//! The types in the messages and files of Actividad 2: identifiers, names, places and checksums.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use ulid::Ulid;
 /// The longest message in bytes of UTF-8.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// How many characters of a message the registry keeps for people.
+/// How many characters of a message the registry keeps for people to read.
 pub const BEGINNING_CHARS: usize = 60;
 
 /// Returns the first [`BEGINNING_CHARS`] characters of `message`, followed by `…` if there are more.
@@ -24,16 +24,16 @@ pub fn beginning(message: &str) -> String {
     }
 }
 
-/// Identifies a message for ever: a ULID (<https://github.com/ulid/spec>), made by the client before it first sends the
-/// message. A retry carries the same one, so storing twice is told from two messages.
+/// Identifies a message for ever. It is a ULID (<https://github.com/ulid/spec>) that the client makes before it first
+/// sends the message. A retry carries the same identifier, so a repeated message is distinguished from a second one.
 pub type Id = Ulid;
 
-/// Tells one run of a program from the next: a ULID made when it starts.
+/// Identifies one run of a program: a ULID that is made when the program starts.
 pub type Incarnation = Ulid;
 
-/// A ULID of this moment.
+/// Returns a ULID.
 ///
-/// `milliseconds` since 1970 (UTC) and 80 random bits; what is beyond 80 bits is ignored.
+/// `milliseconds` count from 1970 (UTC). The lowest 80 bits of `random` are used.
 #[must_use]
 pub fn ulid(milliseconds: u64, random: u128) -> Ulid {
     Ulid::from_parts(milliseconds, random)
@@ -49,7 +49,7 @@ pub struct NodeName(Arc<str>);
 pub struct NotAName(String);
 
 impl NodeName {
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -77,7 +77,8 @@ impl fmt::Display for NodeName {
 
 /// CRC-32C (Castagnoli, RFC 3720 B.4) of a message's bytes, written as eight hexadecimal digits.
 ///
-/// It is made where the message is stored and checked where it was sent, so it vouches for the whole way.
+/// The datanode computes it when it stores the message, and the client checks it. So it covers the whole way of the
+/// message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MessageCrc(u32);
 
@@ -87,7 +88,7 @@ pub struct MessageCrc(u32);
 pub struct NotACrc;
 
 impl MessageCrc {
-    /// The checksum of `message`.
+    /// Returns the checksum of `message`.
     #[must_use]
     pub fn of(message: &str) -> Self {
         Self(crc32c::crc32c(message.as_bytes()))
@@ -111,7 +112,7 @@ impl FromStr for MessageCrc {
     }
 }
 
-/// Types that travel as text, read and written without a `String` in between.
+/// Reads and writes types as text without a `String` in between.
 macro_rules! travels_as_text {
     ($($name:ident),*) => {$(
         impl Serialize for $name {
@@ -144,13 +145,13 @@ macro_rules! travels_as_text {
 
 travels_as_text!(NodeName, MessageCrc);
 
-/// Where a message lies: a datanode and the record's sequence number there. Written `datanode2:17`.
+/// The place of a message: a datanode, and the number of the record there. It is written as `datanode2:17`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Place {
-    /// Which datanode.
+    /// The name of the datanode.
     pub datanode: NodeName,
-    /// The record's number in its `data.txt`, from 1.
+    /// The number of the record in the datanode's `data.txt`, from 1.
     pub seq: u64,
 }
 
@@ -178,32 +179,33 @@ impl FromStr for Place {
 /// A message as a datanode keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredRecord {
-    /// Its number in `data.txt`, from 1.
+    /// The number of the record in `data.txt`, from 1.
     pub seq: u64,
-    /// When it was written: RFC 3339, UTC.
+    /// When the record was written: RFC 3339, UTC.
     pub time: String,
-    /// Its identifier.
+    /// The identifier of the message.
     pub id: Id,
-    /// Who sent it to the headnode.
+    /// The address of the client that sent the message to the headnode.
     pub client: SocketAddr,
-    /// What was sent.
+    /// The text of the message.
     pub message: String,
 }
 
 /// A message that the registry knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistryEntry {
-    /// When its place was registered: RFC 3339, UTC.
+    /// When the newest place was registered: RFC 3339, UTC.
     pub time: String,
-    /// Its identifier.
+    /// The identifier of the message.
     pub id: Id,
-    /// Who sent it.
+    /// The address of the client that sent the message.
     pub client: SocketAddr,
-    /// Where it is on disk. More than the replicas that were wanted if a retry landed on another datanode.
+    /// The places at which the message is on disk. There are more than the wanted replicas if a retry reached another
+    /// datanode.
     pub places: Vec<Place>,
-    /// Checksum of the message.
+    /// The checksum of the message.
     pub message_crc32c: MessageCrc,
-    /// The [`beginning`] of the message; none where an older version wrote the line.
+    /// The [`beginning`] of the message. It is absent if an older version wrote the line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beginning: Option<String>,
 }
@@ -212,16 +214,16 @@ pub struct RegistryEntry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeState {
-    /// It answers the heartbeat and its connection stands: messages are sent to it.
+    /// The datanode answers the heartbeat, and the headnode is connected to it: messages are sent to it.
     Available,
-    /// It answers the heartbeat, but its connection broke or does not stand yet: nothing is sent to it.
+    /// The datanode answers the heartbeat, but the headnode is not connected to it: nothing is sent to it.
     Operative,
-    /// It does not answer the heartbeat.
+    /// The datanode does not answer the heartbeat.
     NotOperative,
 }
 
 impl NodeState {
-    /// The word for people and for the assignment's files.
+    /// Returns the word for people and for the files of the assignment.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -2,13 +2,13 @@
 //!
 //! | from | line | meaning |
 //! | --- | --- | --- |
-//! | client | `Hola` | store it, under an identifier that the headnode makes |
-//! | headnode | `guardado en datanode2 (registro 17): 01…` | on disk there |
-//! | headnode | `no guardado (no-available-datanode): ningún datanode está disponible: …` | it was not done; [`ErrorCode`] in parentheses |
+//! | client | `Hola` | store the message under an identifier that the headnode makes |
+//! | headnode | `guardado en datanode2 (registro 17): 01…` | the message is on disk there |
+//! | headnode | `no guardado (no-available-datanode): ningún datanode está disponible: …` | the message is not stored; the [`ErrorCode`] is in parentheses |
 //!
-//! White space before `{` does not count, and everything else in a line is part of the message. A blank line is refused.
-//! The last line needs no line end when the client closes its side: `printf Hola | nc -N localhost 5000` stores a message.
-//! JSON and plain lines may follow each other on one connection; each is answered in its own form.
+//! White space before `{` is ignored, and everything else in a line is part of the message. A blank line is refused.
+//! The last line needs no line end if the client closes its side: `printf Hola | nc -N localhost 5000` stores a
+//! message. A client may mix JSON and plain lines on one connection. Each is answered in its own form.
 
 use std::fmt::Write as _;
 use std::io;
@@ -21,12 +21,12 @@ use crate::line::{AtEof, LineCodec, Rejection};
 use crate::store::json::{self, MAX_FRAME_BYTES, Malformed};
 use crate::store::types::{Id, MAX_MESSAGE_BYTES, Place};
 
-/// How a line is to be read, and its reply to be written.
+/// The form of a request line and of its reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// A JSON object.
     Json,
-    /// A message; the reply is a line in Spanish.
+    /// A message in plain text, with a reply in Spanish.
     Plain,
 }
 
@@ -34,7 +34,7 @@ impl Form {
     /// Reads a request from a line of this form.
     ///
     /// # Errors
-    /// [`Malformed`].
+    /// Fails with [`Malformed`] if the line is not a request.
     pub fn decode(self, line: String) -> Result<ClientRequest, Malformed> {
         match self {
             Self::Json => ClientRequest::decode(&line),
@@ -52,14 +52,14 @@ impl Form {
             (Self::Plain, HeadnodeReply::Error { code, .. }) => {
                 line.extend_from_slice(format!("no guardado ({code}): {}", in_spanish(*code)).as_bytes());
             }
-            // Plain text asks for nothing else.
+            // Plain text has no other requests.
             (Self::Plain | Self::Json, _) => return json::encode(reply, line),
         }
         line.push(b'\n');
     }
 }
 
-/// Says in Spanish where a message is on disk.
+/// Returns a text in Spanish that says where a message is on disk.
 #[must_use]
 pub fn saved(places: &[Place], id: Id) -> String {
     let mut text = "guardado en ".to_owned();
@@ -71,11 +71,11 @@ pub fn saved(places: &[Place], id: Id) -> String {
     text
 }
 
-/// The cause and the way out for a person.
+/// Returns the cause, and what to do about it, for people.
 fn in_spanish(code: ErrorCode) -> String {
     let text = match code {
         ErrorCode::Malformed => "la línea está en blanco: escriba un mensaje",
-        ErrorCode::UnsupportedVersion => "aquí no se habla esa versión del protocolo",
+        ErrorCode::UnsupportedVersion => "esta versión del protocolo no está soportada",
         ErrorCode::MessageTooLong => {
             return format!("el mensaje tiene más de {MAX_MESSAGE_BYTES} bytes: divídalo");
         }
@@ -101,20 +101,20 @@ fn in_spanish(code: ErrorCode) -> String {
     text.to_owned()
 }
 
-/// A line from a client, or why it was rejected.
+/// A line from a client, or the reason for its rejection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestLine {
-    /// How to read it and how to reply, also to a rejected line.
+    /// The form in which to read the line and to reply. A rejected line has a form too.
     pub form: Form,
-    /// Its text.
+    /// The text of the line.
     pub text: Result<String, Rejection>,
 }
 
-/// Splits the stream of a client into lines and tells the form of each.
+/// Splits the stream of a client into lines, and finds the form of each.
 #[derive(Debug)]
 pub struct RequestCodec {
     lines: LineCodec,
-    /// Of the line that is being received, once `decided`, and of the line before it until then.
+    /// The form of the line that is being received, once `decided`. Until then, the form of the line before it.
     form: Form,
     decided: bool,
     /// How many bytes at the beginning of the line are known to be white space.
@@ -129,18 +129,19 @@ impl Default for RequestCodec {
 }
 
 impl RequestCodec {
-    /// The form of the line that is being received; of the line before it while nothing of it has come.
+    /// Returns the form of the line that is being received, or of the line before it if nothing of the next one has
+    /// arrived.
     #[must_use]
     pub fn form(&self) -> Form {
         self.form
     }
 
-    /// Decides the form of the next line in `received` as soon as its first character has come.
+    /// Decides the form of the next line in `received` as soon as its first character has arrived.
     fn look(&mut self, received: &[u8]) {
         if self.decided {
             return;
         }
-        // The rest of a line that was rejected before its end says nothing about the next one.
+        // The rest of a line that was rejected before its end does not show the form of the next one.
         let is_skipping = self.lines.is_mid_line(&[]);
         let start = if is_skipping {
             memchr::memchr(b'\n', received).map_or(received.len(), |end| end + 1)
@@ -179,7 +180,7 @@ impl Decoder for RequestCodec {
         }
         let bytes = received.len();
         Ok(self.lines.decode_eof(received)?.map(|text| match self.form {
-            // The end of an object would have been seen: this is half of it.
+            // If the JSON object were complete, its line end would have been found: this is half of an object.
             Form::Json => self.complete(Err(Rejection::Unterminated { bytes })),
             Form::Plain => self.complete(text),
         }))
@@ -193,7 +194,7 @@ mod tests {
     use super::*;
     use crate::store::types::MessageCrc;
 
-    /// Everything that is read from `bytes` when they come in segments of `segment` bytes.
+    /// Returns everything that is read from `bytes` if they arrive in segments of `segment` bytes.
     fn read(bytes: &[u8], segment: usize) -> Vec<RequestLine> {
         let (mut codec, mut received, mut lines) = (RequestCodec::default(), BytesMut::new(), Vec::new());
         for segment in bytes.chunks(segment.max(1)) {
