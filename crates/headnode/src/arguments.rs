@@ -1,4 +1,4 @@
-//! The command line of `headnode`, and the settings that it stands for.
+//! The command line of `headnode`, and the settings that it is turned into.
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::membership::DEFAULT_ATTEMPTS;
 
 /// Asks datanodes whether they are operative, stores each message on one of them, and keeps the registry.
 ///
-/// Clients send a message a line, or one JSON object a line; try: echo Hola | nc -N localhost 5000
+/// Clients send one message or one JSON object per line; try: echo Hola | nc -N localhost 5000
 #[derive(Debug, Clone, clap::Parser)]
 #[command(
     name = "headnode",
@@ -21,7 +21,7 @@ use crate::membership::DEFAULT_ATTEMPTS;
     after_help = "Each flag can also be set in the environment: --store-timeout as HEADNODE_STORE_TIMEOUT."
 )]
 pub struct HeadnodeArguments {
-    /// Address and port to listen on for clients; port 0 takes a free one
+    /// Address and port to listen on for clients; port 0 chooses a free port
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:5000")]
     listen: SocketAddr,
     /// Folder of hearbeat_server.txt and registro_server.txt, created if missing
@@ -45,19 +45,20 @@ struct HeartbeatArguments {
     /// Interface: all, an IPv4 address or a name
     #[arg(long, value_name = "INTERFACE", default_value = "all")]
     interface: Interface,
-    /// From one round to the next
+    /// Time from the beginning of one round to the next
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = cli::duration)]
     interval: Duration,
-    /// Probes that a datanode gets within a round before it is given up, 1 to 10
+    /// Probes per round before a datanode that does not answer counts as not operative, 1 to 10
     #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_ATTEMPTS, value_parser = clap::value_parser!(u32).range(1..=10))]
     attempts: u32,
-    /// Datanodes that should be there, 0 to 100000
+    /// Datanodes that are expected, 0 to 100000
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = cli::count(0..=100_000))]
     expected: usize,
-    /// Datanodes that are gone for ever: nobody waits for what they may hold
+    /// Datanodes that are gone for ever: the headnode does not wait for what they may hold
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     forget: Vec<NodeName>,
-    /// Datanodes to probe by unicast too, where the network carries no multicast: all addresses of each name, at the port of --group
+    /// Datanodes to probe by unicast too, where the network carries no multicast: all addresses of each name, at the
+    /// port of --group
     #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', value_parser = cli::host_and_port)]
     peers: Vec<String>,
 }
@@ -65,16 +66,16 @@ struct HeartbeatArguments {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Storing")]
 struct StoringArguments {
-    /// Datanodes that must confirm a message before the client is told, 1 to 16
+    /// Datanodes that must confirm a message before it is acknowledged to the client, 1 to 16
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = cli::count(1..=16))]
     replicas: usize,
-    /// How long a datanode may take to confirm before another one is tried
+    /// How long a datanode may take to confirm before the headnode tries another one
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = cli::duration)]
     store_timeout: Duration,
     /// Clients served at the same time, 1 to 1000000; further ones are refused with a reason
     #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = cli::count(1..=1_000_000))]
     max_connections: usize,
-    /// How long a client may go without completing a request
+    /// How long a client may take to complete a request before it is disconnected
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = cli::duration)]
     idle_timeout: Duration,
 }
@@ -82,31 +83,29 @@ struct StoringArguments {
 /// The settings of a headnode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadnodeConfig {
-    /// Address to listen on for clients; port 0 takes a free one.
+    /// Address to listen on for clients. Port 0 chooses a free port.
     pub listen: SocketAddr,
-    /// Folder of `hearbeat_server.txt` and `registro_server.txt`, created if missing.
+    /// Folder of `hearbeat_server.txt` and `registro_server.txt`. It is created if missing.
     pub data_dir: PathBuf,
-    /// Multicast group of the heartbeat and its port.
     pub group: SocketAddrV4,
-    /// Interface that carries the heartbeat.
     pub interface: Interface,
     /// Time from one probe round to the next.
     pub interval: Duration,
-    /// Probes that a datanode gets within a round before it is declared not operative.
+    /// Probes per round before a datanode that does not answer counts as not operative.
     pub attempts: u32,
-    /// Datanodes that should be there.
+    /// Number of datanodes that are expected.
     pub expected: usize,
-    /// Datanodes that are gone for ever.
+    /// Datanodes that are gone for ever: the headnode does not wait for what they may hold.
     pub forget: Vec<NodeName>,
     /// Hosts and ports that are probed by unicast too.
     pub peers: Vec<String>,
-    /// Datanodes that must confirm a message before the client is told.
+    /// Number of datanodes that must confirm a message before it is acknowledged to the client.
     pub replicas: usize,
     /// How long a datanode may take for one reply.
     pub store_timeout: Duration,
-    /// Clients served at the same time.
+    /// Highest number of clients that are served at the same time.
     pub max_connections: usize,
-    /// How long a client may go without completing a request.
+    /// How long a client may take to complete a request before it is disconnected.
     pub idle_timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! A client's connection: batches of requests, answered in order.
+//! A client's connection: requests are answered in order, a batch at a time.
 
 use std::iter::Peekable;
 use std::net::SocketAddr;
@@ -22,9 +22,9 @@ use crate::heartbeat::DatanodeStatus;
 use crate::placement_error::PlacementError;
 use crate::placer::{FoundMessage, PlacedMessage, Placer, RegisteredRecords, StoreOverview};
 
-/// Requests of one client that are done at the same time.
+/// How many requests of one client are carried out at the same time.
 const BATCH_REQUESTS: usize = 1024;
-/// Replies are sent once they take so much memory, in bytes, even if further requests of the batch wait.
+/// Replies are sent once they take this much memory, in bytes, even if further requests of the batch wait.
 const REPLY_BYTES: usize = 256 * 1024;
 /// How long a client may leave its replies unread.
 const SEND: Duration = Duration::from_secs(10);
@@ -32,20 +32,20 @@ const SEND: Duration = Duration::from_secs(10);
 /// What all connections of clients share.
 pub struct ClientContext {
     pub placer: Placer,
-    /// Datanodes that should be there: only reported.
+    /// The number of datanodes that are expected. It is only reported.
     pub expected: usize,
     pub idle_timeout: Duration,
     pub shutdown: Shutdown,
 }
 
-/// One line that says why a connection is not served.
+/// Returns the line that says why a connection is not served.
 pub fn refusal(code: ErrorCode, reason: String) -> String {
     let mut line = Vec::new();
     json::encode(&HeadnodeReply::Error { id: None, code, reason }, &mut line);
     String::from_utf8_lossy(&line).into_owned()
 }
 
-/// Serves one client until it ends, breaks the rules, or the headnode shuts down.
+/// Serves one client until it disconnects, breaks the rules, or the headnode shuts down.
 pub async fn serve<S>(stream: S, peer: SocketAddr, context: Arc<ClientContext>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -54,8 +54,12 @@ where
         Exchange::new(stream, RequestCodec::default(), PeerLimits { idle: context.idle_timeout, send: SEND });
     match run(&mut exchange, peer, &context).await {
         Ok(()) if context.shutdown.is_requested() => {
-            say_last(&mut exchange, ErrorCode::ShuttingDown, "the headnode ends: try again later".to_owned())
-                .await;
+            say_last(
+                &mut exchange,
+                ErrorCode::ShuttingDown,
+                "the headnode is shutting down: try again later".to_owned(),
+            )
+            .await;
             tracing::debug!(%peer, "connection closed: shutting down");
         }
         Ok(()) => tracing::debug!(%peer, "connection closed"),
@@ -70,14 +74,14 @@ where
     exchange.close().await;
 }
 
-/// Tells the client why its connection closes, in the form in which it speaks.
+/// Tells the client why its connection closes, in the form of the client's requests.
 async fn say_last<S>(exchange: &mut Exchange<S, RequestCodec>, code: ErrorCode, reason: String)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut line = Vec::new();
     exchange.decoder().form().encode(&HeadnodeReply::Error { id: None, code, reason }, &mut line);
-    // The connection closes either way.
+    // The connection closes whether or not the client reads this.
     let _ = exchange.send(&mut line).await;
 }
 
@@ -107,7 +111,7 @@ where
                 form.encode(&reply, &mut replies);
                 answered.extend(Some(reply).filter(is_reported));
             }
-            // What is not read must not gather here: a record is a hundred times as long as the request for it.
+            // Unread replies must not fill the memory: a record is a hundred times as long as the request for it.
             if replies.len() >= REPLY_BYTES || requests.peek().is_none() {
                 exchange.send(&mut replies).await?;
                 answered.drain(..).for_each(|reply| report(&reply, peer));
@@ -116,17 +120,17 @@ where
     }
 }
 
-/// Why a line is no request.
+/// Why a line is not a request.
 enum NotARequest {
     Rejected(Rejection),
     Malformed(Malformed),
 }
 
-/// A line, in the form in which the client speaks, and the request that it holds.
+/// The form of a line from the client, and the request that the line holds.
 type ReceivedLine = (Form, Result<ClientRequest, NotARequest>);
 
-/// Answers the next of `requests`, or, if it is a message, all messages that follow it without anything between: these
-/// are stored at the same time, and what is asked after them sees them.
+/// Answers the next of `requests`. If it stores a message, all messages that directly follow are stored at the same
+/// time. Requests behind them see these messages.
 async fn answer_next(
     requests: &mut Peekable<impl Iterator<Item = ReceivedLine>>,
     peer: SocketAddr,
@@ -233,7 +237,7 @@ fn node_status(datanode: DatanodeStatus, registered: RegisteredRecords) -> NodeS
         name,
         state,
         address: answer.map(|answer| answer.address),
-        // The registry is newer than the last answer, if messages have been stored there since.
+        // The registry is newer than the last answer if messages have been stored on the datanode since.
         records: answer.map_or(0, |answer| answer.records).max(registered.held),
         lost: registered.lost,
         free_bytes: answer.map_or(0, |answer| answer.free_bytes),
@@ -242,12 +246,12 @@ fn node_status(datanode: DatanodeStatus, registered: RegisteredRecords) -> NodeS
     }
 }
 
-/// Whether [`report`] has anything to say of a reply.
+/// Returns whether [`report`] logs a reply.
 fn is_reported(reply: &HeadnodeReply) -> bool {
     matches!(reply, HeadnodeReply::Saved { .. } | HeadnodeReply::Error { .. })
 }
 
-/// The event for the operator's terminal.
+/// Logs an event about a reply for the operator.
 fn report(answer: &HeadnodeReply, peer: SocketAddr) {
     match answer {
         HeadnodeReply::Saved { id, places, .. } => {
@@ -258,7 +262,7 @@ fn report(answer: &HeadnodeReply, peer: SocketAddr) {
         }
         HeadnodeReply::Error { id, code, reason } => {
             let id = id.map(|id| id.to_string());
-            // Clients try again, many times a second: why it fails has been told once already.
+            // Clients retry many times a second, and the cause was logged when it first occurred.
             if code.is_temporary() {
                 tracing::debug!(%peer, id, ?code, reason, "request not done for now");
             } else {

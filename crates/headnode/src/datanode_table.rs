@@ -20,7 +20,7 @@ impl FromIterator<Arc<Link>> for DatanodeTable {
 }
 
 impl DatanodeTable {
-    /// Returns up to `count` different datanodes, uniformly at random among those that `is_eligible` accepts.
+    /// Returns up to `count` different datanodes, chosen uniformly at random from those that `is_eligible` accepts.
     pub fn choose(
         &self,
         count: usize,

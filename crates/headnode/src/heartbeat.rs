@@ -1,7 +1,7 @@
-//! The heartbeat's loop: the one owner of membership and of the links to datanodes.
+//! The heartbeat's loop, which alone owns the membership and the links to datanodes.
 //!
-//! Datagrams, time, events of links and questions about the status go in. Datagrams, links, `hearbeat_server.txt` and the
-//! [`DatanodeTable`] that placement reads come out.
+//! Its inputs are datagrams, time, events of links, and questions about the status. Its outputs are datagrams, links,
+//! `hearbeat_server.txt`, and the [`DatanodeTable`] that placement reads.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,19 +24,19 @@ use crate::heartbeat_file::{lines, word};
 use crate::link::{Link, LinkContext, LinkEvent};
 use crate::membership::{Membership, MembershipAction, RoundReport, SILENT_ROUNDS};
 
-/// Events of links, and questions, that may wait for the loop.
+/// How many events of links, and how many questions, may wait for the loop.
 const QUEUED_EVENTS: usize = 1024;
-/// Events after which a new table is published even if further events wait.
+/// After this many events a new table is published, even if further events wait.
 const EVENTS_PER_TABLE: u32 = 256;
-/// For how long nothing is received after the network refused to.
+/// Pause after the network reported an error on receiving.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Everything that the loop owns.
-pub struct Heartbeat<N: Network> {
+/// The state of the heartbeat's loop.
+pub struct HeartbeatLoop<N: Network> {
     membership: Membership,
-    /// The link to each datanode that answers, standing or not.
+    /// The link to each datanode that answers, connected or not.
     links: HashMap<NodeName, Arc<Link>>,
-    /// Moment 0 of `membership`.
+    /// The moment from which `membership` counts its times.
     start: Instant,
     rng: StdRng,
     datagrams: Arc<N::Datagrams>,
@@ -47,11 +47,11 @@ pub struct Heartbeat<N: Network> {
     inbox: Inbox,
     table: watch::Sender<DatanodeTable>,
     names: watch::Sender<Arc<[NodeName]>>,
-    /// Datagrams that were dropped.
+    /// The number of datagrams that were dropped.
     junk: u64,
 }
 
-/// What reaches the loop from the rest of the program.
+/// The loop's ends of the channels from the rest of the program.
 pub struct Inbox {
     events: mpsc::Receiver<LinkEvent>,
     questions: mpsc::Receiver<StatusQuestion>,
@@ -59,17 +59,17 @@ pub struct Inbox {
     names: watch::Sender<Arc<[NodeName]>>,
 }
 
-/// The ends of the channels to the loop that others hold.
+/// The other ends of the channels, for the rest of the program.
 pub struct Outlets {
-    /// For links.
+    /// Links report their events here.
     pub events: mpsc::Sender<LinkEvent>,
-    /// For links: the names of all datanodes that were ever known, in the order in which they became known.
+    /// The names of all datanodes that were ever known, in the order in which they became known. Links read them here.
     pub names: watch::Receiver<Arc<[NodeName]>>,
-    /// For placement.
+    /// The part that placement uses.
     pub cluster: ClusterView,
 }
 
-/// What placement and clients may know of the cluster.
+/// The view of the cluster that placement and clients use.
 #[derive(Debug, Clone)]
 pub struct ClusterView {
     /// The datanodes to which messages can be sent.
@@ -79,7 +79,7 @@ pub struct ClusterView {
 
 type StatusQuestion = oneshot::Sender<ClusterStatus>;
 
-/// The datanodes as the loop knows them at one moment.
+/// The state of the datanodes at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct ClusterStatus {
     /// The present probe round, from 1.
@@ -88,37 +88,36 @@ pub struct ClusterStatus {
     pub datanodes: Vec<DatanodeStatus>,
 }
 
-/// One datanode at one moment.
+/// The state of one datanode at one moment.
 #[derive(Debug, Clone)]
 pub struct DatanodeStatus {
-    /// Its name.
     pub name: NodeName,
-    /// Whether it answers, and whether messages can be sent to it.
+    /// Whether the datanode answers, and whether messages can be sent to it.
     pub state: NodeState,
-    /// What it last answered; `None` if it has not answered since the headnode started.
+    /// The last answer of the datanode, or `None` if it has not answered since the headnode started.
     pub last_answer: Option<LastAnswer>,
 }
 
-/// What a datanode answered last.
+/// The last answer of a datanode.
 #[derive(Debug, Clone)]
 pub struct LastAnswer {
-    /// When the answer came.
+    /// When the answer arrived.
     pub time: DateTime<Utc>,
-    /// From the probe to the answer.
+    /// The time from the probe to the answer.
     pub round_trip: Duration,
-    /// Where the datanode stores.
+    /// The address on which the datanode stores.
     pub address: SocketAddr,
-    /// Records that it held.
+    /// The number of records that the datanode held.
     pub records: u64,
-    /// Space that was left for it, in bytes.
+    /// The free space for the datanode, in bytes.
     pub free_bytes: u64,
 }
 
 impl ClusterView {
-    /// Asks the loop for the status. Returns an empty one if the loop has ended.
+    /// Asks the loop for the status. Returns an empty status if the loop has ended.
     pub async fn status(&self) -> ClusterStatus {
         let (question, answer) = oneshot::channel();
-        // If the loop has ended, the answer says so.
+        // If the loop has ended, receiving the answer fails too.
         let _ = self.questions.send(question).await;
         answer.await.unwrap_or_default()
     }
@@ -137,9 +136,9 @@ pub fn channels() -> (Inbox, Outlets) {
     (Inbox { events: events_in, questions: questions_in, table, names }, outlets)
 }
 
-/// Where the heartbeat is sent, and where it is recorded.
+/// What the loop needs from outside: the network and the file.
 pub struct HeartbeatSurroundings<N: Network> {
-    /// The socket that probes leave from and answers come to.
+    /// The socket that sends probes and receives answers.
     pub datagrams: N::Datagrams,
     /// The multicast group and its port.
     pub group: SocketAddrV4,
@@ -149,18 +148,18 @@ pub struct HeartbeatSurroundings<N: Network> {
     pub file: JournalFile,
 }
 
-/// What wakes the loop.
+/// An event that wakes the loop.
 enum Wake {
     Tick,
     Event(LinkEvent),
     Question(StatusQuestion),
     Datagram(io::Result<(usize, SocketAddr)>),
-    /// Nothing else waits: what has changed can be published.
+    /// Nothing else waits, so changes can be published.
     Quiet,
 }
 
-impl<N: Network> Heartbeat<N> {
-    /// Returns the loop, which has not begun. Links get `link_context`.
+impl<N: Network> HeartbeatLoop<N> {
+    /// Returns the loop without starting it. Its links use `link_context`.
     pub fn new(
         membership: Membership,
         rng: StdRng,
@@ -186,19 +185,20 @@ impl<N: Network> Heartbeat<N> {
         }
     }
 
-    /// Goes on for ever, or until `hearbeat_server.txt` fails.
+    /// Runs for ever, or until `hearbeat_server.txt` fails.
     pub async fn run(mut self) -> WriteFailure {
-        // One byte more than allowed, to notice what is too long.
+        // The buffer has one byte more than allowed, so that a datagram that is too long is noticed.
         let mut buffer = [0; MAX_DATAGRAM_BYTES + 1];
         let mut due = self.next_tick();
-        // Moved only when it has to: setting a timer for each datagram costs a system call.
+        // The timer is moved only when the next tick changes, because setting a timer for each datagram costs a system
+        // call.
         let timer = sleep_until(due);
         tokio::pin!(timer);
         let mut unpublished = 0;
         self.publish();
         loop {
             let wake = tokio::select! {
-                // The timer comes before receiving: a flood of datagrams must not hold up the rounds.
+                // The timer comes before receiving, so that a flood of datagrams cannot delay the rounds.
                 biased;
                 () = &mut timer => Wake::Tick,
                 () = std::future::ready(()), if unpublished >= EVENTS_PER_TABLE => Wake::Quiet,
@@ -211,7 +211,7 @@ impl<N: Network> Heartbeat<N> {
                 Wake::Tick => self.membership.tick(self.now(), self.rng.random()),
                 Wake::Event(event) => self.note(event),
                 Wake::Question(question) => {
-                    // A client that has gone away needs no answer.
+                    // A client that has disconnected needs no answer.
                     let _ = question.send(self.status());
                     continue;
                 }
@@ -251,7 +251,7 @@ impl<N: Network> Heartbeat<N> {
         self.start + self.membership.next_tick()
     }
 
-    /// Whether something has changed that others read.
+    /// Returns whether something has changed that other tasks read.
     fn has_news(&self) -> bool {
         self.membership.has_changed() || self.membership.names().len() != self.names.borrow().len()
     }
@@ -351,7 +351,7 @@ impl<N: Network> Heartbeat<N> {
     }
 
     async fn send(&mut self, datagram: Datagram, to: SocketAddr) {
-        // The next probe tries again.
+        // A failed datagram is not repeated: the next probe replaces it.
         if let Err(error) = self.datagrams.send(&datagram.encode(), to).await {
             tracing::debug!(%to, %error, "cannot send");
         }
@@ -363,7 +363,7 @@ impl<N: Network> Heartbeat<N> {
         if let Err(error) = self.datagrams.multicast(&datagram, self.group).await {
             tracing::warn!(group = %self.group, %error, "cannot send the multicast probe: check --interface");
         }
-        // A name that takes long to resolve must hold up nobody.
+        // Another task resolves the name, because a slow name server must not delay the loop.
         for peer in self.peers.clone() {
             let (datagrams, datagram) = (self.datagrams.clone(), datagram.clone());
             tokio::spawn(async move {
@@ -398,14 +398,14 @@ impl<N: Network> Heartbeat<N> {
     }
 }
 
-/// Sends `datagram` to each IPv4 address of `peer`: one name may stand for many datanodes.
+/// Sends `datagram` to each IPv4 address of `peer`. One name may stand for many datanodes.
 ///
 /// # Errors
-/// If it has no such address; otherwise the last one of the network.
+/// Fails if `peer` has no such address, or with the last error of the network.
 async fn send_to_all(datagrams: &impl Datagrams, datagram: &[u8], peer: &str) -> io::Result<()> {
     let addresses: Vec<_> = tokio::net::lookup_host(peer).await?.filter(SocketAddr::is_ipv4).collect();
     if addresses.is_empty() {
-        return Err(io::Error::other("it has no IPv4 address"));
+        return Err(io::Error::other("the name has no IPv4 address"));
     }
     let mut sent = Ok(());
     for address in addresses {
@@ -416,8 +416,8 @@ async fn send_to_all(datagrams: &impl Datagrams, datagram: &[u8], peer: &str) ->
     sent
 }
 
-impl<N: Network> Drop for Heartbeat<N> {
-    /// The links end with their owner.
+impl<N: Network> Drop for HeartbeatLoop<N> {
+    /// Ends all links, because nothing owns them any more.
     fn drop(&mut self) {
         for link in self.links.values() {
             link.give_up();

@@ -1,4 +1,4 @@
-//! `hearbeat_server.txt`: what was seen in each probe round.
+//! The lines of `hearbeat_server.txt`, which record the result of each probe round.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -11,17 +11,17 @@ use text::timestamp;
 
 use crate::membership::RoundReport;
 
-/// Begins the word of a round's last line that tells how many datanodes have answered.
+/// The beginning of the word, in a round's last line, that states how many datanodes have answered.
 const TOTAL_KEY: &str = "operativos=";
-/// The longest round in `hearbeat_server.txt`: 100,000 datanodes with the longest names.
+/// The longest round in `hearbeat_server.txt`, in bytes: 100,000 datanodes with the longest names.
 const MAX_ROUND_BYTES: u64 = 20 * 1024 * 1024;
 
-/// Returns the word for a datanode that answers, or does not.
+/// Returns the word for a datanode that answers or does not answer.
 pub fn word(operative: bool) -> &'static str {
     if operative { "operativo" } else { "no operativo" }
 }
 
-/// Returns what `hearbeat_server.txt` says of a round.
+/// Returns the lines of `hearbeat_server.txt` about a round.
 pub fn lines(round: &RoundReport, now: DateTime<Utc>) -> String {
     let RoundReport { number, nodes, answered, expected, .. } = round;
     let time = timestamp(now);
@@ -43,10 +43,10 @@ pub fn lines(round: &RoundReport, now: DateTime<Utc>) -> String {
     lines
 }
 
-/// Returns the datanodes that the last whole round in `hearbeat_server.txt` names: all that earlier runs have known.
+/// Returns the datanodes in the last whole round of `hearbeat_server.txt`, which are all that earlier runs have known.
 ///
 /// # Errors
-/// The system's.
+/// Fails if the file cannot be read.
 pub fn names_in_last_round(path: &Path) -> io::Result<Vec<NodeName>> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();

@@ -1,20 +1,22 @@
 //! Actividad 2, the headnode: asks the datanodes every few seconds whether they are operative, stores each message on
-//! one of them (or several), and keeps the registry of where everything is.
+//! one or several of them, and keeps the registry of all messages and their places.
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`membership`] | which datanodes are operative: a pure type |
-//! | [`heartbeat`] | the loop that owns membership and links; probes, answers, rounds |
+//! | [`membership`] | which datanodes are operative, as a pure type |
+//! | [`heartbeat`] | the loop that owns membership and links, sends probes, and ends rounds |
 //! | `heartbeat_file` | the lines of `hearbeat_server.txt` |
 //! | [`datanode_table`] | the available datanodes, and the random choice among them |
-//! | [`link`] | the connection to a datanode: introduced, kept, pipelined |
+//! | [`link`] | the connection to a datanode: introduced, kept open, pipelined |
 //! | [`registry`] | `registro_server.txt` and its index |
-//! | [`placer`] | stores a message whatever fails on the way; reads it back |
-//! | `connection` | clients: requests in, replies out |
+//! | [`placer`] | stores a message although datanodes may fail meanwhile, and reads it back |
+//! | `connection` | the connection of a client: requests and replies |
 //! | `arguments` | the command line and the settings |
 //!
-//! What it does not do: copy a message again when one of its datanodes is lost for ever, or run beside a second
-//! headnode.
+//! The headnode does not copy a message again when one of its datanodes is lost for ever, and it cannot run beside a
+//! second headnode.
+
+#![allow(missing_docs, reason = "a program's own library: only its binary and tests use it")]
 
 mod arguments;
 mod connection;
@@ -44,27 +46,28 @@ use service::{Environment, Shutdown, new_ulid};
 
 pub use arguments::{HeadnodeArguments, HeadnodeConfig};
 use connection::ClientContext;
-use heartbeat::{Heartbeat, HeartbeatSurroundings, Outlets};
+use heartbeat::{HeartbeatLoop, HeartbeatSurroundings, Outlets};
 use link::LinkContext;
 use membership::{Membership, MembershipConfig};
 use placer::Placer;
 use registry::Registry;
 
-/// Minimum number of file descriptors reserved for datanode connections.
+/// The lowest number of open files that are reserved for connections to datanodes.
 const MIN_DATANODES: usize = 1024;
 
-/// Runs the headnode until `shutdown`, on the system's network.
+/// Runs the headnode until `shutdown`, on the network of the operating system.
 ///
 /// # Errors
-/// If it cannot start, or if one of its files fails.
+/// Fails if the headnode cannot start, or if one of its files fails.
 pub async fn run(config: HeadnodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     run_in(Environment::real(rand::random()), config, shutdown, |_| {}).await
 }
 
-/// Runs the headnode until `shutdown`, in the given environment; `ready` is told the address that clients connect to.
+/// Runs the headnode until `shutdown`, in the given environment. Calls `ready` with the address that clients connect
+/// to.
 ///
 /// # Errors
-/// As [`run`].
+/// Fails as [`run`] does.
 pub async fn run_in<N: Network>(
     environment: Environment<N>,
     config: HeadnodeConfig,
@@ -99,7 +102,7 @@ pub async fn run_in<N: Network>(
     let surroundings =
         HeartbeatSurroundings { datagrams, group: config.group, peers: config.peers.clone(), file };
     let loop_rng = StdRng::seed_from_u64(rng.random());
-    let heartbeat = Heartbeat::new(membership, loop_rng, surroundings, link_context, inbox);
+    let heartbeat = HeartbeatLoop::new(membership, loop_rng, surroundings, link_context, inbox);
     let files_open = shutdown.hold(REGISTRY_FILE);
     let failure = Arc::new(FailureSignal::default());
     let failed = first_failure(heartbeat, registry.clone(), failure.clone());
@@ -112,7 +115,7 @@ pub async fn run_in<N: Network>(
     failure.get().map_or(closed, Err).map_err(Into::into)
 }
 
-/// Returns the membership at the start: every datanode that an earlier run has known is expected to hold records.
+/// Returns the membership at the start. Every datanode that an earlier run has known is expected to hold records.
 fn membership(config: &HeadnodeConfig, registry: &Registry, earlier: &[NodeName]) -> Membership {
     let HeadnodeConfig { interval, attempts, expected, .. } = *config;
     let mut membership = Membership::new(MembershipConfig { interval, attempts, expected }, Duration::ZERO);
@@ -139,9 +142,9 @@ async fn serve(listener: impl net::Listener, config: &HeadnodeConfig, placer: Pl
     net::serve(listener, max, refusal, shutdown, handle).await;
 }
 
-/// Runs the heartbeat until one of the headnode's files fails, and notes that failure.
+/// Runs the heartbeat until one of the headnode's files fails, sets `first` to that failure, and returns it.
 async fn first_failure<N: Network>(
-    heartbeat: Heartbeat<N>,
+    heartbeat: HeartbeatLoop<N>,
     registry: Registry,
     first: Arc<FailureSignal<WriteFailure>>,
 ) -> Arc<WriteFailure> {

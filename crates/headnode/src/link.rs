@@ -1,5 +1,5 @@
-//! The connection to one run of a datanode: made again when it breaks, reconciled before it is used, then shared by
-//! all messages that are on their way there.
+//! The connection to one run of a datanode. It is made again when it breaks, reconciled with the registry before it is
+//! used, and then shared by all messages to that datanode.
 
 mod context;
 mod introduction;
@@ -23,39 +23,37 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use context::{Broken, decode, unexpected};
+use context::{LinkBroken, decode, unexpected};
 pub use context::{LinkContext, LinkEvent};
 use introduction::Introduction;
 
-/// Replies that are taken together.
+/// How many replies are received together.
 const BATCH_REPLIES: usize = 1024;
-/// Pauses between attempts to connect.
+/// The shortest pause between two attempts to connect. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The connection to one run of a datanode.
 #[derive(Debug)]
 pub struct Link {
-    /// The datanode's name.
     pub name: NodeName,
-    /// Which run of it.
     pub incarnation: Incarnation,
-    /// Where it stores.
+    /// The address on which the datanode stores.
     pub address: SocketAddr,
     queue: Mutex<RequestQueue>,
-    /// How many of the datanodes' names this one was told.
+    /// How many of the names of all datanodes were sent to this one.
     told_names: AtomicUsize,
-    /// There is something to send.
+    /// Wakes the sending task when there is something to send.
     wake: Notify,
     given_up: CancellationToken,
 }
 
 #[derive(Debug, Default)]
 struct RequestQueue {
-    /// Requests are taken.
+    /// Whether requests are accepted.
     open: bool,
     outgoing: Vec<u8>,
-    /// Requests without a reply, in order.
+    /// The requests that have no reply yet, in order.
     unanswered: VecDeque<UnansweredRequest>,
 }
 
@@ -66,7 +64,7 @@ struct UnansweredRequest {
 }
 
 impl Link {
-    /// A link that [`run`](Self::run) makes stand.
+    /// Returns a link that is not connected. [`run`](Self::run) connects it.
     #[must_use]
     pub fn new(name: NodeName, incarnation: Incarnation, address: SocketAddr) -> Self {
         Self {
@@ -80,10 +78,10 @@ impl Link {
         }
     }
 
-    /// Sends `request`, a whole line. The reply does not come if the connection breaks.
+    /// Sends `request`, a whole line, and returns the channel for the reply. No reply arrives if the connection breaks.
     ///
     /// # Errors
-    /// [`NotStanding`].
+    /// Fails with [`NotStanding`] if the datanode is not connected.
     pub fn ask(&self, request: &[u8]) -> Result<oneshot::Receiver<NodeReply>, NotStanding> {
         let (reply, receiver) = oneshot::channel();
         let mut queue = self.lock();
@@ -100,29 +98,29 @@ impl Link {
         Ok(receiver)
     }
 
-    /// Tells the datanode, if the connection stands, those of `names` that it was not told yet. `names` are all that are
-    /// known, in the order in which they became known.
+    /// Sends the datanode those of `names` that it does not know yet, if it is connected. `names` are all known names,
+    /// in the order in which they became known.
     pub fn tell_names(&self, names: &[NodeName]) {
         let told = self.told_names.load(Ordering::Relaxed);
         let Some(news) = names.get(told..).filter(|news| !news.is_empty()) else { return };
         let page = &news[..news.len().min(PEERS_PAGE)];
         let mut line = Vec::new();
-        // It has told all that it remembers when the connection was made.
+        // The datanode sent all names that it remembers when the connection was made.
         let after = page.iter().max().cloned();
         json::encode(&NodeRequest::Peers { names: page.to_vec(), after }, &mut line);
         if self.ask(&line).is_ok() {
-            // Should the connection break, the next one tells everything again.
+            // If the connection breaks, the next one sends all names again.
             self.told_names.store(told + page.len(), Ordering::Relaxed);
         }
     }
 
-    /// Ends the connection and everything that is on its way there.
+    /// Ends the connection, and drops all requests that have no reply yet.
     pub fn give_up(&self) {
         self.given_up.cancel();
         self.close_queue();
     }
 
-    /// Keeps the connection standing until it is given up.
+    /// Keeps the datanode connected until the link is given up.
     pub async fn run<N: Network>(self: Arc<Self>, context: Arc<LinkContext<N>>) {
         self.given_up.run_until_cancelled(self.keep_standing(&context)).await;
         self.close_queue();
@@ -151,10 +149,10 @@ impl Link {
         &self,
         context: &LinkContext<N>,
         stood: &mut bool,
-    ) -> Result<Infallible, Broken> {
+    ) -> Result<Infallible, LinkBroken> {
         let limit = context.store_timeout;
         let connecting = timeout(limit, context.network.connect(self.address)).await;
-        let stream = connecting.map_err(|_| Broken::Timeout(limit))??;
+        let stream = connecting.map_err(|_| LinkBroken::Timeout(limit))??;
         let mut introduction = Introduction::new(&self.name, self.incarnation, context, stream);
         let told_names = introduction.run().await?;
         self.told_names.store(told_names, Ordering::Relaxed);
@@ -164,7 +162,7 @@ impl Link {
         tracing::info!(datanode = %self.name, address = %self.address, "datanode connected");
         context.tell(LinkEvent::Stands(self.name.clone(), self.incarnation)).await;
         tokio::select! {
-            // In a fixed order, so that a simulation can be repeated.
+            // The order is fixed, so that a simulation can be repeated.
             biased;
             broken = self.send_all(&mut writer) => broken,
             broken = self.receive_all(&mut replies) => broken,
@@ -172,10 +170,10 @@ impl Link {
         }
     }
 
-    async fn send_all(&self, writer: &mut (impl AsyncWrite + Unpin)) -> Result<Infallible, Broken> {
+    async fn send_all(&self, writer: &mut (impl AsyncWrite + Unpin)) -> Result<Infallible, LinkBroken> {
         loop {
             self.wake.notified().await;
-            // Everyone who is ready to ask gets into this write.
+            // All tasks that are ready to ask get their requests into this write.
             tokio::task::yield_now().await;
             let outgoing = mem::take(&mut self.lock().outgoing);
             writer.write_all(&outgoing).await?;
@@ -185,13 +183,13 @@ impl Link {
     async fn receive_all<S: AsyncRead + Unpin>(
         &self,
         replies: &mut FrameReader<S, LineCodec>,
-    ) -> Result<Infallible, Broken> {
+    ) -> Result<Infallible, LinkBroken> {
         let mut lines = Vec::new();
         let mut answered = Vec::new();
         loop {
             replies.next_batch(&mut lines, BATCH_REPLIES).await?;
             if lines.is_empty() {
-                return Err(Broken::Closed);
+                return Err(LinkBroken::Closed);
             }
             {
                 let mut queue = self.lock();
@@ -201,7 +199,7 @@ impl Link {
             let mut lines = lines.drain(..);
             for request in answered.drain(..) {
                 let Some(line) = lines.next() else { break };
-                // A caller that has gone away needs no reply.
+                // A caller that has ended needs no reply.
                 let _ = request.reply.send(decode(line)?);
             }
             if let Some(line) = lines.next() {
@@ -210,30 +208,30 @@ impl Link {
         }
     }
 
-    /// Ends when the oldest request has waited for longer than `limit`.
-    async fn watch(&self, limit: Duration) -> Result<Infallible, Broken> {
+    /// Waits until the oldest request has waited for longer than `limit`.
+    async fn watch(&self, limit: Duration) -> Result<Infallible, LinkBroken> {
         let mut due = Instant::now() + limit;
         loop {
             sleep_until(due).await;
             let now = Instant::now();
             due = self.lock().unanswered.front().map_or(now, |oldest| oldest.asked) + limit;
             if due <= now {
-                return Err(Broken::Timeout(limit));
+                return Err(LinkBroken::Timeout(limit));
             }
         }
     }
 
-    /// Whoever waits for a reply learns that none will come.
+    /// Closes the queue and drops all requests in it. Their callers learn that no reply will arrive.
     fn close_queue(&self) {
         *self.lock() = RequestQueue::default();
     }
 
     fn lock(&self) -> MutexGuard<'_, RequestQueue> {
-        // Nothing that holds the lock can panic half-way through a change.
+        // No code that holds the lock can panic in the middle of a change.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The connection does not stand: nothing was sent.
+/// The datanode is not connected, so nothing was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotStanding;

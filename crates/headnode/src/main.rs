@@ -1,4 +1,4 @@
-//! `headnode`: see the library.
+//! The program `headnode`. The library of this crate does all the work.
 
 use std::process::ExitCode;
 

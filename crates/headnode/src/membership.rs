@@ -1,14 +1,16 @@
-//! Who is operative. A pure type: datagrams and time go in, what is to be done comes out.
+//! Decides which datanodes are operative. This is a pure type: its inputs are datagrams and time, and its outputs are
+//! actions for the caller.
 //!
-//! A round begins every interval with a probe to all. After a window (a fifth of the interval, at most a second) those
-//! that have not answered are probed again, alone if their address is known, and once more after another window. When
-//! all have answered, or after the last window, the round ends and is reported; who has not answered is not operative.
+//! A round begins every interval with a probe to all datanodes. Datanodes that have not answered are probed up to twice
+//! more in the same round, each time after a window of a fifth of the interval, at most one second. If their address is
+//! known, these probes go to them alone. The round ends and is reported when all have answered, or after the last
+//! window. A datanode that has not answered by then is not operative.
 //!
 //! # False alarms
-//! With a loss rate `p` for each datagram, a probe or its answer is lost with `q = 1 - (1 - p)²`, and all three attempts
-//! of a round with `q³`: of an operative datanode, one round in 130,000 is taken for a failure at `p` = 1 %, one in
-//! 1,100 at 5 %, one in 146 at 10 %. One attempt alone would be wrong once in 50 rounds at 1 %. (The test
-//! `false_alarms_are_as_rare_as_stated` measures it.)
+//! At a loss rate `p` per datagram, a probe or its answer is lost with probability `q = 1 - (1 - p)²`, and all three
+//! attempts of a round with `q³`. So an operative datanode is taken for a failed one in one round of 130,000 at `p` = 1
+//! %, in one of 1,100 at 5 %, and in one of 146 at 10 %. With one attempt per round, that would be one round of 50 at 1
+//! %. (The test `false_alarms_are_as_rare_as_stated` measures this.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -17,107 +19,105 @@ use std::time::Duration;
 use protocol::store::heartbeat::{NameRefused, Probe, ProbeAnswer};
 use protocol::store::types::{Incarnation, NodeName, NodeState};
 
-/// Probes that a datanode gets within a round before it is given up.
+/// The default number of probes per round before a datanode that does not answer counts as not operative.
 pub const DEFAULT_ATTEMPTS: u32 = 3;
-/// Datanodes that are remembered, at most; answers of further ones are dropped.
+/// The highest number of datanodes that are remembered. Answers of further ones are dropped.
 pub const MAX_DATANODES: usize = 100_000;
-/// After so many rounds without any answer the operator is told what to check.
+/// After this many rounds without any answer, the operator is told what to check.
 pub const SILENT_ROUNDS: u64 = 3;
 
 const MAX_WINDOW: Duration = Duration::from_secs(1);
-/// So few answers may come at once.
+/// Up to this many datanodes, answers are not spread out.
 const UNSPREAD_ANSWERS: usize = 64;
-/// Time over which answers are spread, for each datanode: a receiver takes 20,000 a second with ease.
+/// The time over which answers are spread, per datanode. A receiver handles 20,000 answers per second easily.
 const SPREAD_PER_NODE: Duration = Duration::from_micros(50);
 
-/// What is fixed.
+/// The settings of membership.
 #[derive(Debug, Clone, Copy)]
 pub struct MembershipConfig {
-    /// From the beginning of a round to the beginning of the next.
+    /// Time from the beginning of one round to the beginning of the next.
     pub interval: Duration,
-    /// Probes within a round, at least 1.
+    /// The number of probes within a round, at least 1.
     pub attempts: u32,
-    /// Datanodes that should be there.
+    /// The number of datanodes that are expected.
     pub expected: usize,
 }
 
 impl MembershipConfig {
-    /// How long each attempt waits for answers.
+    /// Returns how long each attempt waits for answers.
     fn window(&self) -> Duration {
         (self.interval / 5).min(MAX_WINDOW)
     }
 }
 
-/// Something to be done.
+/// An action for the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MembershipAction {
-    /// Send to the group, and to the peers that are listed.
+    /// Send a probe to the group, and to the peers that are listed.
     ProbeAll(Probe),
-    /// Send to one address.
+    /// Send a probe to one address.
     ProbeOne(SocketAddr, Probe),
     /// Tell a datanode that it is not accepted.
     Refuse(SocketAddr, NameRefused),
-    /// Connect to a datanode: it is new, back, restarted, or elsewhere.
+    /// Connect to a datanode that is new, is back, has restarted, or has moved.
     Connect(NodeName, Incarnation, SocketAddr),
-    /// Give its connection up: it does not answer.
+    /// Give up the connection to a datanode that does not answer.
     Disconnect(NodeName),
     /// A round has ended.
     Report(RoundReport),
 }
 
-/// How a round ended.
+/// The result of a round.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoundReport {
-    /// Its number, from 1.
+    /// The number of the round, from 1.
     pub number: u64,
     /// Every datanode that was ever known, by name.
     pub nodes: Vec<Sighting>,
-    /// How many answered.
+    /// The number of datanodes that answered.
     pub answered: usize,
-    /// How many should.
+    /// The number of datanodes that are expected.
     pub expected: usize,
-    /// Rounds without any answer up to and with this one.
+    /// The number of rounds in a row without any answer, including this one.
     pub silent: u64,
 }
 
-/// One datanode in a round.
+/// The result of a round for one datanode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
-    /// Its name.
     pub name: NodeName,
-    /// Where it stores, if it has answered since the start.
+    /// The address on which the datanode stores, if it has answered since the start.
     pub address: Option<SocketAddr>,
-    /// From the probe to its answer, if it answered.
+    /// The time from the probe to its answer, if the datanode answered.
     pub round_trip: Option<Duration>,
-    /// It did not in the round before, or the other way round, or it is new.
+    /// Its state differs from the previous round, or it is new.
     pub changed: bool,
 }
 
-/// A known datanode.
+/// A datanode that has answered since the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Which run of it.
     pub incarnation: Incarnation,
-    /// Where it stores.
+    /// The address on which the datanode stores.
     pub address: SocketAddr,
-    /// Records that it held when it last answered.
+    /// The number of records that the datanode held at its last answer.
     pub records: u64,
-    /// Space that was left for it then, in bytes.
+    /// The free space for the datanode at its last answer, in bytes.
     pub free_bytes: u64,
-    /// When it last answered.
+    /// When the datanode last answered.
     pub last_answer: Duration,
-    /// How long that answer took.
+    /// The time from the probe to the last answer.
     pub round_trip: Duration,
-    /// It answers.
+    /// Whether the datanode answers.
     answers: bool,
     link: LinkState,
-    /// Where its answers come from.
+    /// The address that its answers come from.
     datagrams_from: SocketAddr,
     last_round: u64,
     reported: Option<bool>,
 }
 
-/// A datanode's connection.
+/// The state of the connection to a datanode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LinkState {
     Connecting,
@@ -126,7 +126,7 @@ enum LinkState {
 }
 
 impl Node {
-    /// Whether messages can be sent to it.
+    /// Returns whether the datanode answers, and whether messages can be sent to it.
     #[must_use]
     pub fn state(&self) -> NodeState {
         match (self.answers, self.link) {
@@ -137,27 +137,27 @@ impl Node {
     }
 }
 
-/// An answer that was made for another round, or by nobody who saw the probe.
+/// An answer that does not belong to the present round, or that no probe asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stale;
 
-/// All datanodes, and the present round. Times are counted from any fixed moment.
+/// All datanodes, and the present round. Times count from a fixed moment that the caller chooses.
 #[derive(Debug)]
 pub struct Membership {
     config: MembershipConfig,
     nodes: BTreeMap<NodeName, Node>,
-    /// Datanodes that have not answered since the start, and whether a round has reported them.
+    /// Datanodes that have not answered since the start, each with whether a round has reported it.
     absent: BTreeMap<NodeName, bool>,
-    /// All of both, in the order in which they became known.
+    /// The names in `nodes` and `absent`, in the order in which they became known.
     names: Vec<NodeName>,
-    /// Those that are gone for ever.
+    /// The datanodes that are gone for ever.
     forgotten: BTreeSet<NodeName>,
     round: u64,
     token: u64,
     /// When each attempt of this round was sent.
     sent: Vec<Duration>,
     open: bool,
-    /// How many have answered in this round.
+    /// The number of datanodes that have answered in this round.
     answered: usize,
     next_round: Duration,
     silent: u64,
@@ -165,7 +165,7 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Nobody is known; the first round begins at `start`.
+    /// Returns a membership that knows no datanode. The first round begins at `start`.
     #[must_use]
     pub fn new(config: MembershipConfig, start: Duration) -> Self {
         Self {
@@ -185,12 +185,12 @@ impl Membership {
         }
     }
 
-    /// Takes no notice of these datanodes until they answer.
+    /// Ignores these datanodes until they answer.
     pub fn forget(&mut self, names: &[NodeName]) {
         self.forgotten.extend(names.iter().cloned());
     }
 
-    /// Notes that there was such a datanode before the start; returns whether that is news.
+    /// Adds a datanode that existed before the start. Returns whether it was unknown.
     pub fn remember(&mut self, name: &NodeName) -> bool {
         let is_news = !self.nodes.contains_key(name)
             && !self.absent.contains_key(name)
@@ -203,40 +203,41 @@ impl Membership {
         is_news
     }
 
-    /// The names of all datanodes that were ever known, in the order in which they became known.
+    /// Returns the names of all datanodes that were ever known, in the order in which they became known.
     #[must_use]
     pub fn names(&self) -> &[NodeName] {
         &self.names
     }
 
-    /// Datanodes that have not answered since the start, by name.
+    /// Returns the datanodes that have not answered since the start, by name.
     pub fn absent(&self) -> impl Iterator<Item = &NodeName> {
         self.absent.keys()
     }
 
-    /// All datanodes that have answered since the start, by name.
+    /// Returns the datanodes that have answered since the start, by name.
     pub fn nodes(&self) -> impl Iterator<Item = (&NodeName, &Node)> {
         self.nodes.iter()
     }
 
-    /// Whether any datanode's [`state`](Node::state), or run, has changed since [`clear_changed`](Self::clear_changed).
+    /// Returns whether the [`state`](Node::state) or the run of any datanode has changed since
+    /// [`clear_changed`](Self::clear_changed).
     #[must_use]
     pub fn has_changed(&self) -> bool {
         self.changed
     }
 
-    /// Returns whether anything has changed, and forgets it.
+    /// Returns whether anything has changed, and resets that.
     pub fn clear_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    /// The present round, from 1.
+    /// Returns the number of the present round, from 1.
     #[must_use]
     pub fn round(&self) -> u64 {
         self.round
     }
 
-    /// When [`tick`](Self::tick) has something to do next.
+    /// Returns when [`tick`](Self::tick) has something to do next.
     #[must_use]
     pub fn next_tick(&self) -> Duration {
         match self.sent.last() {
@@ -245,7 +246,7 @@ impl Membership {
         }
     }
 
-    /// It is `now`. `token` is a fresh random number, used if a round begins.
+    /// Brings the membership to the time `now`. `token` is a fresh random number, which is used if a round begins.
     pub fn tick(&mut self, now: Duration, token: u64) -> Vec<MembershipAction> {
         let mut actions = Vec::new();
         if self.open && now >= self.next_tick() {
@@ -262,13 +263,13 @@ impl Membership {
         actions
     }
 
-    /// Whether all datanodes of this run have answered in this round, and are as many as should be there.
+    /// Returns whether all datanodes of this run have answered in this round, and are at least as many as expected.
     fn all_have_answered(&self) -> bool {
         self.nodes.len() >= self.config.expected && self.answered == self.nodes.len()
     }
 
     fn begin_round(&mut self, now: Duration, token: u64, actions: &mut Vec<MembershipAction>) {
-        // Rounds that were missed, because the machine stood still, are not made up for.
+        // Rounds that were missed while the machine was suspended are not repeated.
         let due = self.next_round + self.config.interval;
         self.next_round = if due > now { due } else { now + self.config.interval };
         self.round += 1;
@@ -297,7 +298,7 @@ impl Membership {
     fn probe_again(&mut self, now: Duration, actions: &mut Vec<MembershipAction>) {
         self.sent.push(now);
         let probe = self.probe();
-        // Whoever has never answered can only be reached through the group.
+        // A datanode that has never answered can only be reached through the group.
         if self.nodes.len() < self.config.expected {
             actions.push(MembershipAction::ProbeAll(probe));
         }
@@ -341,10 +342,10 @@ impl Membership {
         }));
     }
 
-    /// `answer` came from address `from`.
+    /// Processes `answer`, which came from address `from`.
     ///
     /// # Errors
-    /// [`Stale`]: nothing is to be done.
+    /// Fails with [`Stale`] if the answer does not belong to this round. The caller then has nothing to do.
     pub fn answered(
         &mut self,
         now: Duration,
@@ -390,19 +391,19 @@ impl Membership {
         };
         let known = self.nodes.insert(answer.name.clone(), node);
         self.answered += usize::from(known.is_none_or(|known| known.last_round != self.round));
-        // Datanodes of earlier runs get the first window to answer, but hold up no round for longer.
+        // Datanodes of earlier runs get the first window to answer, but do not delay a round for longer.
         if self.open && self.all_have_answered() && self.absent.is_empty() {
             self.end_round(&mut actions);
         }
         Ok(actions)
     }
 
-    /// The connection to this run of a datanode stands: messages can be sent to it.
+    /// Marks this run of a datanode as connected: messages can be sent to it.
     pub fn connection_stands(&mut self, name: &NodeName, incarnation: Incarnation) {
         self.set_link(name, incarnation, LinkState::Standing);
     }
 
-    /// The connection to this run of a datanode broke, or could not be made: nothing is sent to it from now on.
+    /// Marks this run of a datanode as not connected: nothing is sent to it from now on.
     pub fn connection_broke(&mut self, name: &NodeName, incarnation: Incarnation) {
         self.set_link(name, incarnation, LinkState::Broken);
     }
@@ -415,7 +416,8 @@ impl Membership {
     }
 }
 
-/// Two datanodes with one name: the first one keeps it for as long as it answers and its connection is not broken.
+/// Returns the refusal if two datanodes have one name. The first one keeps the name as long as it answers and its
+/// connection is not broken.
 fn refuse(known: &Node, from: SocketAddr, answer: &ProbeAnswer) -> Option<NameRefused> {
     let first_is_alive = known.answers && known.link != LinkState::Broken;
     (first_is_alive && known.incarnation != answer.incarnation).then(|| NameRefused {

@@ -1,4 +1,5 @@
-//! Why a message was not stored or not read back. The texts are for people: the cause and the way out.
+//! Why a message was not stored or not read back. The texts are for people: they give the cause and what to do about
+//! it.
 
 use std::fmt;
 
@@ -15,8 +16,8 @@ pub enum PlacementError {
     )]
     UnreadableLine,
     #[error(
-        "the registry may lack messages, and {} was not asked yet for what it holds: nobody can tell whether this id \
-         is in use; start it, or tell the headnode to --forget it if it is gone for ever",
+        "the registry may lack messages, and {} was not asked yet for its records: whether this id is in use is not \
+         known; start that datanode, or tell the headnode to --forget it if it is gone for ever",
         Unasked(unasked)
     )]
     CannotTell { unasked: Vec<NodeName> },
@@ -24,7 +25,7 @@ pub enum PlacementError {
     NotFound,
     #[error("the record is damaged or gone at {}", Joined(places))]
     Damaged { places: Vec<Place> },
-    #[error("it is held at {}, which is not available: try again when it is", Joined(places))]
+    #[error("the message is held at {}, which is not available now: try again later", Joined(places))]
     Away { places: Vec<Place> },
     #[error("no datanode is available: the message is not stored; try again")]
     NoAvailableDatanode,
@@ -56,7 +57,7 @@ impl<T: fmt::Display> fmt::Display for Joined<'_, T> {
     }
 }
 
-/// Shows who was not asked. An empty list means that no datanode has answered yet.
+/// Shows the datanodes that were not asked. An empty list means that no datanode has answered yet.
 struct Unasked<'a>(&'a [NodeName]);
 
 impl fmt::Display for Unasked<'_> {

@@ -1,4 +1,4 @@
-//! Stores a message on datanodes and reads it back, whatever fails on the way.
+//! Stores a message on datanodes and reads it back, although datanodes may fail meanwhile.
 
 use std::mem;
 use std::net::SocketAddr;
@@ -18,12 +18,12 @@ use crate::link::Link;
 use crate::placement_error::PlacementError;
 use crate::registry::{Holdings, Registration, Registry, RegistryError, UnreadableLine};
 
-/// Memory for messages on their way to datanodes, in bytes; further ones wait their turn.
+/// Memory for messages on their way to datanodes, in bytes. Further messages wait until there is room.
 const ON_THEIR_WAY_BYTES: usize = 64 * 1024 * 1024;
-/// What a message on its way takes besides its text, in each form in which it stands somewhere.
+/// Bytes that a message on its way takes besides its text, in each form in which it is in memory.
 const OVERHEAD_BYTES: usize = 512;
 
-/// Puts messages on datanodes, and gets them back.
+/// Stores messages on datanodes, and reads them back.
 #[derive(Debug)]
 pub struct Placer {
     cluster: ClusterView,
@@ -36,48 +36,46 @@ pub struct Placer {
 /// A message that enough datanodes have on disk, and that is registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlacedMessage {
-    /// Where it is on disk.
+    /// The places at which the message is on disk.
     pub places: Vec<Place>,
-    /// Checksum of the message.
     pub message_crc32c: MessageCrc,
 }
 
 /// A message that was read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundMessage {
-    /// When it was written there: RFC 3339, UTC.
+    /// When the datanode wrote the message: RFC 3339, UTC.
     pub time: String,
-    /// Address of the client that sent it.
+    /// The address of the client that sent the message.
     pub client: SocketAddr,
-    /// What the client sent.
     pub message: String,
-    /// Where it was read.
+    /// The place from which the message was read.
     pub from: Place,
 }
 
-/// The whole store at one moment.
+/// The state of the whole store at one moment.
 #[derive(Debug, Clone)]
 pub struct StoreOverview {
     /// The present probe round, from 1.
     pub round: u64,
-    /// Every datanode that was ever known, by name, with its registered records and those of them that it has lost.
+    /// Every datanode that was ever known, by name, with its registered and its lost records.
     pub datanodes: Vec<(DatanodeStatus, RegisteredRecords)>,
-    /// Datanodes that must confirm each message.
+    /// The number of datanodes that must confirm each message.
     pub replicas: usize,
-    /// Messages in the registry.
+    /// The number of messages in the registry.
     pub messages: u64,
 }
 
-/// What the registry says of one datanode.
+/// What the registry records about one datanode.
 #[derive(Debug, Clone, Copy)]
 pub struct RegisteredRecords {
-    /// Registered records that the datanode has not lost.
+    /// The number of registered records that the datanode has not lost.
     pub held: u64,
-    /// Registered records that it has lost.
+    /// The number of registered records that the datanode has lost.
     pub lost: u64,
 }
 
-/// What became of a message on the datanodes that were tried.
+/// The results of sending a message to datanodes.
 #[derive(Debug, Default)]
 struct Attempts {
     places: Vec<Place>,
@@ -87,23 +85,23 @@ struct Attempts {
 }
 
 impl Placer {
-    /// Returns a placer that has each message confirmed by `replicas` datanodes, chosen with `rng`.
+    /// Returns a placer that stores each message on `replicas` datanodes, chosen with `rng`.
     #[must_use]
     pub fn new(cluster: ClusterView, registry: Registry, replicas: usize, rng: StdRng) -> Self {
         let room = Semaphore::new(ON_THEIR_WAY_BYTES);
         Self { cluster, registry, replicas, room, rng: Mutex::new(rng) }
     }
 
-    /// Returns an identifier for a message that came without one.
+    /// Returns an identifier for a message that arrived without one.
     #[must_use]
     pub fn new_id(&self) -> Id {
         new_ulid(self.rng().random())
     }
 
-    /// Stores a message, unless it is stored already. `is_new` tells that its id was never sent before.
+    /// Stores a message, unless it is stored already. `is_new` states that its id was never sent before.
     ///
     /// # Errors
-    /// [`PlacementError`].
+    /// Fails with a [`PlacementError`] that gives the reason.
     pub async fn put(
         &self,
         id: Id,
@@ -127,7 +125,7 @@ impl Placer {
         }
         let (line_bytes, bytes) = bytes_on_the_way(&message, self.replicas);
         let permits = u32::try_from(bytes.min(ON_THEIR_WAY_BYTES)).unwrap_or(u32::MAX);
-        // It cannot fail: nobody closes the semaphore.
+        // This cannot fail, because the semaphore is never closed.
         let _room = self.room.acquire_many(permits).await;
         let mut line = Vec::with_capacity(line_bytes);
         let beginning = Some(beginning(&message));
@@ -168,15 +166,15 @@ impl Placer {
         }
     }
 
-    /// Returns the places that can be believed without asking: a datanode that has lost acknowledged records may have lost
-    /// any.
+    /// Returns the places that can be trusted without asking the datanode. A datanode that has lost acknowledged
+    /// records may have lost any record.
     fn trusted(&self, places: Vec<Place>) -> Vec<Place> {
         let has_losses =
             |place: &Place| self.registry.holdings(|holdings| holdings.lost(&place.datanode) > 0);
         places.into_iter().filter(|place| !has_losses(place)).collect()
     }
 
-    /// Fails where an id that is not registered may have been used nevertheless.
+    /// Fails if an id that is not registered may nevertheless have been used.
     fn check_that_nothing_is_missing(&self) -> Result<(), PlacementError> {
         match self.registry.holdings(Holdings::unasked) {
             None => Ok(()),
@@ -187,7 +185,7 @@ impl Placer {
     /// Reads a message back, from any datanode that holds it.
     ///
     /// # Errors
-    /// [`PlacementError`].
+    /// Fails with a [`PlacementError`] that gives the reason.
     pub async fn get(&self, id: Id) -> Result<FoundMessage, PlacementError> {
         let entry = match self.registry.lookup(id) {
             Ok(Some(entry)) => entry,
@@ -231,7 +229,7 @@ impl Placer {
     /// Returns up to `last` of the messages in front of the mark `before`, newest first, and the mark for older ones.
     ///
     /// # Errors
-    /// [`PlacementError::CannotReadRegistry`].
+    /// Fails with [`PlacementError::CannotReadRegistry`] if the file cannot be read.
     pub fn list(
         &self,
         last: usize,
@@ -265,13 +263,13 @@ impl Placer {
     }
 
     fn rng(&self) -> MutexGuard<'_, StdRng> {
-        // Nothing that holds the lock can panic half-way through a change.
+        // No code that holds the lock can panic in the middle of a change.
         self.rng.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Returns the most that the line of a message takes in bytes, and with it the message itself, its line, and a copy of the
-/// line in the queue of each datanode that it is sent to.
+/// Returns the highest number of bytes that the line of a message takes. Also returns the number for everything that is
+/// in memory at the same time: the message, its line, and a copy of the line in the queue of each datanode.
 fn bytes_on_the_way(message: &str, replicas: usize) -> (usize, usize) {
     let line_bytes = json::string_bytes(message) + OVERHEAD_BYTES;
     (line_bytes, message.len() + line_bytes * (1 + replicas))
@@ -282,7 +280,7 @@ impl Attempts {
         !self.tried.contains(name) && !self.places.iter().any(|place| &place.datanode == name)
     }
 
-    /// Notes what a datanode has said of the message, or that it has said nothing.
+    /// Adds the reply of a datanode about the message. `None` means that no reply arrived.
     fn note(&mut self, link: &Link, id: Id, message_crc32c: MessageCrc, reply: Option<NodeReply>) {
         match reply {
             Some(NodeReply::Stored { id: stored, seq, message_crc32c: crc })
@@ -297,14 +295,14 @@ impl Attempts {
                 self.conflict |= code == NodeFailure::IdConflict;
             }
             Some(_) => {
-                tracing::error!(datanode = %link.name, %id, "it confirms something else than it was sent");
+                tracing::error!(datanode = %link.name, %id, "the datanode confirms another message than it was sent");
             }
             None => tracing::debug!(datanode = %link.name, %id, "no confirmation: trying elsewhere"),
         }
         self.tried.push(link.name.clone());
     }
 
-    /// Returns why there are too few places.
+    /// Returns the error for a message that too few datanodes have confirmed.
     fn verdict(&self, replicas: usize) -> PlacementError {
         if self.conflict {
             return PlacementError::IdConflict;

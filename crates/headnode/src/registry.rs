@@ -1,15 +1,15 @@
-//! `registro_server.txt`: where each message is.
+//! The registry `registro_server.txt`, which records the places of each message.
 //!
-//! The truth is what the datanodes hold; the registry can be made up again from it. So a line is written before the
-//! client is told, which outlives the end of this process, but nobody waits until it is on disk: after a crash of the
-//! whole machine the missing lines are asked for again, when each datanode's connection is made. Until then nobody can
-//! say that an id was never used; `registro_server.state` tells whether that is so.
+//! The datanodes hold the data, and the registry can be made again from it. So a line is written before the client gets
+//! its reply, but the headnode does not wait until the line is on disk. The line survives the end of this process.
+//! After a crash of the whole machine, each datanode is asked for the missing lines when its connection is made. Until
+//! then the headnode cannot know that an id was never used. `registro_server.state` records whether that is so.
 //!
 //! | module | what it does |
 //! | --- | --- |
 //! | `state` | the file and its index |
-//! | `holdings` | what is registered of each datanode, what it has lost, and who has still to be asked |
-//! | `completeness` | whether the file lacks nothing that was acknowledged |
+//! | `holdings` | the registered and the lost records of each datanode, and which datanodes have still to be asked |
+//! | `completeness` | whether the file contains everything that was acknowledged |
 
 use std::fs::File;
 use std::io;
@@ -32,13 +32,13 @@ pub use holdings::Holdings;
 use state::RegistryState;
 pub use state::{Holding, Registration, UnreadableLine};
 
-/// Lines that are read without a pause for others.
+/// How many lines are read before other tasks get a turn.
 const LINES_AT_A_TIME: u64 = 1000;
 
 /// Why a place was not registered.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RegistryError {
-    /// There is no room for the line; a later one may fit.
+    /// There is no room for the line. A later one may succeed.
     #[error("{0}")]
     NoSpace(Arc<WriteFailure>),
     /// The registry failed, and the headnode has to stop.
@@ -49,11 +49,11 @@ pub enum RegistryError {
     Closed,
 }
 
-/// All messages and their places. Clones share it.
+/// All messages and their places. Clones share the same registry.
 #[derive(Debug, Clone)]
 pub struct Registry {
     state: Arc<Mutex<RegistryState>>,
-    /// Writes what several connections register at the same moment with one call.
+    /// Writes with one call what several connections register at the same time.
     writer: Batcher<RegistryWriter>,
 }
 
@@ -98,35 +98,35 @@ impl Work for RegistryWriter {
     }
 }
 
-/// Locks `state`. Nothing that holds the lock can panic half-way through a change.
+/// Locks `state`. No code that holds the lock can panic in the middle of a change.
 fn lock(state: &Mutex<RegistryState>) -> MutexGuard<'_, RegistryState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a datanode's holdings told.
+/// The result of comparing a page of a datanode's records with the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reconciled {
-    /// So many places were registered that had been missing.
+    /// This many missing places were registered.
     Added(usize),
-    /// The datanode does not hold what the registry knows of it: it lost its file, or has another one. All its records
-    /// have to be compared.
+    /// The datanode does not hold what is registered of it: it lost its file, or has another one. All its records have
+    /// to be compared.
     Different,
 }
 
 /// How the records of a datanode are compared with what is registered of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Comparison {
-    /// By their numbers, and a few of them by their identifiers.
+pub enum RecordComparison {
+    /// Records are compared by their numbers, and a few of them by their identifiers.
     ByNumber,
-    /// Each of them by its identifier.
+    /// Each record is compared by its identifier.
     ById,
 }
 
 impl Registry {
-    /// Opens or creates the file and reads it. A task on the present runtime then writes what is registered.
+    /// Opens or creates the file and reads it. A task on the present runtime then writes new lines.
     ///
     /// # Errors
-    /// If the file cannot be used, or holds something else.
+    /// Fails if the file cannot be used, or if it holds anything other than a registry.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let mut index = OffsetIndex::default();
         let mut places = Holdings::new(false);
@@ -171,67 +171,66 @@ impl Registry {
         Ok(Self { state, writer })
     }
 
-    /// What is registered of `id`.
+    /// Returns the entry that is registered for `id`.
     ///
     /// # Errors
-    /// [`UnreadableLine`]: it is registered, and nobody can tell how.
+    /// Fails with [`UnreadableLine`] if `id` is registered, but its line cannot be read.
     pub fn lookup(&self, id: Id) -> Result<Option<RegistryEntry>, UnreadableLine> {
         self.lock().lookup(id)
     }
 
-    /// Messages registered.
+    /// Returns the number of registered messages.
     #[must_use]
     pub fn messages(&self) -> u64 {
         self.lock().index.len() as u64
     }
 
-    /// Looks at what is registered of each datanode.
+    /// Calls `look` with the registered records of all datanodes.
     pub fn holdings<T>(&self, look: impl FnOnce(&Holdings) -> T) -> T {
         look(&self.lock().holdings)
     }
 
-    /// Notes that these datanodes are gone for ever: what they may hold is given up.
+    /// Marks these datanodes as gone for ever: the registry does not wait for what they may hold.
     pub fn forget(&self, datanodes: &[NodeName]) {
         self.lock().holdings.forget(datanodes);
     }
 
-    /// Notes that there is, or was, such a datanode: it may hold what the registry lacks.
+    /// Adds a datanode that exists or existed: it may hold records that the registry lacks.
     pub fn expect(&self, datanode: &NodeName) {
         self.lock().holdings.expect(datanode);
     }
 
-    /// Registers the places of a message beside those that are registered already, and returns all that is registered
-    /// of it.
+    /// Adds places of a message to those that are registered already, and returns the whole entry.
     ///
     /// # Errors
-    /// [`RegistryError`].
+    /// Fails with a [`RegistryError`] if the registry has no room, has failed, or is closed.
     pub async fn record(&self, registration: Registration) -> Result<RegistryEntry, RegistryError> {
         self.writer.submit(registration).await?
     }
 
-    /// Takes in a page of what `datanode` holds, asked for from number `from` on. `held` gets the numbers of those records
-    /// that were registered before, if they are compared one by one.
+    /// Adds a page of the records of `datanode` to the registry. The page was asked for from number `from` on. If
+    /// records are compared one by one, `held` gets the numbers of those that were registered before.
     ///
     /// # Errors
-    /// [`RegistryError`].
+    /// Fails with a [`RegistryError`] if the registry has no room, has failed, or is closed.
     pub fn reconcile(
         &self,
         datanode: &NodeName,
         from: u64,
         page: &[Holding],
-        comparison: Comparison,
+        comparison: RecordComparison,
         held: &mut RoaringTreemap,
     ) -> Result<Reconciled, RegistryError> {
         let mut state = self.lock();
         if state.file.is_none() {
             return Err(RegistryError::Closed);
         }
-        if comparison == Comparison::ByNumber && !state.agrees(datanode, from, page) {
+        if comparison == RecordComparison::ByNumber && !state.agrees(datanode, from, page) {
             return Ok(Reconciled::Different);
         }
         let is_registered = |holding: &&Holding| match comparison {
-            Comparison::ByNumber => state.holdings.contains(datanode, holding.seq),
-            Comparison::ById => state.is_registered(datanode, holding),
+            RecordComparison::ByNumber => state.holdings.contains(datanode, holding.seq),
+            RecordComparison::ById => state.is_registered(datanode, holding),
         };
         let (known, missing): (Vec<&Holding>, Vec<&Holding>) = page.iter().partition(is_registered);
         held.extend(known.iter().map(|holding| holding.seq));
@@ -253,8 +252,8 @@ impl Registry {
     }
 
     /// Notes that `datanode` was asked for everything up to its number `last`, and that it does not hold the registered
-    /// numbers `lost`; `replaced`, if all were compared by id, are those that belong to another record there. Returns
-    /// all that it has lost, if that is news.
+    /// numbers `lost`. If all records were compared by id, `replaced` are the registered numbers that belong to another
+    /// record there. Returns all numbers that the datanode has lost, if they have changed.
     #[must_use]
     pub fn reconciled(
         &self,
@@ -266,19 +265,19 @@ impl Registry {
         self.lock().holdings.reconciled(datanode, last, lost, replaced)
     }
 
-    /// The length of the file in bytes.
+    /// Returns the length of the file in bytes.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails if the file cannot be read.
     pub fn bytes(&self) -> io::Result<u64> {
         Ok(self.lock().reader.metadata()?.len())
     }
 
-    /// Up to `most` identifiers of messages that are registered at those `numbers` of `datanode` within the first `bytes`
-    /// of the file: reads all of it.
+    /// Returns up to `most` identifiers of messages that are registered at those `numbers` of `datanode`. This reads
+    /// the first `bytes` of the file.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails if the file cannot be read.
     pub async fn ids_at(
         &self,
         datanode: &NodeName,
@@ -299,14 +298,14 @@ impl Registry {
                 ids.push(id);
             }
             if number % LINES_AT_A_TIME == 0 {
-                // A long file must not keep everyone else waiting.
+                // A long file must not block other tasks.
                 tokio::task::yield_now().await;
             }
         }
         Ok(ids)
     }
 
-    /// Keeps the note on whether the registry is complete up to date; to be called now and then.
+    /// Updates the note on whether the registry is complete. This has to be called from time to time.
     pub fn note_completeness(&self) {
         let mut state = self.lock();
         let complete = state.holdings.unasked().is_none();
@@ -316,25 +315,25 @@ impl Registry {
         }
     }
 
-    /// The last `count` messages in front of the mark `before`, newest first, and the mark for older ones. Gives fewer
-    /// than `count` if more would not fit a frame.
+    /// Returns the last `count` messages in front of the mark `before`, newest first, and the mark for older ones.
+    /// Returns fewer than `count` if more would not fit into a frame.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails if the file cannot be read.
     pub fn list(&self, count: usize, before: Option<u64>) -> io::Result<(Vec<RegistryEntry>, Option<u64>)> {
         self.lock().list(count, before)
     }
 
-    /// Returns the failure after which nothing is registered any more.
+    /// Returns the signal that is set when the registry fails. After a failure nothing more is registered.
     #[must_use]
     pub fn failure(&self) -> &FailureSignal<WriteFailure> {
         self.writer.failure()
     }
 
-    /// Puts what was registered on disk, and gives the file back to the system; nothing is registered any more.
+    /// Syncs and closes the file. Nothing more is registered after that.
     ///
     /// # Errors
-    /// The failure after which nothing was registered any more, if there was one.
+    /// Fails if the registry has failed before, or if the file cannot be synced.
     pub async fn close(&self) -> Result<(), Arc<WriteFailure>> {
         self.writer.close().await;
         let mut state = self.lock();
@@ -356,7 +355,7 @@ impl Registry {
         lock(&self.state)
     }
 
-    /// Notes a failure of the file.
+    /// Handles a failure of the file. If it is fatal, it is reported to the program.
     fn failed(&self, failure: WriteFailure) -> RegistryError {
         if matches!(failure, WriteFailure::NoSpace(_)) {
             return RegistryError::NoSpace(Arc::new(failure));

@@ -1,4 +1,4 @@
-//! The real `headnode`, without any datanode: its start and end, and clients that do not keep to the rules.
+//! The real `headnode` without any datanode: its start and end, and clients that break the rules.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,5 +1,5 @@
-//! The beginning of a connection: hello, the names of all datanodes, and the comparison of what the datanode holds with
-//! what is registered of it. Only then is the connection used.
+//! The beginning of a connection: the hello, the exchange of all datanodes' names, and the comparison of what the
+//! datanode holds with what is registered of it. The connection is used for messages only after that.
 
 use protocol::line::{AtEof, LineCodec};
 use protocol::store::json::{self, MAX_FRAME_BYTES, VERSION};
@@ -11,16 +11,16 @@ use service::net::Network;
 use tokio::io::{AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
-use super::context::{Broken, LinkContext, LinkEvent, decode, unexpected};
-use crate::registry::{Comparison, Holding, Reconciled};
+use super::context::{LinkBroken, LinkContext, LinkEvent, decode, unexpected};
+use crate::registry::{Holding, Reconciled, RecordComparison};
 
-/// Identifiers of lost records that are named in the log, at most.
+/// The highest number of lost records whose identifiers are logged.
 const NAMED_LOSSES: usize = 20;
 
-/// Replies of a datanode, one a line.
+/// Reads the replies of a datanode, one per line.
 pub type ReplyReader<S> = FrameReader<ReadHalf<S>, LineCodec>;
 
-/// A connection that is not used yet: one request is answered after the other.
+/// A connection that is not used for messages yet. Each request is answered before the next one is sent.
 pub struct Introduction<'a, N: Network> {
     name: &'a NodeName,
     incarnation: Incarnation,
@@ -30,7 +30,7 @@ pub struct Introduction<'a, N: Network> {
 }
 
 impl<'a, N: Network> Introduction<'a, N> {
-    /// Returns a connection to this run of a datanode on which nothing was said yet.
+    /// Returns a connection to this run of a datanode on which nothing was sent yet.
     pub fn new(
         name: &'a NodeName,
         incarnation: Incarnation,
@@ -42,23 +42,23 @@ impl<'a, N: Network> Introduction<'a, N> {
         Self { name, incarnation, context, replies: FrameReader::new(reader, codec), writer }
     }
 
-    /// Says everything that comes first, and returns how many of the known names the datanode was told.
+    /// Runs the whole introduction, and returns how many of the known names were sent to the datanode.
     ///
     /// # Errors
-    /// [`Broken`].
-    pub async fn run(&mut self) -> Result<usize, Broken> {
+    /// Fails with a [`LinkBroken`] if the connection breaks or has to be given up.
+    pub async fn run(&mut self) -> Result<usize, LinkBroken> {
         self.greet().await?;
         let told_names = self.exchange_peers().await?;
         self.reconcile().await?;
         Ok(told_names)
     }
 
-    /// Returns the two sides of the connection, which is ready to be used.
+    /// Returns the two directions of the connection, which is then ready for messages.
     pub fn into_parts(self) -> (ReplyReader<N::Stream>, WriteHalf<N::Stream>) {
         (self.replies, self.writer)
     }
 
-    async fn greet(&mut self) -> Result<(), Broken> {
+    async fn greet(&mut self) -> Result<(), LinkBroken> {
         let hello = NodeRequest::Hello {
             v: VERSION,
             headnode: self.context.headnode,
@@ -72,9 +72,9 @@ impl<'a, N: Network> Introduction<'a, N> {
         }
     }
 
-    /// Tells the datanode whom the headnode has ever known, and learns whom the datanode was told of: that outlives the
-    /// loss of the registry.
-    async fn exchange_peers(&mut self) -> Result<usize, Broken> {
+    /// Sends the datanode the names that the headnode knows, and receives those that the datanode remembers. So the
+    /// names survive the loss of the registry.
+    async fn exchange_peers(&mut self) -> Result<usize, LinkBroken> {
         let known = self.context.names.borrow().clone();
         let mut pages = known.chunks(PEERS_PAGE);
         let mut after: Option<NodeName> = None;
@@ -88,14 +88,16 @@ impl<'a, N: Network> Introduction<'a, N> {
                 NodeReply::Peers { names, more } => {
                     let goes_on = names.last().is_some_and(|last| Some(last) > after.as_ref());
                     if more && !goes_on {
-                        return Err(Broken::Protocol("a page of names does not go on".to_owned()));
+                        return Err(LinkBroken::Protocol(
+                            "a page of names does not continue the previous one".to_owned(),
+                        ));
                     }
                     learn(self.context, &names).await;
                     after = names.into_iter().next_back().or(after);
                     all_learnt = !more;
                 }
                 NodeReply::Failed { code: NodeFailure::DiskFull, reason } => {
-                    tracing::warn!(datanode = %self.name, reason, "it was not told of the other datanodes");
+                    tracing::warn!(datanode = %self.name, reason, "the datanode cannot remember the names of the other datanodes");
                     break;
                 }
                 other => return Err(unexpected(other)),
@@ -104,13 +106,14 @@ impl<'a, N: Network> Introduction<'a, N> {
         Ok(known.len())
     }
 
-    /// Asks what the datanode holds that is not registered, as confirmations may have been lost, here or with an earlier
-    /// headnode; and what is registered that it does not hold, as its disk may have lost it.
-    async fn reconcile(&mut self) -> Result<(), Broken> {
+    /// Compares what the datanode holds with what is registered of it. Records that are held and not registered are
+    /// added: their confirmations may have been lost, here or with an earlier headnode. Records that are registered and
+    /// not held are reported: the datanode's disk may have lost them.
+    async fn reconcile(&mut self) -> Result<(), LinkBroken> {
         let registry = &self.context.registry;
         let registry_bytes = registry.bytes()?;
         let lost = self.registered_in_gaps().await?;
-        let mut comparison = Comparison::ByNumber;
+        let mut comparison = RecordComparison::ByNumber;
         let mut held = RoaringTreemap::new();
         let registered = registry.holdings(|holdings| holdings.registered_without(self.name, &held));
         let mut from = registry.holdings(|holdings| holdings.first_wanted(self.name));
@@ -118,7 +121,7 @@ impl<'a, N: Network> Introduction<'a, N> {
         loop {
             let NodeReply::Holdings { records, more } = self.ask(&NodeRequest::Inventory { from }).await?
             else {
-                return Err(Broken::Protocol("holdings were expected".to_owned()));
+                return Err(LinkBroken::Protocol("another reply than that to inventory".to_owned()));
             };
             let page: Vec<_> = records.into_iter().map(holding).collect();
             match registry.reconcile(self.name, from, &page, comparison, &mut held)? {
@@ -128,7 +131,7 @@ impl<'a, N: Network> Introduction<'a, N> {
                         datanode = %self.name,
                         "it does not hold what is registered of it: if its data.txt was lost, restore it from a copy"
                     );
-                    (comparison, from) = (Comparison::ById, 1);
+                    (comparison, from) = (RecordComparison::ById, 1);
                     continue;
                 }
             }
@@ -137,13 +140,13 @@ impl<'a, N: Network> Introduction<'a, N> {
                 break;
             }
             from = last + 1;
-            // A long list must not keep everyone else waiting.
+            // A long list must not block other tasks.
             tokio::task::yield_now().await;
         }
         if added > 0 {
-            tracing::warn!(datanode = %self.name, added, "places registered that had been missing in the registry");
+            tracing::warn!(datanode = %self.name, added, "registered places that were missing in the registry");
         }
-        let replaced = (comparison == Comparison::ById).then(|| &(registered - held) - &lost);
+        let replaced = (comparison == RecordComparison::ById).then(|| &(registered - held) - &lost);
         if let Some(lost) = registry.reconciled(self.name, last, lost, replaced) {
             let ids = registry.ids_at(self.name, &lost, registry_bytes, NAMED_LOSSES).await?;
             let ids = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
@@ -157,34 +160,38 @@ impl<'a, N: Network> Introduction<'a, N> {
         Ok(())
     }
 
-    /// The registered numbers of this datanode that it knows to belong to no readable record.
-    async fn registered_in_gaps(&mut self) -> Result<RoaringTreemap, Broken> {
+    /// Returns the registered numbers of this datanode that, as it reports, no readable record has.
+    async fn registered_in_gaps(&mut self) -> Result<RoaringTreemap, LinkBroken> {
         let mut lost = RoaringTreemap::new();
         let mut from = 1;
         loop {
             let NodeReply::Gaps { ranges, more } = self.ask(&NodeRequest::Gaps { from }).await? else {
-                return Err(Broken::Protocol("gaps were expected".to_owned()));
+                return Err(LinkBroken::Protocol("another reply than that to gaps".to_owned()));
             };
             lost |= self.context.registry.holdings(|holdings| holdings.registered_in(self.name, &ranges));
             match ranges.last() {
                 Some((_, last)) if more && *last >= from && *last < u64::MAX => from = last + 1,
-                _ if more => return Err(Broken::Protocol("a page of gaps does not go on".to_owned())),
+                _ if more => {
+                    return Err(LinkBroken::Protocol(
+                        "a page of gaps does not continue the previous one".to_owned(),
+                    ));
+                }
                 _ => return Ok(lost),
             }
         }
     }
 
     /// Sends a request and waits for its reply.
-    async fn ask(&mut self, request: &NodeRequest) -> Result<NodeReply, Broken> {
+    async fn ask(&mut self, request: &NodeRequest) -> Result<NodeReply, LinkBroken> {
         let limit = self.context.store_timeout;
-        timeout(limit, self.exchange(request)).await.map_err(|_| Broken::Timeout(limit))?
+        timeout(limit, self.exchange(request)).await.map_err(|_| LinkBroken::Timeout(limit))?
     }
 
-    async fn exchange(&mut self, request: &NodeRequest) -> Result<NodeReply, Broken> {
+    async fn exchange(&mut self, request: &NodeRequest) -> Result<NodeReply, LinkBroken> {
         let mut line = Vec::new();
         json::encode(request, &mut line);
         self.writer.write_all(&line).await?;
-        match decode(self.replies.next().await?.ok_or(Broken::Closed)?)? {
+        match decode(self.replies.next().await?.ok_or(LinkBroken::Closed)?)? {
             reply @ NodeReply::Failed { code: NodeFailure::DiskFull, .. } => Ok(reply),
             reply @ NodeReply::Failed { .. } => Err(unexpected(reply)),
             reply => Ok(reply),
@@ -192,8 +199,8 @@ impl<'a, N: Network> Introduction<'a, N> {
     }
 }
 
-/// Takes in names that a datanode was told of. The registry learns of them first: until they were asked, nobody may say
-/// that a message does not exist.
+/// Adds names that a datanode remembers. They are added to the registry first: until these datanodes are asked, the
+/// headnode must not say that a message does not exist.
 async fn learn<N>(context: &LinkContext<N>, names: &[NodeName]) {
     names.iter().for_each(|name| context.registry.expect(name));
     context.tell(LinkEvent::Named(names.to_vec())).await;

@@ -36,7 +36,7 @@ fn name(number: u64) -> NodeName {
     format!("datanode{number}").parse().unwrap()
 }
 
-/// Datanode `number` answers from its address.
+/// Returns the answer of datanode `number` to a probe, from its own address.
 fn answers(membership: &mut Membership, now: Duration, number: u64) -> Vec<MembershipAction> {
     let answer = answer(membership, number, 1);
     membership.answered(now, address(number), &answer).unwrap()
@@ -57,7 +57,7 @@ fn report(actions: &[MembershipAction]) -> Option<RoundReport> {
     })
 }
 
-/// Lets time pass until `end`; gives back what was to be done, and when.
+/// Advances the time to `end`, and returns the actions with their times.
 fn pass(membership: &mut Membership, end: Duration) -> Vec<(Duration, MembershipAction)> {
     let mut all = Vec::new();
     while membership.next_tick() <= end {
@@ -94,7 +94,7 @@ fn a_silent_datanode_is_probed_again_and_then_not_operative() {
     let round = report(&end).unwrap();
     let told: Vec<_> = round.nodes.iter().map(|node| (node.round_trip.is_some(), node.changed)).collect();
     assert_eq!(told, [(true, false), (false, true)]);
-    // It comes back without anyone's help.
+    // The datanode comes back without any help.
     membership.tick(at(10.0), 83);
     let back = answers(&mut membership, at(10.0), 2);
     assert_eq!(back, [MembershipAction::Connect(name(2), Incarnation::from_parts(1, 0), address(2))]);
@@ -190,7 +190,7 @@ fn of_two_datanodes_with_one_name_the_second_is_refused_until_the_first_is_gone(
     };
     assert_eq!(*to, from);
     assert!(reason.contains("10.0.0.1:5001") && reason.contains("--name"), "{reason}");
-    // A restart is not a second one: its connection has broken.
+    // A restarted datanode is not a second one: the connection of the first one has broken.
     membership.connection_broke(&name(1), Incarnation::from_parts(1, 0));
     let accepted = membership.answered(at(5.1), from, &second).unwrap();
     assert_eq!(accepted[0], MembershipAction::Connect(name(1), Incarnation::from_parts(2, 0), address(1)));
@@ -211,7 +211,7 @@ fn a_datanode_that_moved_is_connected_to_anew() {
 fn rounds_never_burst_after_a_stall() {
     let mut membership = membership(0);
     membership.tick(at(0.0), 81);
-    // The machine stands still for an hour.
+    // The machine is suspended for one hour.
     let late = at(3601.0);
     assert_eq!(probes(&membership.tick(late, 82)).len(), 1);
     let after = pass(&mut membership, late + INTERVAL - at(0.001));
@@ -247,7 +247,7 @@ fn many_datanodes_are_asked_to_spread_their_answers() {
     assert_eq!(spread(&mut large), WINDOW / 2, "answers have the other half of the window to arrive");
 }
 
-/// The rates in the module's documentation, with datagrams lost at random.
+/// Checks the rates in the module's documentation, with datagrams lost at random.
 #[test]
 fn false_alarms_are_as_rare_as_stated() {
     for (loss, stated, rounds) in

@@ -1,14 +1,15 @@
-//! `registro_server.state`: whether the registry lacks nothing that was acknowledged.
+//! The file `registro_server.state`, which records whether the registry contains everything that was acknowledged.
 //!
-//! Lines of the registry are written before the client is told, and synced later. They outlive the end of the headnode,
-//! but not that of the machine. So a registry is complete at a start if the run before closed it well, or if the machine
-//! has not been started again since; and if that run itself had a complete one. The file holds one JSON object:
+//! Lines of the registry are written before the client gets its reply, and synced later. They survive the end of the
+//! headnode, but not that of the machine. So a registry is complete at a start if two things hold. First, the previous
+//! run closed it properly, or the machine has not been restarted since. Second, the registry was complete in the
+//! previous run. The file holds one JSON object:
 //!
 //! ```json
 //! {"boot":"d3c1…","created_ns":1795253400123456789,"bytes":4711,"closed":false,"complete":true}
 //! ```
 //!
-//! A registry that was removed, put back from a copy or cut is told by the time of its creation and by its length.
+//! The time of creation and the length reveal a registry that was removed, restored from a copy, or cut.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -18,21 +19,21 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 const SUFFIX: &str = "state";
-/// Another one after each start of the machine.
+/// This file holds another identifier after each start of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// What the file says.
+/// The content of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct CompletenessNote {
-    /// Which start of the machine.
+    /// The identifier of the machine's present start.
     boot: String,
-    /// When the registry was created, in nanoseconds since 1970, where the file system tells.
+    /// When the registry was created, in nanoseconds since 1970, if the file system records that.
     created_ns: Option<u64>,
-    /// Its length at the end of the last round of the heartbeat.
+    /// The length of the registry at the end of the last round of the heartbeat, in bytes.
     bytes: u64,
-    /// It was synced and closed.
+    /// Whether the registry was synced and closed.
     closed: bool,
-    /// It lacked nothing.
+    /// Whether the registry lacked nothing.
     complete: bool,
 }
 
@@ -44,14 +45,14 @@ impl CompletenessNote {
         Ok(Self { boot, created_ns, bytes: metadata.len(), closed: false, complete: false })
     }
 
-    /// Whether nothing can have been lost between `earlier` and now.
+    /// Returns whether nothing can have been lost between `earlier` and now.
     fn continues(&self, earlier: &Self) -> bool {
         let same_boot = !self.boot.is_empty() && self.boot == earlier.boot;
         (earlier.closed || same_boot) && self.created_ns == earlier.created_ns && self.bytes >= earlier.bytes
     }
 }
 
-/// The file, and what it says.
+/// The path of the file, and its content.
 #[derive(Debug)]
 pub struct Completeness {
     path: PathBuf,
@@ -59,12 +60,13 @@ pub struct Completeness {
 }
 
 impl Completeness {
-    /// Looks at the file that belongs to the `registry`, which was found `whole`.
+    /// Reads the file that belongs to `registry`, and writes the present state to it. `whole` states that the registry
+    /// itself was found without damage.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails if the file cannot be written.
     pub fn open(registry: &Path, whole: bool) -> io::Result<Self> {
-        // Where the system does not tell, every start may be another one.
+        // If the operating system provides no identifier, every start counts as a different one.
         let boot = fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
         Self::open_at_boot(registry, whole, boot)
     }
@@ -81,35 +83,35 @@ impl Completeness {
         Ok(completeness)
     }
 
-    /// Whether the registry lacks nothing.
+    /// Returns whether the registry lacks nothing.
     pub fn is_complete(&self) -> bool {
         self.state.complete
     }
 
-    /// Notes how long the registry is, and whether it lacks nothing by now. To be called now and then.
+    /// Notes the length of the registry, and whether it lacks nothing by now. This has to be called from time to time.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails if the file cannot be written.
     pub fn update(&mut self, bytes: u64, complete: bool) -> io::Result<()> {
         if (bytes, complete) == (self.state.bytes, self.state.complete) {
             return Ok(());
         }
         let is_news = complete != self.state.complete;
         (self.state.bytes, self.state.complete) = (bytes, complete);
-        // The length counts only while the machine runs.
+        // The length is needed only while the machine runs.
         self.write(if is_news { WhenOnDisk::BeforeReturn } else { WhenOnDisk::Later })
     }
 
     /// Notes that the registry was synced and closed with this length.
     ///
     /// # Errors
-    /// The system's.
+    /// Fails if the file cannot be written.
     pub fn close(&mut self, bytes: u64, complete: bool) -> io::Result<()> {
         (self.state.closed, self.state.bytes, self.state.complete) = (true, bytes, complete);
         self.write(WhenOnDisk::BeforeReturn)
     }
 
-    /// Replaces the file: either the old or the new text is there, whatever happens.
+    /// Replaces the file, so that it holds either the old or the new text, whatever happens.
     fn write(&self, when: WhenOnDisk) -> io::Result<()> {
         let unfinished = self.path.with_extension(format!("{SUFFIX}.new"));
         let mut file = File::create(&unfinished)?;
@@ -144,7 +146,7 @@ mod tests {
     }
 
     impl RegistryOnDisk {
-        /// A registry of 100 bytes that a first run had complete, and closed or was killed with.
+        /// Returns a registry of 100 bytes that was complete in a first run. That run then closed it or was killed.
         fn of_first_run(closed: bool) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let registry = Self { path: folder.path().join("registro_server.txt"), _folder: folder };

@@ -1,8 +1,8 @@
-//! What the registry knows of each datanode: the numbers registered there, those among them that the datanode has lost,
-//! and whether it was asked in this run. A pure type.
+//! What the registry knows of each datanode: its registered numbers, those of them that it has lost, and whether it was
+//! asked in this run. This is a pure type.
 //!
-//! An id that is not registered is free only if no datanode can hold it unregistered. Where the registry may lack lines,
-//! that takes an answer from every datanode that was ever known.
+//! An id that is not registered is free only if no datanode can hold it unregistered. If the registry may lack lines,
+//! this is known only after an answer from every datanode that was ever known.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,39 +11,40 @@ use roaring::RoaringTreemap;
 
 use crate::membership::MAX_DATANODES;
 
-/// So many of the records that are known already are asked for again, to see that they are the same.
+/// Number of known records that are asked for again, to check that they are the same.
 pub const RECHECKED: u64 = 100;
 
-/// What is known of all datanodes.
+/// The registered records of all datanodes.
 #[derive(Debug)]
 pub struct Holdings {
     datanodes: HashMap<NodeName, RegisteredDatanode>,
-    /// The registry may lack lines that an earlier run of the headnode has acknowledged.
+    /// Whether the registry may lack lines that an earlier run of the headnode has acknowledged.
     may_lack_lines: bool,
-    /// Datanodes that may hold such records and were not asked yet. Empty if no lines can be lacking.
+    /// Datanodes that may hold such records and were not asked yet. It is empty if no lines can be missing.
     unasked: BTreeSet<NodeName>,
-    /// Datanodes that nobody waits for.
+    /// Datanodes that are gone for ever.
     forgotten: BTreeSet<NodeName>,
-    /// A datanode was asked for everything.
+    /// Whether any datanode was asked for everything.
     any_asked: bool,
 }
 
-/// What is known of one datanode.
+/// The registered records of one datanode.
 #[derive(Debug, Default)]
 struct RegisteredDatanode {
-    /// Numbers that are registered.
+    /// The registered numbers.
     numbers: RoaringTreemap,
-    /// Up to this number all that it holds is registered, in this run.
+    /// Up to this number, everything that the datanode holds is registered, as checked in this run.
     reconciled_to: u64,
-    /// Numbers that are registered and that it does not hold any more.
+    /// The registered numbers that the datanode does not hold any more.
     lost: RoaringTreemap,
-    /// Those among them that belong to another record there: only a comparison of all records finds them.
+    /// The lost numbers that belong to another record there. Only a comparison of all records finds them.
     replaced: RoaringTreemap,
     asked: bool,
 }
 
 impl Holdings {
-    /// Nothing is known yet. `may_lack_lines`: the registry may lack lines that an earlier run has acknowledged.
+    /// Returns an empty value. `may_lack_lines` states that the registry may lack lines that an earlier run has
+    /// acknowledged.
     pub fn new(may_lack_lines: bool) -> Self {
         Self {
             datanodes: HashMap::new(),
@@ -54,7 +55,7 @@ impl Holdings {
         }
     }
 
-    /// The same, and whether the registry may lack lines.
+    /// Sets whether the registry may lack lines.
     #[must_use]
     pub fn with_lines_lacking(mut self, may_lack_lines: bool) -> Self {
         self.may_lack_lines = may_lack_lines;
@@ -64,7 +65,7 @@ impl Holdings {
         self
     }
 
-    /// Notes that a place is registered.
+    /// Adds a registered place.
     pub fn hold(&mut self, place: &Place) {
         match self.datanodes.get_mut(&place.datanode) {
             Some(holding) => drop(holding.numbers.insert(place.seq)),
@@ -79,13 +80,13 @@ impl Holdings {
         }
     }
 
-    /// Notes that nobody is to wait for what these datanodes may hold: they are gone for ever.
+    /// Marks these datanodes as gone for ever: nothing waits for what they may hold.
     pub fn forget(&mut self, names: &[NodeName]) {
         self.forgotten.extend(names.iter().cloned());
         self.unasked.retain(|name| !names.contains(name));
     }
 
-    /// Notes that there is, or was, such a datanode.
+    /// Adds a datanode that exists or existed.
     pub fn expect(&mut self, name: &NodeName) {
         let is_forgotten = self.forgotten.contains(name);
         if self.may_lack_lines
@@ -97,9 +98,9 @@ impl Holdings {
         }
     }
 
-    /// Notes that a datanode was asked for everything up to its number `last`, and which registered numbers it has lost;
-    /// `replaced`, if all records were compared, are those that belong to another record there. Returns all that it has
-    /// lost, if that is news.
+    /// Notes that a datanode was asked for everything up to its number `last`, and which registered numbers it has
+    /// lost. If all records were compared, `replaced` are the registered numbers that belong to another record there.
+    /// Returns all numbers that the datanode has lost, if they have changed.
     pub fn reconciled(
         &mut self,
         name: &NodeName,
@@ -121,39 +122,40 @@ impl Holdings {
         is_news.then_some(lost)
     }
 
-    /// Datanodes that may hold acknowledged records which are not registered; `None` if there are none, and an id that
-    /// is not registered was never acknowledged. An empty list: nobody can tell, as no datanode has answered yet.
+    /// Returns the datanodes that may hold acknowledged records which are not registered. Returns `None` if there are
+    /// none: an id that is not registered was then never acknowledged. An empty list means that no datanode has
+    /// answered yet, so the datanodes are not known.
     pub fn unasked(&self) -> Option<Vec<NodeName>> {
         let may_lack = self.may_lack_lines && (!self.any_asked || !self.unasked.is_empty());
         may_lack.then(|| self.unasked.iter().cloned().collect())
     }
 
-    /// All datanodes with registered records.
+    /// Returns all datanodes with registered records.
     pub fn datanodes(&self) -> impl Iterator<Item = &NodeName> {
         self.datanodes.keys()
     }
 
-    /// Registered records of a datanode that it has not lost.
+    /// Returns the number of registered records that a datanode has not lost.
     pub fn records(&self, name: &NodeName) -> u64 {
         self.datanodes.get(name).map_or(0, |holding| holding.numbers.len().saturating_sub(holding.lost.len()))
     }
 
-    /// Registered records that a datanode has lost.
+    /// Returns the number of registered records that a datanode has lost.
     pub fn lost(&self, name: &NodeName) -> u64 {
         self.datanodes.get(name).map_or(0, |holding| holding.lost.len())
     }
 
-    /// The highest number registered of a datanode; 0 if none is.
+    /// Returns the highest registered number of a datanode, or 0 if it has none.
     pub fn highest(&self, name: &NodeName) -> u64 {
         self.datanodes.get(name).and_then(|holding| holding.numbers.max()).unwrap_or(0)
     }
 
-    /// Whether record `seq` of a datanode is registered.
+    /// Returns whether record `seq` of a datanode is registered.
     pub fn contains(&self, name: &NodeName, seq: u64) -> bool {
         self.datanodes.get(name).is_some_and(|holding| holding.numbers.contains(seq))
     }
 
-    /// The numbers registered of a datanode within `ranges` (first and last).
+    /// Returns the registered numbers of a datanode within `ranges`, each of which is a first and a last number.
     pub fn registered_in(&self, name: &NodeName, ranges: &[(u64, u64)]) -> RoaringTreemap {
         let Some(holding) = self.datanodes.get(name) else { return RoaringTreemap::new() };
         let within = ranges.iter().flat_map(|(first, last)| {
@@ -164,12 +166,12 @@ impl Holdings {
         within.collect()
     }
 
-    /// All numbers registered of a datanode but those in `held`.
+    /// Returns the registered numbers of a datanode without those in `held`.
     pub fn registered_without(&self, name: &NodeName, held: &RoaringTreemap) -> RoaringTreemap {
         self.datanodes.get(name).map_or_else(RoaringTreemap::new, |holding| &holding.numbers - held)
     }
 
-    /// The number up to which everything that a datanode holds is registered.
+    /// Returns the number up to which everything that a datanode holds is registered.
     pub fn known_to(&self, name: &NodeName) -> u64 {
         let Some(RegisteredDatanode { numbers, reconciled_to, .. }) = self.datanodes.get(name) else {
             return 0;
@@ -187,7 +189,7 @@ impl Holdings {
         known
     }
 
-    /// The first number of a datanode to ask for, so that nothing is missing afterwards.
+    /// Returns the first number to ask a datanode for, so that nothing is missing afterwards.
     pub fn first_wanted(&self, name: &NodeName) -> u64 {
         self.known_to(name).saturating_sub(RECHECKED).max(1)
     }

@@ -15,32 +15,31 @@ use text::timestamp;
 use super::completeness::Completeness;
 use super::holdings::{Holdings, RECHECKED};
 
-/// How much is read at a time when the last messages are listed.
+/// How many bytes are read at a time when the last messages are listed.
 const LIST_BLOCK_BYTES: u64 = 64 * 1024;
-/// What a reply to `list` takes at most besides its entries, in bytes.
+/// The highest number of bytes of a reply to `list` besides its entries.
 const REPLY_BYTES: usize = 128;
-/// What an entry of such a reply takes at most beyond its line in the file, and each of its places beyond that.
+/// The highest number of bytes of such an entry beyond those of its line in the file. Each place may take `PLACE_BYTES`
+/// more.
 const ENTRY_BYTES: usize = 128;
 const PLACE_BYTES: usize = 24;
 /// Memory that is kept between batches, in bytes.
 const KEPT_BYTES: usize = 256 * 1024;
 
-/// A message is registered, and its line cannot be read.
+/// A message is registered, but its line cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnreadableLine;
 
-/// Places of a message that are to be registered.
+/// Places of a message to be registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
     /// When the message was stored there: RFC 3339, UTC. `None` stands for now.
     pub time: Option<String>,
-    /// The message's identifier.
     pub id: Id,
-    /// Address of the client that sent it.
+    /// The address of the client that sent the message.
     pub client: SocketAddr,
-    /// Where it is on disk.
+    /// The places at which the message is on disk.
     pub places: Vec<Place>,
-    /// Checksum of the message.
     pub message_crc32c: MessageCrc,
     /// The beginning of the message, if it is known.
     pub beginning: Option<String>,
@@ -49,27 +48,24 @@ pub struct Registration {
 /// A record that a datanode holds, without its message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
-    /// The record's number.
     pub seq: u64,
-    /// The message's identifier.
     pub id: Id,
     /// When the record was written: RFC 3339, UTC.
     pub time: String,
     /// Address of the client that sent the message.
     pub client: SocketAddr,
-    /// Checksum of the message.
     pub message_crc32c: MessageCrc,
-    /// The beginning of the message; older datanodes do not tell it.
+    /// The beginning of the message. Older datanodes do not send it.
     pub beginning: Option<String>,
 }
 
-/// What the registry's lock protects.
+/// The data that the registry's lock protects.
 #[derive(Debug)]
 pub struct RegistryState {
     /// `None` once the registry is closed.
     pub file: Option<JournalFile>,
     pub reader: File,
-    /// Of each message, its newest line.
+    /// The offset of each message's newest line.
     pub index: OffsetIndex,
     pub holdings: Holdings,
     pub completeness: Completeness,
@@ -77,7 +73,7 @@ pub struct RegistryState {
 }
 
 impl RegistryState {
-    /// What is registered of `id`.
+    /// Returns the entry that is registered for `id`.
     pub fn lookup(&self, id: Id) -> Result<Option<RegistryEntry>, UnreadableLine> {
         let Some(offset) = self.index.get(id.into()) else { return Ok(None) };
         let line = record_at(&self.reader, offset, Checksum::Crc32c).unwrap_or_else(|error| {
@@ -88,14 +84,14 @@ impl RegistryState {
         entry.map(Some).ok_or(UnreadableLine)
     }
 
-    /// Writes a line for each of `registrations` that tells something new, and returns what is registered of each message
-    /// afterwards.
+    /// Writes a line for each of `registrations` that adds something new. Returns the whole entry of each message.
     ///
     /// # Errors
-    /// [`WriteFailure`].
+    /// Fails with a [`WriteFailure`] if the lines cannot be written.
     pub fn write(&mut self, registrations: Vec<Registration>) -> Result<Vec<RegistryEntry>, WriteFailure> {
         let mut merged: Vec<RegistryEntry> = Vec::with_capacity(registrations.len());
-        // Of each identifier in this batch, its newest line: where in the batch, and which entry.
+        // For each identifier in this batch: the offset of its newest line within the batch, and the position of its
+        // entry.
         let mut fresh: HashMap<Id, (u64, usize)> = HashMap::with_capacity(registrations.len());
         self.batch.clear(KEPT_BYTES);
         let now = timestamp(Utc::now());
@@ -104,7 +100,7 @@ impl RegistryState {
             let entry = RegistryEntry { time, id, client, places, message_crc32c, beginning };
             let known = match fresh.get(&entry.id) {
                 Some((_, at)) => merged.get(*at).cloned(),
-                // A line that cannot be read is made good by a new one.
+                // A line that cannot be read is replaced by a new one.
                 None => self.lookup(entry.id).unwrap_or(None),
             };
             let (entry, is_news) = merge(known, entry);
@@ -115,7 +111,7 @@ impl RegistryState {
             merged.push(entry);
         }
         if !self.batch.is_empty() {
-            // It is there: callers look first.
+            // The file is open here, because callers check that first.
             let Some(file) = self.file.as_mut() else { return Ok(merged) };
             let start = file.write(self.batch.as_bytes())?;
             for (id, (at, _)) in fresh {
@@ -128,8 +124,8 @@ impl RegistryState {
         Ok(merged)
     }
 
-    /// Whether `datanode` still holds what is registered of it: if it should have anything from `from` on, at least
-    /// one of those records has to be there and be the same.
+    /// Returns whether `datanode` still holds what is registered of it. If the datanode should hold anything from
+    /// `from` on, at least one of these records has to be on the page, and those on the page have to be the same.
     pub fn agrees(&self, datanode: &NodeName, from: u64, page: &[Holding]) -> bool {
         if from > self.holdings.known_to(datanode) {
             return true;
@@ -142,7 +138,7 @@ impl RegistryState {
                 .all(|holding| self.is_registered(datanode, holding))
     }
 
-    /// Whether this very record is registered at this place.
+    /// Returns whether exactly this record is registered at this place.
     pub fn is_registered(&self, datanode: &NodeName, Holding { seq, id, .. }: &Holding) -> bool {
         let entry = self.lookup(*id).unwrap_or(None);
         entry.is_some_and(|entry| {
@@ -150,15 +146,15 @@ impl RegistryState {
         })
     }
 
-    /// The last `count` messages in front of the mark `before`, newest first, and the mark for older ones. Gives fewer
-    /// than `count` if more would not fit a frame.
+    /// Returns the last `count` messages in front of the mark `before`, newest first, and the mark for older ones.
+    /// Returns fewer than `count` if more would not fit into a frame.
     pub fn list(&self, count: usize, before: Option<u64>) -> io::Result<(Vec<RegistryEntry>, Option<u64>)> {
         let mut end = self.reader.metadata()?.len().min(before.unwrap_or(u64::MAX));
         let mut entries = Vec::new();
         let mut room = MAX_FRAME_BYTES - REPLY_BYTES;
         while end > 0 {
             let start = end.saturating_sub(LIST_BLOCK_BYTES);
-            // Offsets of lines in this block; the first one may have begun before it.
+            // The lines in this block with their offsets. The first line may have begun before the block.
             let mut lines = Vec::new();
             for line in Records::from(&self.reader, start, Checksum::Crc32c) {
                 let (offset, record) = line?;
@@ -170,7 +166,7 @@ impl RegistryState {
             for (offset, record) in lines.iter().rev() {
                 let line = record.as_deref().unwrap_or_default();
                 let entry = parse_entry(line);
-                // An older line of a message whose newest line is elsewhere says less.
+                // Only the newest line of a message has all its places, so older lines are skipped.
                 let Some(entry) = entry.filter(|entry| self.index.get(entry.id.into()) == Some(*offset))
                 else {
                     continue;
@@ -182,14 +178,14 @@ impl RegistryState {
                 room -= bytes;
                 entries.push(entry);
             }
-            // The line that the block begins inside of is read again, whole, with the next block.
+            // The block may begin inside a line. That line is read again, whole, with the next block.
             end = if start == 0 { 0 } else { lines.get(1).map_or(start, |(offset, _)| *offset) };
         }
         Ok((entries, None))
     }
 }
 
-/// The entry with the places of both, and whether `entry` has told something new.
+/// Returns the entry with the places of both, and whether `entry` has added something new.
 fn merge(known: Option<RegistryEntry>, entry: RegistryEntry) -> (RegistryEntry, bool) {
     let Some(mut known) = known else { return (entry, true) };
     if known.message_crc32c != entry.message_crc32c {

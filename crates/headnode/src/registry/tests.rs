@@ -37,7 +37,7 @@ fn first_wanted(registry: &Registry, datanode: &NodeName) -> u64 {
 }
 
 fn reconcile(registry: &Registry, datanode: &NodeName, page: &[Holding]) -> Reconciled {
-    registry.reconcile(datanode, 1, page, Comparison::ByNumber, &mut RoaringTreemap::new()).unwrap()
+    registry.reconcile(datanode, 1, page, RecordComparison::ByNumber, &mut RoaringTreemap::new()).unwrap()
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn what_is_registered_is_found_again_after_a_restart() {
     for number in 1..=3 {
         registry.record(entry(number, &format!("a:{number}"))).await.unwrap();
     }
-    // A retry landed elsewhere: the newest line tells both places.
+    // A retry reached another datanode. The newest line has both places.
     let both = registry.record(entry(2, "b:1")).await.unwrap();
     assert_eq!(both.places.len(), 2);
     registry.record(entry(2, "b:1")).await.unwrap();
@@ -80,7 +80,7 @@ async fn what_a_datanode_holds_is_made_up_for() {
     assert_eq!(first_wanted(&registry, &a), 1);
     registry.record(entry(1, "a:1")).await.unwrap();
     registry.record(entry(3, "a:3")).await.unwrap();
-    // Number 2 was confirmed and never registered; message 4 was also stored at b.
+    // Number 2 was confirmed and never registered. Message 4 was also stored at b.
     registry.record(entry(4, "b:1")).await.unwrap();
     let page = [1, 2, 3, 4].map(|number| holding(number, number));
     assert_eq!(reconcile(&registry, &a, &page), Reconciled::Added(2));
@@ -95,7 +95,8 @@ async fn the_beginning_of_a_message_is_made_up_for_too() {
     let path = folder.path().join("registro_server.txt");
     let registry = Registry::open(&path).unwrap();
     let a = node("a");
-    // An older headnode registered message 3 without it, and an older datanode does not tell it of message 2.
+    // An older headnode registered message 3 without its beginning, and an older datanode does not send that of message
+    // 2.
     registry.record(Registration { beginning: None, ..entry(3, "b:1") }).await.unwrap();
     let page = [holding(1, 1), Holding { beginning: None, ..holding(2, 2) }, holding(3, 3)];
     assert_eq!(reconcile(&registry, &a, &page), Reconciled::Added(3));
@@ -130,7 +131,7 @@ async fn a_datanode_with_another_file_is_noticed() {
     assert_eq!(reconcile(&registry, &a, &[]), Reconciled::Different, "it lost everything");
     let mut held = RoaringTreemap::new();
     let page = [holding(1, 1), holding(11, 2), holding(12, 6)];
-    let compared = registry.reconcile(&a, 1, &page, Comparison::ById, &mut held).unwrap();
+    let compared = registry.reconcile(&a, 1, &page, RecordComparison::ById, &mut held).unwrap();
     assert_eq!(compared, Reconciled::Added(2), "what it has instead is registered");
     assert_eq!(held.iter().collect::<Vec<_>>(), [1], "record 2 was another one");
 }
