@@ -1,4 +1,4 @@
-//! The command line of `datanode`, and the settings that it stands for.
+//! The command line of `datanode`, and the settings that it is turned into.
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use service::net::Interface;
 
 /// Answers the headnode's heartbeat and stores messages in data.txt.
 ///
-/// Needs no list of anything: it joins the multicast group, and the headnode finds it.
+/// It needs no list of other programs: it joins the multicast group, and the headnode finds it.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(
     name = "datanode",
@@ -19,13 +19,13 @@ use service::net::Interface;
     after_help = "Each flag can also be set in the environment: --data-dir as DATANODE_DATA_DIR."
 )]
 pub struct DatanodeArguments {
-    /// Name of this datanode, unlike all others [default: the host's name]
+    /// Name of this datanode; each datanode needs its own [default: the host's name]
     #[arg(long, value_name = "NAME")]
     name: Option<NodeName>,
-    /// Address and port to listen on for the headnode; port 0 takes a free one
+    /// Address and port to listen on for the headnode; port 0 chooses a free port
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:5001")]
     listen: SocketAddr,
-    /// Address that the headnode is to connect to [default: the address it sees, and the port of --listen]
+    /// Address that the headnode connects to [default: this host's address towards the headnode, and the port of --listen]
     #[arg(long, value_name = "IP:PORT")]
     advertise: Option<SocketAddr>,
     /// Multicast group and port of the heartbeat
@@ -45,27 +45,25 @@ pub struct DatanodeArguments {
 /// The settings of a datanode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatanodeConfig {
-    /// Name of the datanode.
     pub name: NodeName,
-    /// Address to listen on for the headnode; port 0 takes a free one.
+    /// Address to listen on for the headnode. Port 0 chooses a free port.
     pub listen: SocketAddr,
-    /// Address that the headnode is to connect to; `None` for the address it sees and the port of `listen`.
+    /// Address that the headnode connects to. `None` stands for this host's address towards the headnode, and the port of
+    /// `listen`.
     pub advertise: Option<SocketAddr>,
-    /// Multicast group of the heartbeat and its port.
     pub group: SocketAddrV4,
-    /// Interface that carries the heartbeat.
     pub interface: Interface,
-    /// Folder of `data.txt`, created if missing.
+    /// Folder of `data.txt`. It is created if missing.
     pub data_dir: PathBuf,
 }
 
 impl TryFrom<DatanodeArguments> for DatanodeConfig {
     type Error = anyhow::Error;
 
-    /// Takes the host's name for a datanode without one.
+    /// Uses the host's name for a datanode without a name.
     ///
     /// # Errors
-    /// If the host's name cannot be told, or cannot be the name of a datanode.
+    /// Fails if the host's name cannot be found out, or is not allowed as the name of a datanode.
     fn try_from(arguments: DatanodeArguments) -> anyhow::Result<Self> {
         let DatanodeArguments { name, listen, advertise, group, interface, data_dir, common: _ } = arguments;
         Ok(Self { name: name.map_or_else(host_name, Ok)?, listen, advertise, group, interface, data_dir })
@@ -73,7 +71,7 @@ impl TryFrom<DatanodeArguments> for DatanodeConfig {
 }
 
 fn host_name() -> anyhow::Result<NodeName> {
-    let name = nix::unistd::gethostname().context("cannot tell the host's name: set --name")?;
+    let name = nix::unistd::gethostname().context("cannot find out the host's name: set --name")?;
     let name = name.to_string_lossy().into_owned();
-    name.parse().context("the host's name cannot be the datanode's: set --name")
+    name.parse().context("the host's name cannot be used as the datanode's name: set --name")
 }

@@ -1,4 +1,4 @@
-//! A headnode's connection: batches of requests, answered in order.
+//! A headnode's connection: requests are answered in order, a batch at a time.
 
 use std::mem;
 use std::net::SocketAddr;
@@ -20,34 +20,35 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::Identity;
 use crate::contents::ReadError;
 use crate::lobby::LobbyPlace;
-use crate::store::{Claim, Confirmation, NewMessage, Store, StoreError};
+use crate::store::{Claim, Confirmation, MessageStore, NewMessage, StoreError};
 
-/// Requests that are answered together.
+/// How many requests are answered together.
 const BATCH_REQUESTS: usize = 1024;
 const SEND: Duration = Duration::from_secs(10);
-/// A headnode says hello at once.
+/// Limits before the hello, which a headnode sends at once.
 const BEFORE_HELLO: PeerLimits = PeerLimits { idle: Duration::from_secs(5), send: SEND };
-/// A headnode may have nothing to store for days; one that is gone is noticed by TCP itself, or is taken over from.
+/// Limits after the hello. A headnode may have nothing to store for days. If a headnode has disappeared, TCP notices
+/// that, or another connection takes over.
 const AFTER_HELLO: PeerLimits = PeerLimits { idle: Duration::from_secs(30 * 24 * 60 * 60), send: SEND };
-/// Replies are sent once they take so much memory, in bytes, even if further requests of the batch wait.
+/// Replies are sent once they take this much memory, in bytes, even if further requests of the batch wait.
 const REPLY_BYTES: usize = 256 * 1024;
 
-/// What all connections share.
+/// What all connections of the datanode share.
 pub struct ConnectionContext {
     pub identity: Arc<Identity>,
     /// All connections are served on one thread, and none keeps the lock while it waits.
-    pub store: Mutex<Store>,
+    pub store: Mutex<MessageStore>,
     pub shutdown: Shutdown,
 }
 
 impl ConnectionContext {
-    fn store(&self) -> MutexGuard<'_, Store> {
-        // Nothing that holds the lock can panic half-way through a change.
+    fn store(&self) -> MutexGuard<'_, MessageStore> {
+        // No code that holds the lock can panic in the middle of a change.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Returns the line that a connection over the limit is sent.
+/// Returns the line that is sent on a connection over the limit.
 pub fn refusal() -> String {
     let mut line = Vec::new();
     json::encode(
@@ -62,14 +63,15 @@ pub fn refusal() -> String {
 enum Closing {
     #[error(transparent)]
     Ended(#[from] ExchangeEnded),
-    #[error("too many connections say no hello, and this one has waited longest")]
+    #[error("too many connections have sent no hello, and this one has waited longest")]
     Evicted,
 }
 
-/// Serves one headnode until it ends, breaks the rules, is taken over from, or the datanode shuts down.
+/// Serves one headnode until it disconnects, breaks the rules or is displaced by another connection, or until the
+/// datanode shuts down.
 ///
-/// `place` is the connection's place in the lobby, taken when it was accepted: a place taken by this task would go by
-/// the order in which tasks first run, which is not the order in which connections came.
+/// `place` is the connection's place in the lobby, which it got when it was accepted. If this task took the place
+/// itself, places would follow the order in which tasks first run, not the order in which connections arrive.
 pub async fn serve<S>(stream: S, peer: SocketAddr, place: LobbyPlace, context: Arc<ConnectionContext>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -80,10 +82,10 @@ where
         HeadnodeConnection { peer, context: &context, role: Role::Unknown(place), trusted: true };
     let outcome = connection.run(&mut exchange).await;
     match (&connection.role, outcome) {
-        // Somebody only looked whether this datanode listens, as health checks do every second.
+        // The peer only checked whether this datanode listens, as health checks do every second.
         (Role::Unknown(_), Ok(())) => tracing::debug!(%peer, "connection closed"),
         (Role::Headnode(_), Ok(())) => tracing::info!(%peer, "connection closed"),
-        // Its place is needed: nobody waits until the peer has read a reply.
+        // The place of this connection is needed, so the datanode does not wait until the peer has read a reply.
         (_, Err(error @ Closing::Evicted)) => return tracing::debug!(%peer, %error, "connection closed"),
         (Role::Unknown(_), Err(Closing::Ended(ExchangeEnded::Idle(limit)))) => {
             tracing::debug!(%peer, "connection closed: no hello");
@@ -92,7 +94,7 @@ where
                 &failed(NodeFailure::HelloTimeout, &format!("no hello within {limit:?}")),
                 &mut line,
             );
-            // The connection closes either way.
+            // The connection closes whether or not the peer reads this.
             let _ = exchange.send(&mut line).await;
         }
         (_, Err(error)) => tracing::warn!(%peer, %error, "connection broken"),
@@ -104,20 +106,20 @@ struct HeadnodeConnection<'a> {
     peer: SocketAddr,
     context: &'a ConnectionContext,
     role: Role,
-    /// What comes can still be told apart.
+    /// Whether the boundaries of further requests are still known.
     trusted: bool,
 }
 
-/// Whom a connection is with.
+/// The peer of a connection.
 enum Role {
-    /// Nobody knows before the hello.
+    /// The peer is unknown before the hello.
     Unknown(LobbyPlace),
-    /// A headnode, which may store until another one takes over.
+    /// A headnode, which may store until another connection takes over.
     Headnode(Claim),
 }
 
 impl Role {
-    /// Waits until the connection has to give way to another one.
+    /// Waits until the connection has to end in favour of another one.
     async fn displaced(&mut self) {
         match self {
             Self::Unknown(place) => place.evicted().await,
@@ -135,7 +137,7 @@ impl HeadnodeConnection<'_> {
         let mut replies = Vec::new();
         while self.trusted {
             let is_unknown = matches!(self.role, Role::Unknown(_));
-            // The first line is answered alone: what comes after it is read by other limits.
+            // The first line is answered alone, because other limits apply to what follows it.
             let most = if is_unknown { 1 } else { BATCH_REQUESTS };
             tokio::select! {
                 biased;
@@ -143,7 +145,7 @@ impl HeadnodeConnection<'_> {
                     if is_unknown {
                         return Err(Closing::Evicted);
                     }
-                    tracing::warn!(peer = %self.peer, "a newer connection of a headnode has taken over; if two headnodes are meant, give each its own --group");
+                    tracing::warn!(peer = %self.peer, "a newer connection of a headnode has taken over; if there are two headnodes on purpose, give each its own --group");
                     return Ok(());
                 }
                 taken = exchange.next_batch(&mut lines, most, &self.context.shutdown) => taken?,
@@ -164,8 +166,8 @@ impl HeadnodeConnection<'_> {
         Ok(())
     }
 
-    /// Answers lines, up to the first that cannot be trusted or until the replies take much memory. Messages that follow
-    /// each other are stored together.
+    /// Answers lines, up to the first that cannot be trusted or until the replies take much memory. Consecutive
+    /// messages are stored together.
     fn answer(&mut self, lines: &mut impl Iterator<Item = Result<String, Rejection>>, replies: &mut Vec<u8>) {
         let mut messages = Vec::new();
         for line in lines {
@@ -208,12 +210,13 @@ impl HeadnodeConnection<'_> {
     fn answer_one(&mut self, request: NodeRequest) -> NodeReply {
         match request {
             NodeRequest::Hello { v, .. } if v != VERSION => {
-                self.refuse(NodeFailure::Malformed, format!("version {v} is not spoken here; use {VERSION}"))
+                self.refuse(NodeFailure::Malformed, format!("version {v} is not supported; use {VERSION}"))
             }
             NodeRequest::Hello { datanode, incarnation, headnode, highest, .. } => {
                 let identity = &self.context.identity;
                 if (&datanode, incarnation) != (&identity.name, identity.incarnation) {
-                    let reason = format!("this is {} in its run {}", identity.name, identity.incarnation);
+                    let reason =
+                        format!("this is the datanode {} in its run {}", identity.name, identity.incarnation);
                     return self.refuse(NodeFailure::WrongDatanode, reason);
                 }
                 let mut store = self.context.store();

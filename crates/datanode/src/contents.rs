@@ -1,7 +1,7 @@
-//! What `data.txt` holds: found when it is opened, then kept up to date.
+//! The contents of `data.txt`: found when the file is opened, and kept up to date after that.
 //!
-//! A disk can lose, mix up or give back old sectors anywhere in the file. So nothing here relies on the order of the
-//! lines, and what cannot be read leaves a gap in the numbers that the headnode can ask for.
+//! A disk can lose sectors, exchange them or return old ones anywhere in the file. So this module does not rely on the
+//! order of the lines. A record that cannot be read leaves a gap in the numbers, and the headnode can ask for the gaps.
 
 use std::fs::File;
 use std::io;
@@ -14,22 +14,22 @@ use protocol::store::types::{Id, StoredRecord};
 use records::{parse_data, parse_data_key};
 use roaring::RoaringTreemap;
 
-/// One record in so many is remembered by its number, to begin an inventory there.
+/// The offset of one record in this many is kept by its number, so that an inventory can begin there.
 const MARK_EVERY: u64 = 256;
-/// Damaged lines that are named one by one at the start.
+/// How many damaged lines are logged one by one at the start.
 const NAMED_DAMAGES: usize = 20;
-/// No line of `data.txt` is shorter, so a torn or damaged stretch held at most one record for each of these bytes.
+/// The shortest line of `data.txt`, in bytes. A torn or damaged stretch held at most one record for each of these.
 const MIN_RECORD_BYTES: u64 = 80;
 
-/// What `data.txt` holds.
+/// An index of the records in `data.txt`, which reads them on demand.
 #[derive(Debug)]
-pub struct Contents {
+pub struct DataContents {
     reader: File,
     index: OffsetIndex,
     marks: Vec<Mark>,
-    /// Records whose number is not higher than all in front of them, by number.
+    /// Records whose number is not higher than all numbers in front of them in the file, sorted by number.
     displaced: Vec<Mark>,
-    /// Numbers that were given, or may have been, and belong to no readable record.
+    /// Numbers that were assigned, or may have been, and that no readable record has.
     gaps: Vec<RangeInclusive<u64>>,
     next_seq: u64,
 }
@@ -37,7 +37,7 @@ pub struct Contents {
 /// Why a record cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// Its bytes are not those that were written.
+    /// The bytes of the record are not those that were written.
     #[error("the record is damaged on disk")]
     Damaged,
     /// The disk cannot be read.
@@ -45,29 +45,29 @@ pub enum ReadError {
     Unreadable,
 }
 
-/// Says that the disk cannot be read.
+/// Logs that the disk cannot be read, and returns the error for the caller.
 fn unreadable(error: &io::Error) -> ReadError {
     tracing::error!(%error, "cannot read data.txt");
     ReadError::Unreadable
 }
 
-/// Records in the order of their numbers.
+/// A part of the records, in the order of their numbers.
 #[derive(Debug, PartialEq, Eq)]
 pub struct InventoryPage {
     /// The records of this page.
     pub records: Vec<StoredRecord>,
-    /// There are further ones.
+    /// Whether further records follow.
     pub more: bool,
 }
 
-/// Where a record begins.
+/// The number of a record, and where it begins in the file.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     seq: u64,
     offset: u64,
 }
 
-/// What is gathered while the file is read from its beginning.
+/// What is collected while the file is read from its beginning.
 #[derive(Debug, Default)]
 struct Reading {
     index: OffsetIndex,
@@ -102,15 +102,15 @@ impl Reading {
         }
     }
 
-    /// How many records may have been in the damaged and torn stretches behind the last readable record.
+    /// Returns how many records may have been in the damaged and torn stretches behind the last readable record.
     fn unreadable_at_end(&self, recovery: &Recovery) -> u64 {
         let damaged = recovery.damaged.iter().filter(|damage| damage.offset >= self.last_offset);
-        // A damaged line is whole, or several of which the line ends are damaged; a torn tail may end within a record.
+        // A damaged line is one record, or several if their line ends are damaged. A torn tail may end within a record.
         damaged.map(|damage| (damage.bytes / MIN_RECORD_BYTES).max(1)).sum::<u64>()
             + recovery.torn_bytes.div_ceil(MIN_RECORD_BYTES)
     }
 
-    /// The ranges below `next_seq` that no readable record has.
+    /// Returns the ranges of numbers below `next_seq` that no readable record has.
     fn gaps(&self, next_seq: u64) -> Vec<RangeInclusive<u64>> {
         let mut gaps = Vec::new();
         let mut expected = 1;
@@ -127,8 +127,8 @@ impl Reading {
 /// Opens or creates `data.txt`, cuts a torn tail, and builds the index.
 ///
 /// # Errors
-/// If the file cannot be used, or holds something else.
-pub fn open(path: &Path) -> anyhow::Result<(JournalFile, Contents)> {
+/// Fails if the file cannot be used, or if it holds anything other than a datanode's records.
+pub fn open(path: &Path) -> anyhow::Result<(JournalFile, DataContents)> {
     let mut reading = Reading::default();
     let (file, recovery) = JournalFile::open_verified(path, |offset, line| reading.visit(offset, line))?;
     let shown = path.display();
@@ -143,7 +143,7 @@ pub fn open(path: &Path) -> anyhow::Result<(JournalFile, Contents)> {
     let reader = File::open(path).with_context(|| format!("cannot read {shown}"))?;
     let Reading { index, marks, mut displaced, .. } = reading;
     displaced.sort_by_key(|mark| mark.seq);
-    Ok((file, Contents { reader, index, marks, displaced, gaps, next_seq }))
+    Ok((file, DataContents { reader, index, marks, displaced, gaps, next_seq }))
 }
 
 fn report(path: &Path, recovery: &Recovery, repeated_ids: u64) {
@@ -151,7 +151,7 @@ fn report(path: &Path, recovery: &Recovery, repeated_ids: u64) {
         tracing::warn!(
             cut_bytes = recovery.torn_bytes,
             kept_in = %torn_tails_of(path).display(),
-            "data.txt ended in half a record: cut it off; should it have been confirmed, the headnode's registry tells"
+            "data.txt ended in half a record, which was cut off; if the record was confirmed, the headnode's registry shows that"
         );
     }
     for damage in recovery.damaged.iter().take(NAMED_DAMAGES) {
@@ -177,27 +177,27 @@ fn remember(marks: &mut Vec<Mark>, seq: u64, offset: u64) {
     }
 }
 
-impl Contents {
-    /// Messages held.
+impl DataContents {
+    /// Returns the number of messages held.
     pub fn records(&self) -> u64 {
         self.index.len() as u64
     }
 
-    /// The number of the next record.
+    /// Returns the number that the next record gets.
     pub fn next_seq(&self) -> u64 {
         self.next_seq
     }
 
-    /// Whether the number in front of the next one belongs to no readable record: then nothing in `data.txt` tells that it
-    /// was given.
+    /// Returns whether the highest assigned number belongs to no readable record. Nothing in `data.txt` then shows that
+    /// this number was assigned.
     pub fn ends_in_gap(&self) -> bool {
         self.gaps.last().is_some_and(|gap| gap.end() + 1 == self.next_seq)
     }
 
-    /// Gives no number up to `highest` any more; returns those that were thought to be free.
+    /// Makes sure that no number up to `highest` is assigned any more. Returns the numbers that were still free.
     pub fn skip_to(&mut self, highest: u64) -> Option<RangeInclusive<u64>> {
         let skipped = self.next_seq..=highest;
-        // Behind the highest number there is, no other could be given.
+        // No number could follow the highest number that exists.
         let next_seq = highest.checked_add(1)?;
         if skipped.is_empty() {
             return None;
@@ -207,7 +207,7 @@ impl Contents {
         Some(skipped)
     }
 
-    /// Up to `most` of the gaps that end at `from` or behind it, and whether there are further ones.
+    /// Returns up to `most` of the gaps that end at `from` or behind it, and whether there are more.
     pub fn gaps(&self, from: u64, most: usize) -> (Vec<(u64, u64)>, bool) {
         let mut gaps =
             self.gaps.iter().filter(|gap| *gap.end() >= from).map(|gap| (*gap.start(), *gap.end()));
@@ -215,7 +215,8 @@ impl Contents {
         (page, gaps.next().is_some())
     }
 
-    /// Notes records that were written from byte `start` of the file on: id, number and offset behind `start` of each.
+    /// Adds records that were written from byte `start` of the file on: the id, the number and the offset behind
+    /// `start` of each.
     pub fn add(&mut self, added: &[(Id, u64, u64)], start: u64, next_seq: u64) {
         for (id, seq, at) in added {
             self.index.insert((*id).into(), start + at);
@@ -227,7 +228,7 @@ impl Contents {
     /// Returns the record of `id`, or `None` if there is none.
     ///
     /// # Errors
-    /// [`ReadError`].
+    /// Fails with a [`ReadError`] if the record is damaged or the disk cannot be read.
     pub fn read(&self, id: Id) -> Result<Option<StoredRecord>, ReadError> {
         let Some(offset) = self.index.get(id.into()) else { return Ok(None) };
         let record = self.record_at(offset).map_err(|error| unreadable(&error))?;
@@ -240,10 +241,10 @@ impl Contents {
         }
     }
 
-    /// Returns up to `most` of the records from number `from` on, by number and each number once.
+    /// Returns up to `most` of the records from number `from` on, sorted by number and each number once.
     ///
     /// # Errors
-    /// [`ReadError::Unreadable`].
+    /// Fails with [`ReadError::Unreadable`] if the disk cannot be read.
     pub fn inventory(&self, from: u64, most: usize) -> Result<InventoryPage, ReadError> {
         let mut displaced =
             self.displaced[self.displaced.partition_point(|mark| mark.seq < from)..].iter().peekable();
@@ -258,7 +259,7 @@ impl Contents {
                 None if next.is_none() => return Ok(InventoryPage { records, more: false }),
                 None => std::mem::replace(&mut next, next_ascending()?),
             };
-            // What was readable at the start may be damaged by now.
+            // A record that was readable at the start may have been damaged since.
             let Some(record) = record else { continue };
             if records.last().is_some_and(|last| last.seq == record.seq) {
                 continue;
@@ -270,7 +271,8 @@ impl Contents {
         }
     }
 
-    /// The records from number `from` on that are in the order of the file.
+    /// Returns those records from number `from` on whose number is higher than all numbers in front of them in the
+    /// file.
     fn ascending_from(&self, from: u64) -> impl Iterator<Item = io::Result<StoredRecord>> {
         let after = self.marks.partition_point(|mark| mark.seq <= from);
         let mark = after.checked_sub(1).map(|at| self.marks[at]);

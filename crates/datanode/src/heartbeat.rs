@@ -1,4 +1,4 @@
-//! Answers the headnode's probes, on a thread of its own: a slow disk makes no answer late.
+//! Answers the headnode's probes on its own thread, so that a slow disk delays no answer.
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -18,34 +18,34 @@ use tokio_util::sync::DropGuard;
 
 use crate::Identity;
 
-/// How often new network interfaces are looked for.
+/// Time between two searches for new network interfaces.
 const REFRESH: Duration = Duration::from_secs(1);
-/// Answers that wait for their time; further probes are answered at once.
+/// How many answers may wait for their time. Further probes are answered at once.
 const MAX_WAITING: usize = 64;
-/// The longest wait that a probe can ask for.
+/// The longest time over which a probe can spread answers.
 const MAX_SPREAD: Duration = Duration::from_secs(10);
-/// For how long nothing is received after the network refused to.
+/// Pause after the network reported an error on receiving.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What the answers say, and where they are sent from.
+/// The content of the answers, and the sockets that send them.
 pub struct AnswererConfig {
     pub identity: Arc<Identity>,
     pub group: SocketAddrV4,
     pub interface: Interface,
-    /// Where the datanode listens for the headnode.
+    /// The address on which the datanode listens for the headnode.
     pub listen: SocketAddr,
     pub advertise: Option<SocketAddr>,
-    /// How many records the datanode holds.
+    /// The number of records that the datanode holds.
     pub records: watch::Receiver<u64>,
     /// A folder on the disk whose free space is reported.
     pub folder: PathBuf,
     pub rng: StdRng,
 }
 
-/// Joins the multicast group and answers until the guard is dropped.
+/// Joins the multicast group, and answers probes until the guard is dropped.
 ///
 /// # Errors
-/// If the group cannot be joined, or if there is no socket or thread for it.
+/// Fails if the group cannot be joined, or if the operating system refuses a socket or thread.
 pub async fn start<N: Network>(
     environment: &Environment<N>,
     config: AnswererConfig,
@@ -55,7 +55,7 @@ pub async fn start<N: Network>(
     let guard = environment.run_beside("heartbeat", async move {
         match Answerer::open(network, config).await {
             Ok(answerer) => {
-                // Nobody waits for it if the program ends already.
+                // The caller may have ended already, and then needs no result.
                 let _ = opened.send(Ok(()));
                 answerer.run().await;
             }
@@ -73,7 +73,8 @@ struct Answerer<N: Network> {
     network: N,
     /// Receives what is sent to the group.
     member: N::Datagrams,
-    /// Answers, and receives what is meant for this datanode alone: others on this host share the group's port.
+    /// Sends the answers, and receives what is sent to this datanode alone. Other datanodes on this host share the
+    /// group's port.
     own: N::Datagrams,
 }
 
@@ -94,9 +95,9 @@ impl<N: Network> Answerer<N> {
         Ok(Self { config, network, member, own })
     }
 
-    /// Answers for ever.
+    /// Answers probes for ever.
     async fn run(mut self) {
-        // One byte more than allowed, to notice what is too long.
+        // The buffer has one byte more than allowed, so that a datagram that is too long is noticed.
         let mut to_all = [0; MAX_DATAGRAM_BYTES + 1];
         let mut to_this = to_all;
         let mut waiting: Vec<DueAnswer> = Vec::new();
@@ -105,7 +106,7 @@ impl<N: Network> Answerer<N> {
         loop {
             let due = waiting.iter().map(|answer| answer.due).min().unwrap_or(refresh);
             let (received, buffer) = tokio::select! {
-                // Before receiving: a flood of datagrams must not hold up the answers.
+                // The timer comes before receiving, so that a flood of datagrams cannot delay the answers.
                 biased;
                 () = sleep_until(due.min(refresh)) => {
                     let now = Instant::now();
@@ -123,7 +124,7 @@ impl<N: Network> Answerer<N> {
             };
             match received.map(|(length, from)| (Datagram::decode(&buffer[..length]), from)) {
                 Ok((Ok(Datagram::Probe(probe)), from)) => {
-                    self.answer_in_time(probe, from, &mut waiting).await
+                    self.answer_in_time(probe, from, &mut waiting).await;
                 }
                 Ok((Ok(Datagram::Refused(refused)), _)) => self.report(&refused),
                 Ok((_, from)) => {
@@ -160,13 +161,13 @@ impl<N: Network> Answerer<N> {
             records: *self.config.records.borrow(),
             free_bytes: self.free_bytes(),
         });
-        // The next probe tries again.
+        // A failed answer is not repeated: the headnode probes again.
         if let Err(error) = self.own.send(&answer.encode(), to).await {
             tracing::debug!(%to, %error, "cannot answer a probe");
         }
     }
 
-    /// Where the headnode can connect to.
+    /// Returns the address that the headnode can connect to.
     fn address_for(&self, headnode: SocketAddr) -> SocketAddr {
         if let Some(address) = self.config.advertise {
             return address;
@@ -174,13 +175,13 @@ impl<N: Network> Answerer<N> {
         if !self.config.listen.ip().is_unspecified() {
             return self.config.listen;
         }
-        // The address may change while the program runs: a container can be connected to its network again.
+        // The address may change while the program runs, because a container can be connected to its network again.
         let ip = self.network.local_address_towards(headnode);
         SocketAddr::new(ip.map_or(self.config.listen.ip(), Into::into), self.config.listen.port())
     }
 
     fn free_bytes(&self) -> u64 {
-        // On a system where these are not 64-bit numbers, they are smaller.
+        // On systems where these numbers do not have 64 bits, they have fewer.
         #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
         statvfs(&self.config.folder)
             .map_or(0, |disk| u64::from(disk.blocks_available()) * u64::from(disk.fragment_size()))
@@ -241,7 +242,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(probe(address))
         });
-        // This thread stands still, as it does during a sync of `data.txt`, until the answer is there.
+        // This thread is blocked until the answer arrives, as it is during a sync of `data.txt`.
         let answer = prober.join().unwrap();
         assert_eq!((answer.token, answer.records), (81, 12));
     }

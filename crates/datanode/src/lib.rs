@@ -5,15 +5,17 @@
 //! | `arguments` | the command line and the settings |
 //! | `heartbeat` | joins the multicast group and answers probes |
 //! | `connection` | the headnode's connection: store, fetch, inventory |
-//! | `lobby` | connections that have not said hello yet |
-//! | [`store`] | each message once, on disk before it is confirmed |
-//! | [`contents`] | what `data.txt` holds, whatever the disk did to it |
-//! | [`remembered`] | `datanode.journal`: the names of other datanodes, and numbers that are not given again |
+//! | `lobby` | connections that have not sent a hello yet |
+//! | [`store`] | stores each message once, on disk before it is confirmed |
+//! | [`contents`] | an index of `data.txt` that copes with lost and damaged records |
+//! | [`remembered`] | `datanode.journal`: the names of other datanodes, and the numbers that must not be assigned again |
 //!
-//! A datanode belongs to one headnode at a time: the newest connection takes over from older ones, so that nothing a
-//! dead headnode left behind is stored after its successor has asked what is held.
+//! A datanode belongs to one headnode at a time: the newest connection takes over from older ones. So once a new
+//! headnode has asked what is held, nothing that an ended headnode left behind is stored any more.
 //!
-//! What it does not do: talk to other datanodes, or delete anything.
+//! A datanode does not talk to other datanodes, and it deletes nothing.
+
+#![allow(missing_docs, reason = "a program's own library: only its binary and tests use it")]
 
 mod arguments;
 mod connection;
@@ -36,23 +38,23 @@ use service::{Environment, Shutdown, new_ulid};
 pub use arguments::{DatanodeArguments, DatanodeConfig};
 use connection::ConnectionContext;
 use lobby::Lobby;
-use store::Store;
+use store::MessageStore;
 
-/// Connections at the same time: one headnode, those that it has not noticed to be broken, those in the lobby, and those
-/// that have just been sent away.
+/// Connections at the same time: one headnode, broken connections that the datanode has not noticed yet, those in the
+/// lobby, and those that are being closed.
 const MAX_CONNECTIONS: usize = 256;
 
-/// Who this datanode is.
+/// The name of this datanode and its present run.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     pub name: NodeName,
     pub incarnation: Incarnation,
 }
 
-/// Runs the datanode until `shutdown`, on the system's network.
+/// Runs the datanode until `shutdown`, on the network of the operating system.
 ///
 /// # Errors
-/// If it cannot start, or if `data.txt` fails so that nothing more can be confirmed.
+/// Fails if the datanode cannot start, or if `data.txt` fails so that nothing more can be confirmed.
 pub async fn run(config: DatanodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     run_in(Environment::real(rand::random()), config, shutdown).await
 }
@@ -60,7 +62,7 @@ pub async fn run(config: DatanodeConfig, shutdown: Shutdown) -> anyhow::Result<(
 /// Runs the datanode until `shutdown`, in the given environment.
 ///
 /// # Errors
-/// As [`run`].
+/// Fails as [`run`] does.
 pub async fn run_in<N: Network>(
     environment: Environment<N>,
     config: DatanodeConfig,
@@ -69,7 +71,7 @@ pub async fn run_in<N: Network>(
     net::make_room_for(MAX_CONNECTIONS).map_err(anyhow::Error::msg)?;
     let mut rng = StdRng::seed_from_u64(environment.seed);
     let identity = Arc::new(Identity { name: config.name, incarnation: new_ulid(rng.random()) });
-    let store = Store::open(&config.data_dir)?;
+    let store = MessageStore::open(&config.data_dir)?;
     let listener = environment.network.listen(config.listen).await?;
     let address = listener.local_addr().context("cannot tell the listening address")?;
     let heartbeat = heartbeat::AnswererConfig {

@@ -1,17 +1,17 @@
-//! Connections that have not said hello yet, bounded so that silent ones lock nobody out.
+//! Connections that have not sent a hello yet. Their number is bounded, and silent ones lock no headnode out.
 //!
-//! Whoever comes when all places are taken gets the place of the one that has waited longest. So a flood of silent
-//! connections pushes itself out, and a headnode, which says hello at once, always gets in.
+//! A connection that comes when all places are taken gets the place of the one that has waited longest. So a flood of
+//! silent connections displaces only itself, and a headnode, which sends its hello at once, always gets in.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-/// Connections without a hello at the same time.
+/// How many connections may be without a hello at the same time.
 pub const PLACES: usize = 32;
 
-/// The connections without a hello, the oldest first.
+/// The connections without a hello, from the oldest to the newest.
 #[derive(Debug, Default)]
 pub struct Lobby(Mutex<WaitingConnections>);
 
@@ -21,7 +21,7 @@ struct WaitingConnections {
     places: VecDeque<(u64, CancellationToken)>,
 }
 
-/// A place in the lobby, until it is dropped.
+/// A place in the lobby. Dropping it frees the place.
 #[derive(Debug)]
 pub struct LobbyPlace {
     lobby: Arc<Lobby>,
@@ -30,7 +30,7 @@ pub struct LobbyPlace {
 }
 
 impl Lobby {
-    /// Takes a place; if there is none left, from the connection that has waited longest.
+    /// Takes a place. If no place is free, the connection that has waited longest loses its place.
     pub fn enter(self: &Arc<Self>) -> LobbyPlace {
         let evicted = CancellationToken::new();
         let mut waiting = self.lock();
@@ -47,7 +47,7 @@ impl Lobby {
     }
 
     fn lock(&self) -> MutexGuard<'_, WaitingConnections> {
-        // Nothing that holds the lock can panic half-way through a change.
+        // No code that holds the lock can panic in the middle of a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

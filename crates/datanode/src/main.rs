@@ -1,4 +1,4 @@
-//! `datanode`: see the library.
+//! The program `datanode`. The library of this crate does all the work.
 
 use std::process::ExitCode;
 

@@ -1,12 +1,13 @@
-//! `datanode.journal`: what this datanode must not forget besides its messages.
+//! The file `datanode.journal`: what this datanode must remember besides its messages.
 //!
 //! | line | meaning |
 //! | --- | --- |
 //! | `peer datanode2 crc32c=…` | a headnode has known a datanode of this name |
-//! | `next 18 crc32c=…` | no number below 18 is given any more |
+//! | `next 18 crc32c=…` | no number below 18 may be assigned any more |
 //!
-//! The names outlive the loss of the headnode's registry: a headnode that starts anew learns from any datanode whom else
-//! it has to ask before it may say that a message does not exist. The numbers outlive the loss of a record that had one.
+//! The names survive the loss of the headnode's registry. A headnode that starts without a registry learns from any
+//! datanode which other datanodes it has to ask before it may say that a message does not exist. The numbers survive
+//! the loss of a record that had one of them.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -16,15 +17,15 @@ use anyhow::ensure;
 use journal::{Batch, Checksum, JournalFile, WriteFailure, record};
 use protocol::store::types::NodeName;
 
-/// The file, beside `data.txt`.
+/// The name of the file, which is in the same folder as `data.txt`.
 pub const REMEMBERED_FILE: &str = "datanode.journal";
-/// Names that are remembered, at most; further ones are not taken in.
+/// The highest number of names that are remembered. Further names are ignored.
 const MAX_PEERS: usize = 100_000;
 
 const PEER: &str = "peer";
 const NEXT: &str = "next";
 
-/// The open file and what is in it.
+/// The open file and its contents.
 #[derive(Debug)]
 pub struct Remembered {
     file: JournalFile,
@@ -33,10 +34,10 @@ pub struct Remembered {
 }
 
 impl Remembered {
-    /// Opens or creates the file in `folder`. Lines that are damaged are passed over: headnodes tell them again.
+    /// Opens or creates the file in `folder`. Damaged lines are skipped, because headnodes send their content again.
     ///
     /// # Errors
-    /// If the file cannot be used, or holds something else.
+    /// Fails if the file cannot be used, or if it holds anything other than a datanode's lines.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join(REMEMBERED_FILE);
         let (mut peers, mut next_seq, mut unknown_lines) = (BTreeSet::new(), 1, 0u64);
@@ -54,20 +55,20 @@ impl Remembered {
             "{shown} holds {unknown_lines} lines that are not a datanode's: choose another --data-dir"
         );
         if !recovery.damaged.is_empty() {
-            tracing::warn!(path = %shown, damaged = recovery.damaged.len(), "damaged lines were passed over");
+            tracing::warn!(path = %shown, damaged = recovery.damaged.len(), "damaged lines were skipped");
         }
         Ok(Self { file, peers, next_seq })
     }
 
-    /// The lowest number that may be given as far as this file tells.
+    /// Returns the lowest number that may be assigned according to this file.
     pub fn next_seq(&self) -> u64 {
         self.next_seq
     }
 
-    /// Remembers that no number below `next_seq` may be given; on disk when this returns.
+    /// Writes that no number below `next_seq` may be assigned, and waits until that is on disk.
     ///
     /// # Errors
-    /// [`WriteFailure`].
+    /// Fails with a [`WriteFailure`] if the line cannot be written.
     pub fn reserve(&mut self, next_seq: u64) -> Result<(), WriteFailure> {
         if next_seq > self.next_seq {
             self.append(|batch| {
@@ -80,10 +81,10 @@ impl Remembered {
         Ok(())
     }
 
-    /// Remembers the names of datanodes; on disk when this returns.
+    /// Adds the names of datanodes, and waits until they are on disk.
     ///
     /// # Errors
-    /// [`WriteFailure`]; none of them is remembered then.
+    /// Fails with a [`WriteFailure`] if the names cannot be written. None of them is remembered then.
     pub fn remember(&mut self, names: Vec<NodeName>) -> Result<(), WriteFailure> {
         let room = MAX_PEERS.saturating_sub(self.peers.len());
         let news: BTreeSet<_> =
@@ -99,7 +100,7 @@ impl Remembered {
         Ok(())
     }
 
-    /// Up to `most` of the names behind `after`, in order, and whether there are further ones.
+    /// Returns up to `most` of the names behind `after`, in order, and whether there are more.
     pub fn peers_after(&self, after: Option<&NodeName>, most: usize) -> (Vec<NodeName>, bool) {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut names = self.peers.range::<NodeName, _>((start, Bound::Unbounded));

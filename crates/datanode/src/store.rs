@@ -1,8 +1,8 @@
-//! `data.txt`: each message once, on disk before it is confirmed.
+//! The messages in `data.txt`: each is stored once, and is on disk before it is confirmed.
 //!
-//! A datanode has one writer: the connection that holds the [`Claim`]. So there is no queue in front of the file: a batch
-//! of messages is written and synced where it came in, on the runtime's own thread. The heartbeat has a thread of its own
-//! and is not held up by that.
+//! A datanode has one writer: the connection that holds the [`Claim`]. So the file needs no queue in front of it: a
+//! batch of messages is written and synced as soon as it arrives, on the runtime's own thread. The heartbeat has its
+//! own thread and is not delayed.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use protocol::store::types::{Id, MessageCrc, NodeName, StoredRecord};
 use records::{DATA_FILE, push_data};
 use tokio::sync::watch;
 
-use crate::contents::{self, Contents, InventoryPage, ReadError};
+use crate::contents::{self, DataContents, InventoryPage, ReadError};
 use crate::remembered::Remembered;
 
 /// Memory that is kept between batches, in bytes.
@@ -24,22 +24,19 @@ const KEPT_BYTES: usize = 256 * 1024;
 /// A message to be stored.
 #[derive(Debug)]
 pub struct NewMessage {
-    /// The message's identifier.
     pub id: Id,
-    /// Address of the client that sent it.
+    /// The address of the client that sent the message.
     pub client: SocketAddr,
-    /// What the client sent.
     pub text: String,
 }
 
 /// A message that is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Confirmation {
-    /// The message's identifier.
     pub id: Id,
-    /// The number of its record.
+    /// The number of the message's record in `data.txt`.
     pub seq: u64,
-    /// Checksum of the message as it was stored.
+    /// The checksum of the message as it was stored.
     pub message_crc32c: MessageCrc,
 }
 
@@ -53,7 +50,7 @@ pub enum StoreError {
     TakenOver,
     #[error("the datanode has no space for the message")]
     NoSpace,
-    #[error("the datanode has no space to remember it")]
+    #[error("the datanode has no space to remember the names")]
     NoSpaceToRemember,
     #[error("the datanode cannot write to its disk and stops")]
     WriteFailed,
@@ -63,7 +60,7 @@ pub enum StoreError {
     Read(#[from] ReadError),
 }
 
-/// A connection's right to store, until a newer one takes it.
+/// A connection's right to store, which ends when a newer connection claims it.
 #[derive(Debug)]
 pub struct Claim {
     number: u64,
@@ -74,16 +71,16 @@ impl Claim {
     /// Waits until a newer connection takes over.
     pub async fn lost(&mut self) {
         let number = self.number;
-        // It cannot fail: the store lives as long as its connections.
+        // This cannot fail, because the store lives as long as its connections.
         let _ = self.owner.wait_for(|owner| *owner != number).await;
     }
 }
 
-/// The messages of this datanode. Their numbers go up in the order of the file.
+/// The messages of this datanode. Their numbers increase in the order of the file.
 #[derive(Debug)]
-pub struct Store {
+pub struct MessageStore {
     file: JournalFile,
-    contents: Contents,
+    contents: DataContents,
     remembered: Remembered,
     batch: Batch,
     records: watch::Sender<u64>,
@@ -92,17 +89,21 @@ pub struct Store {
     failure: Arc<FailureSignal<WriteFailure>>,
 }
 
-impl Store {
+impl MessageStore {
     /// Opens or creates the files of a datanode in `folder`.
     ///
     /// # Errors
-    /// If a file cannot be used, or holds something else.
+    /// Fails if a file cannot be used, or if it holds anything other than a datanode's data.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
         let (file, contents) = contents::open(&folder.join(DATA_FILE))?;
         Self::with_file(file, contents, Remembered::open(folder)?)
     }
 
-    fn with_file(file: JournalFile, mut contents: Contents, remembered: Remembered) -> anyhow::Result<Self> {
+    fn with_file(
+        file: JournalFile,
+        mut contents: DataContents,
+        remembered: Remembered,
+    ) -> anyhow::Result<Self> {
         contents.skip_to(remembered.next_seq() - 1);
         let mut store = Self {
             file,
@@ -114,74 +115,76 @@ impl Store {
             failure: Arc::default(),
         };
         match store.reserve() {
-            Err(failure @ WriteFailure::NoSpace(_)) => tracing::error!(%failure, "not remembered"),
+            Err(failure @ WriteFailure::NoSpace(_)) => {
+                tracing::error!(%failure, "cannot write datanode.journal");
+            }
             reserved => reserved?,
         }
         Ok(store)
     }
 
-    /// Makes sure that a number whose record is lost is not given again after a restart.
+    /// Makes sure that the number of a lost record is not assigned again after a restart.
     fn reserve(&mut self) -> Result<(), WriteFailure> {
         if self.contents.ends_in_gap() { self.remembered.reserve(self.contents.next_seq()) } else { Ok(()) }
     }
 
-    /// Returns how many records are held, for others to watch.
+    /// Returns a channel that always holds the number of records.
     #[must_use]
     pub fn records(&self) -> watch::Receiver<u64> {
         self.records.subscribe()
     }
 
-    /// Returns the failure after which nothing is confirmed any more and the datanode has to stop.
+    /// Returns the signal that is set when a file fails. Nothing is confirmed after that, and the datanode has to stop.
     #[must_use]
     pub fn failure(&self) -> Arc<FailureSignal<WriteFailure>> {
         self.failure.clone()
     }
 
-    /// Takes the right to store from every other connection. From now on, none of them stores anything.
+    /// Takes the right to store from every other connection. From now on, the others store nothing.
     ///
-    /// `highest` is the highest number that the headnode knows to be given here: it is not given again.
+    /// `highest` is the highest number that, as far as the headnode knows, was assigned here. It is not assigned again.
     pub fn claim(&mut self, highest: u64) -> Claim {
         if let Some(lost) = self.contents.skip_to(highest) {
             let (first, last) = (lost.start(), lost.end());
             tracing::error!(
                 first,
                 last,
-                "the headnode has records registered that data.txt does not hold: their numbers are not given again"
+                "the headnode has records registered that data.txt does not hold: their numbers are not assigned again"
             );
         }
         let reserved = self.reserve();
-        // A disk that is full must not keep the headnode from reading.
+        // A full disk must not prevent the headnode from reading.
         let _ = self.remembering(reserved);
         self.owner.send_modify(|owner| *owner += 1);
         Claim { number: *self.owner.borrow(), owner: self.owner.subscribe() }
     }
 
-    /// Remembers the names of datanodes; on disk when this returns.
+    /// Adds the names of datanodes to those that are remembered, and waits until they are on disk.
     ///
     /// # Errors
-    /// [`StoreError::NoSpaceToRemember`], [`StoreError::WriteFailed`].
+    /// Fails with [`StoreError::NoSpaceToRemember`] or [`StoreError::WriteFailed`].
     pub fn remember_peers(&mut self, names: Vec<NodeName>) -> Result<(), StoreError> {
         let remembered = self.remembered.remember(names);
         self.remembering(remembered)
     }
 
-    /// Returns up to `most` of the remembered names behind `after`, in order, and whether there are further ones.
+    /// Returns up to `most` of the remembered names behind `after`, in order, and whether there are more.
     #[must_use]
     pub fn peers_after(&self, after: Option<&NodeName>, most: usize) -> (Vec<NodeName>, bool) {
         self.remembered.peers_after(after, most)
     }
 
-    /// Returns up to `most` ranges of numbers, from `from` on, that were given and belong to no readable record, and
-    /// whether there are further ones.
+    /// Returns up to `most` ranges of numbers, from `from` on, that were assigned and that no readable record has. Also
+    /// returns whether there are more.
     #[must_use]
     pub fn gaps(&self, from: u64, most: usize) -> (Vec<(u64, u64)>, bool) {
         self.contents.gaps(from, most)
     }
 
-    /// Notes the failure of `datanode.journal`.
+    /// Handles a failure of `datanode.journal`: logs it and, if it is fatal, reports it to the program.
     fn remembering(&self, outcome: Result<(), WriteFailure>) -> Result<(), StoreError> {
         outcome.map_err(|failure| {
-            tracing::error!(%failure, "not remembered");
+            tracing::error!(%failure, "cannot write datanode.journal");
             if matches!(failure, WriteFailure::NoSpace(_)) {
                 return StoreError::NoSpaceToRemember;
             }
@@ -190,8 +193,8 @@ impl Store {
         })
     }
 
-    /// Stores those of `messages` that are not held, all or none of them, with the time `time`, and returns what became of
-    /// each.
+    /// Stores those of `messages` that are not held yet, all or none of them, with the time `time`. Returns the result
+    /// for each message.
     pub fn store(
         &mut self,
         claim: &Claim,
@@ -202,7 +205,7 @@ impl Store {
             return messages.iter().map(|_| Err(StoreError::TakenOver)).collect();
         }
         let mut seq = self.contents.next_seq();
-        // Identifiers of this batch, and which message of it they stand for.
+        // The new identifiers of this batch, each with its number and the position of its message.
         let mut fresh: HashMap<Id, (u64, usize)> = HashMap::new();
         let mut offsets = Vec::new();
         let mut outcomes = Vec::with_capacity(messages.len());
@@ -256,7 +259,7 @@ impl Store {
     /// Returns the record of `id`.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Read`].
+    /// Fails with [`StoreError::NotFound`] or [`StoreError::Read`].
     pub fn fetch(&self, id: Id) -> Result<StoredRecord, StoreError> {
         self.contents.read(id)?.ok_or(StoreError::NotFound)
     }
@@ -264,13 +267,13 @@ impl Store {
     /// Returns up to `most` of the records from number `from` on.
     ///
     /// # Errors
-    /// [`StoreError::Read`].
+    /// Fails with [`StoreError::Read`] if the disk cannot be read.
     pub fn inventory(&self, from: u64, most: usize) -> Result<InventoryPage, StoreError> {
         Ok(self.contents.inventory(from, most)?)
     }
 }
 
-/// Confirms a message whose identifier is held with the text `held`.
+/// Confirms a message if its text equals `held`, which is the text stored under its identifier.
 fn confirm(seq: u64, held: &str, wanted: &StoredRecord) -> Result<Confirmation, StoreError> {
     if held == wanted.message {
         Ok(Confirmation { id: wanted.id, seq, message_crc32c: MessageCrc::of(held) })

@@ -1,4 +1,4 @@
-//! The real `datanode`, spoken to as a headnode does, and otherwise.
+//! The real `datanode`, with clients that speak the headnode's protocol and with others.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -11,7 +11,7 @@ use service::net::LocalGroup;
 use testkit::{Client, Process, Signal};
 
 const ID: &str = "01JD6Q3B4V0000000000000000";
-/// Connections that may wait for their hello at the same time.
+/// How many connections may wait for their hello at the same time.
 const PLACES: usize = 32;
 
 struct Datanode {
@@ -36,7 +36,7 @@ impl Datanode {
         Client::connect(self.process.address)
     }
 
-    /// Which run of it this is, as it tells whoever takes it for another one.
+    /// The run of the datanode, as the datanode reports it to a headnode that expects another one.
     fn incarnation(&self) -> String {
         let refused = self.connect().ask(&hello("datanode1", ID));
         let reason = refused["failed"]["reason"].as_str().unwrap().to_owned();
@@ -107,7 +107,7 @@ fn what_is_confirmed_is_there_after_a_kill_and_a_torn_tail_is_not() {
     std::fs::write(&path, format!("{whole}2 2026-11-21T09:30:00.123Z 01JD")).unwrap();
     let datanode = start(folder.path());
     datanode.process.logged(
-        "data.txt ended in half a record: cut it off; should it have been confirmed, the headnode's registry tells",
+        "data.txt ended in half a record, which was cut off; if the record was confirmed, the headnode's registry shows that",
     );
     assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
     let mut client = datanode.greeted();
@@ -127,7 +127,7 @@ fn silent_connections_lock_no_headnode_out() {
     let mut silent = VecDeque::new();
     for _ in 0..500 {
         let mut client = datanode.connect();
-        // Half a hello is as good as none.
+        // Half a hello counts as none.
         client.send("{\"hello\":");
         silent.push_back(client);
         if silent.len() > PLACES {

@@ -24,14 +24,14 @@ fn lines(seqs: impl IntoIterator<Item = u64>) -> Vec<u8> {
     batch.as_bytes().to_vec()
 }
 
-fn opened(folder: &Path, bytes: &[u8]) -> Contents {
+fn opened(folder: &Path, bytes: &[u8]) -> DataContents {
     let path = folder.join("data.txt");
     std::fs::write(&path, bytes).unwrap();
     open(&path).unwrap().1
 }
 
-/// All numbers that are listed, page by page.
-fn listed(contents: &Contents, first: u64) -> Vec<u64> {
+/// Returns all listed numbers, page by page.
+fn listed(contents: &DataContents, first: u64) -> Vec<u64> {
     let (mut numbers, mut from) = (Vec::new(), first);
     loop {
         let InventoryPage { records, more } = contents.inventory(from, PAGE).unwrap();
@@ -43,8 +43,8 @@ fn listed(contents: &Contents, first: u64) -> Vec<u64> {
     }
 }
 
-/// What has to hold of `contents` whatever happened to a file with the records 1 to `count`.
-fn check(contents: &Contents, count: u64) {
+/// Checks what must be true of `contents` whatever happened to a file with the records 1 to `count`.
+fn check(contents: &DataContents, count: u64) {
     let numbers = listed(contents, 1);
     assert!(numbers.is_sorted_by(|one, other| one < other), "{numbers:?}");
     let (gaps, more) = contents.gaps(1, usize::MAX);
@@ -105,7 +105,7 @@ fn swapped_and_stale_sectors_cost_no_more_than_what_they_cut() {
         swapped[from..from + SECTOR].copy_from_slice(&bytes[to..to + SECTOR]);
         let contents = opened(folder.path(), &swapped);
         check(&contents, count);
-        // At most the records that a border of one of the two sectors goes through.
+        // At most the records at the borders of the two sectors are lost.
         assert!(contents.records() >= count - 8, "{} records are left", contents.records());
     }
 }
@@ -113,7 +113,7 @@ fn swapped_and_stale_sectors_cost_no_more_than_what_they_cut() {
 #[test]
 fn pages_go_on_behind_displaced_records() {
     let folder = tempfile::tempdir().unwrap();
-    // Long enough for several marks and pages, with late records in front and early ones behind.
+    // The file is long enough for several marks and pages, with late records in front and early ones behind.
     let count = 6000;
     assert!(count > 2 * PAGE as u64);
     let moved = [lines(4000..=4100), lines(1..4000), lines(4101..=count)].concat();

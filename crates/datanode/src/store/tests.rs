@@ -10,15 +10,15 @@ fn message(number: u64, text: &str) -> NewMessage {
     NewMessage { id: Id::from_parts(number, 7), client, text: text.to_owned() }
 }
 
-fn start(folder: &Path) -> Store {
-    Store::open(folder).unwrap()
+fn start(folder: &Path) -> MessageStore {
+    MessageStore::open(folder).unwrap()
 }
 
 fn seqs(outcomes: &[Result<Confirmation, StoreError>]) -> Vec<Option<u64>> {
     outcomes.iter().map(|outcome| outcome.ok().map(|confirmation| confirmation.seq)).collect()
 }
 
-fn inventory(store: &Store, from: u64) -> (Vec<u64>, bool) {
+fn inventory(store: &MessageStore, from: u64) -> (Vec<u64>, bool) {
     let InventoryPage { records, more } = store.inventory(from, PAGE).unwrap();
     (records.iter().map(|record| record.seq).collect(), more)
 }
@@ -78,7 +78,7 @@ fn a_damaged_record_is_never_served_and_its_number_never_given_again() {
     let mut store = start(folder.path());
     let claim = store.claim(0);
     store.store(&claim, vec![message(1, "one"), message(2, "two")], TIME);
-    // While it runs: the index knows the record, the disk gives something else.
+    // The record is damaged while the datanode runs: the index knows it, but the disk returns other bytes.
     let damaged = std::fs::read_to_string(&path).unwrap().replace("two", "owt");
     std::fs::write(&path, damaged).unwrap();
     let fetched = store.fetch(Id::from_parts(2, 7));
@@ -91,7 +91,7 @@ fn a_damaged_record_is_never_served_and_its_number_never_given_again() {
     assert_eq!(seqs(&store.store(&claim, vec![message(3, "three")], TIME)), [Some(3)]);
 }
 
-/// A disk whose every sync fails.
+/// A disk on which every sync fails.
 struct Failing;
 
 impl journal::Storage for Failing {
@@ -119,7 +119,7 @@ fn after_a_failed_sync_nothing_is_confirmed_any_more() {
     let (_, contents) = contents::open(&folder.path().join(DATA_FILE)).unwrap();
     let remembered = Remembered::open(folder.path()).unwrap();
     let failing = JournalFile::with_storage("data.txt", Box::new(Failing));
-    let mut store = Store::with_file(failing, contents, remembered).unwrap();
+    let mut store = MessageStore::with_file(failing, contents, remembered).unwrap();
     let claim = store.claim(0);
     for attempt in 1..=2 {
         let replies = store.store(&claim, vec![message(attempt, "a")], TIME);
@@ -138,7 +138,7 @@ fn another_file_is_refused() {
         record.text("of something else");
     });
     std::fs::write(&path, batch.as_bytes()).unwrap();
-    let error = Store::open(folder.path()).unwrap_err().to_string();
+    let error = MessageStore::open(folder.path()).unwrap_err().to_string();
     assert!(error.contains("not a datanode's"), "{error}");
 }
 
@@ -150,13 +150,13 @@ fn no_number_is_given_twice_whatever_was_lost() {
     let claim = store.claim(0);
     store.store(&claim, (1..=7).map(|number| message(number, "a")).collect(), TIME);
     drop(store);
-    // The disk loses the last sector of an acknowledged record. The registry that knew of it is lost too.
+    // The disk loses the last sector of an acknowledged record. The registry that knew of the record is lost too.
     let mut bytes = std::fs::read(&path).unwrap();
     let length = bytes.len();
     bytes[length - 10..].fill(0);
     std::fs::write(&path, bytes).unwrap();
     drop(start(folder.path()));
-    // Nothing in data.txt tells of record 7 any more, yet its number stays taken.
+    // Nothing in data.txt shows that record 7 existed, but its number stays taken.
     let mut store = start(folder.path());
     let claim = store.claim(0);
     let (ranges, _) = store.gaps(1, 100);
@@ -164,7 +164,7 @@ fn no_number_is_given_twice_whatever_was_lost() {
     let replies = store.store(&claim, vec![message(8, "b")], TIME);
     assert_eq!(seqs(&replies), [Some(last + 1)]);
     drop(store);
-    // A registry that knows of more is believed, also after the next restart.
+    // A higher number from a registry is accepted, and remembered after the next restart.
     let mut store = start(folder.path());
     store.claim(500);
     drop(store);
@@ -172,7 +172,7 @@ fn no_number_is_given_twice_whatever_was_lost() {
     let claim = store.claim(0);
     let replies = store.store(&claim, vec![message(9, "c")], TIME);
     assert_eq!(seqs(&replies), [Some(501)]);
-    // A number that nothing can come after is no number of ours.
+    // The highest possible number has no successor, so it is ignored.
     let claim = store.claim(u64::MAX);
     assert_eq!(seqs(&store.store(&claim, vec![message(9, "c")], TIME)), [Some(501)]);
     assert_eq!(*store.records().borrow(), 8);
