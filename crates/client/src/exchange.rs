@@ -8,18 +8,17 @@ use bytes::BytesMut;
 use protocol::actividad1::{MAX_REPLY_BYTES, MAX_TEXT_BYTES, ServerReply};
 use protocol::line::{AtEof, HALF_CHARACTER_SILENCES, LineCodec};
 use service::Shutdown;
+use service::frames::FrameReader;
 use service::net::TcpStream;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio_util::codec::{Decoder as _, Encoder as _};
 
-use crate::Replies;
 use crate::input::Input;
+use crate::replies::ReplyLog;
 
 /// Messages that may be on their way without a reply.
 const WINDOW: u64 = 256;
-/// How much is read at a time.
-pub const READ_BYTES: usize = 16 * 1024;
 /// How long a server is silent when a reply ends that has no line end.
 const REPLY_SILENCE: Duration = Duration::from_millis(200);
 
@@ -57,13 +56,14 @@ impl Tally {
 pub async fn run(
     stream: TcpStream,
     input: Input,
-    replies: &Replies,
+    replies: &ReplyLog,
     reply_timeout: Duration,
     shutdown: &Shutdown,
 ) -> Tally {
     let (reader, writer) = stream.into_split();
     let progress = watch::Sender::new(Progress::default());
-    let receiving = Receiver { reader, replies, reply_timeout, progress: &progress }.run();
+    let frames = FrameReader::new(reader, LineCodec::new(MAX_REPLY_BYTES, AtEof::Reject));
+    let receiving = Receiver { frames, replies, reply_timeout, progress: &progress }.run();
     let sending = async {
         let sent = send(writer, input, &progress, shutdown).await;
         progress.send_modify(|progress| progress.all_sent = true);
@@ -143,8 +143,8 @@ async fn send(
 }
 
 struct Receiver<'a, R> {
-    reader: R,
-    replies: &'a Replies,
+    frames: FrameReader<R, LineCodec>,
+    replies: &'a ReplyLog,
     reply_timeout: Duration,
     progress: &'a watch::Sender<Progress>,
 }
@@ -158,56 +158,52 @@ enum Came {
 }
 
 impl<R: AsyncRead + Unpin> Receiver<'_, R> {
-    /// Until all is answered.
+    /// Receives until every message has its reply.
     async fn run(mut self) -> anyhow::Result<()> {
-        let mut codec = LineCodec::new(MAX_REPLY_BYTES, AtEof::Reject);
-        let mut received = BytesMut::new();
         loop {
             // A server that others wrote may send no line end. Of a reply of this protocol, half is not enough.
-            let other = codec.is_mid_line(&received) && !ServerReply::can_begin_with(&received);
-            let Some(came) = self.read_some(&mut received, other).await? else { return Ok(()) };
+            let unfinished = self.frames.unfinished();
+            let heeds_silence =
+                self.frames.decoder().is_mid_line(unfinished) && !ServerReply::can_begin_with(unfinished);
+            let Some(came) = self.read_some(heeds_silence).await? else { return Ok(()) };
+            let (codec, received) = self.frames.decoder_and_unfinished();
             let mut lines = Vec::new();
-            while let Some(line) = codec.decode(&mut received)? {
+            while let Some(line) = codec.decode(received)? {
                 lines.push(line?);
             }
-            if !matches!(came, Came::Bytes) && !ServerReply::can_begin_with(&received) {
-                lines.extend(codec.decode_silence(&mut received, HALF_CHARACTER_SILENCES).transpose()?);
+            if !matches!(came, Came::Bytes) && !ServerReply::can_begin_with(received) {
+                lines.extend(codec.decode_silence(received, HALF_CHARACTER_SILENCES).transpose()?);
             }
             if !lines.is_empty() {
-                self.take(&lines).await?;
+                self.note(&lines).await?;
             }
             if let Came::End = came {
-                codec.decode_eof(&mut received)?.transpose()?;
+                // Half a reply is an error of its own.
+                self.frames.next().await?.transpose()?;
                 ensure!(self.progress.borrow().is_complete(), "the server closed the connection");
             }
         }
     }
 
     /// Reads for as long as the server may take, which is for ever while it owes no reply; `None` once all is answered.
-    async fn read_some(
-        &mut self,
-        received: &mut BytesMut,
-        heeds_silence: bool,
-    ) -> anyhow::Result<Option<Came>> {
+    async fn read_some(&mut self, heeds_silence: bool) -> anyhow::Result<Option<Came>> {
         let (mut complete, mut owing) = (self.progress.subscribe(), self.progress.subscribe());
         let owed_too_long = async {
             // It cannot fail: `self` holds the other side.
             let _ = owing.wait_for(|progress| progress.waiting() > 0).await;
             tokio::time::sleep(self.reply_timeout).await;
         };
-        // Without room it would read 64 bytes at a time.
-        received.reserve(READ_BYTES);
         tokio::select! {
             biased;
             _ = complete.wait_for(Progress::is_complete) => Ok(None),
-            read = self.reader.read_buf(received) => Ok(Some(if read? == 0 { Came::End } else { Came::Bytes })),
+            read = self.frames.fill() => Ok(Some(if read? == 0 { Came::End } else { Came::Bytes })),
             () = tokio::time::sleep(REPLY_SILENCE), if heeds_silence => Ok(Some(Came::Silence)),
             () = owed_too_long => bail!("no reply for {:?}", self.reply_timeout),
         }
     }
 
     /// Prints and records replies, whatever they say, and counts them.
-    async fn take(&mut self, lines: &[String]) -> anyhow::Result<()> {
+    async fn note(&mut self, lines: &[String]) -> anyhow::Result<()> {
         self.replies.record(lines).await?;
         let replies: Vec<_> = lines.iter().map(|line| ServerReply::parse(line)).collect();
         let (mut acknowledged, mut refused) = (0, 0);

@@ -3,13 +3,10 @@
 use std::collections::VecDeque;
 use std::io;
 
-use bytes::BytesMut;
 use protocol::actividad1::{DEFAULT_GREETING, MAX_TEXT_BYTES};
 use protocol::line::{AtEof, LineCodec, Rejection};
-use tokio::io::{AsyncReadExt as _, Stdin};
-use tokio_util::codec::Decoder as _;
-
-use crate::exchange::READ_BYTES;
+use service::frames::FrameReader;
+use tokio::io::Stdin;
 
 /// Lines that are handed over at a time.
 const PORTION: usize = 64;
@@ -19,7 +16,7 @@ pub enum Input {
     /// Given at once.
     Given(VecDeque<String>),
     /// Read line by line; a person may be typing them.
-    Lines { stdin: Stdin, codec: LineCodec, received: BytesMut, ended: bool },
+    Lines(FrameReader<Stdin, LineCodec>),
 }
 
 impl Input {
@@ -27,7 +24,7 @@ impl Input {
     pub fn from_arguments(messages: &[String]) -> Self {
         if messages == ["-"] {
             let codec = LineCodec::new(MAX_TEXT_BYTES, AtEof::Accept);
-            return Self::Lines { stdin: tokio::io::stdin(), codec, received: BytesMut::new(), ended: false };
+            return Self::Lines(FrameReader::new(tokio::io::stdin(), codec));
         }
         let greeting = messages.is_empty().then(|| DEFAULT_GREETING.to_owned());
         Self::Given(messages.iter().cloned().chain(greeting).collect())
@@ -40,20 +37,11 @@ impl Input {
     pub async fn next(&mut self) -> io::Result<Vec<Result<String, Rejection>>> {
         match self {
             Self::Given(messages) => Ok(messages.drain(..messages.len().min(PORTION)).map(Ok).collect()),
-            Self::Lines { stdin, codec, received, ended } => loop {
-                let decode = if *ended { LineCodec::decode_eof } else { LineCodec::decode };
-                let mut lines = Vec::new();
-                while lines.len() < PORTION
-                    && let Some(line) = decode(codec, received)?
-                {
-                    lines.push(line);
-                }
-                if *ended || !lines.is_empty() {
-                    return Ok(lines);
-                }
-                received.reserve(READ_BYTES);
-                *ended = stdin.read_buf(received).await? == 0;
-            },
+            Self::Lines(lines) => {
+                let mut portion = Vec::new();
+                lines.next_batch(&mut portion, PORTION).await?;
+                Ok(portion)
+            }
         }
     }
 }

@@ -6,21 +6,19 @@
 
 mod exchange;
 mod input;
+mod replies;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use backon::{ExponentialBuilder, Retryable as _};
-use chrono::Utc;
-use journal::{Batch, Checksum, Journal, JournalFile};
+use journal::JournalFile;
 use service::net::TcpStream;
-use service::{Common, Shutdown, cli};
-use text::{Shown, timestamp};
-use tokio::io::AsyncWriteExt as _;
+use service::{Common, Shutdown, cli, net};
 
 use input::Input;
+use replies::ReplyLog;
 
 /// The file of the assignment.
 pub const REPLIES_FILE: &str = "respuestas.txt";
@@ -70,9 +68,9 @@ pub async fn run(arguments: Arguments, shutdown: Shutdown) -> anyhow::Result<()>
         connected = connect(&arguments.server, arguments.wait) => connected?,
         () = shutdown.requested() => anyhow::bail!("stopped before a connection to {} was made", arguments.server),
     };
-    let replies = Replies { server: stream.peer_addr()?, journal: Journal::start(file) };
+    let replies = ReplyLog::start(stream.peer_addr()?, file);
     let tally = exchange::run(stream, input, &replies, arguments.reply_timeout, &shutdown).await;
-    replies.journal.close().await;
+    replies.close().await;
     tally.verdict()
 }
 
@@ -84,46 +82,15 @@ async fn connect(server: &str, wait: Duration) -> anyhow::Result<TcpStream> {
         .with_max_delay(Duration::from_secs(2))
         .with_jitter()
         .without_max_times();
-    let attempt = || async {
-        let left = wait.saturating_sub(started.elapsed());
-        tokio::time::timeout(left, TcpStream::connect(server))
-            .await
-            .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
-    };
+    let attempt = || net::connect(server, wait.saturating_sub(started.elapsed()));
     let connected = attempt
         .retry(backoff)
         .when(|_| started.elapsed() < wait)
         .notify(|error, pause| tracing::debug!(server, %error, ?pause, "no connection yet"))
         .await;
-    let stream = connected.with_context(|| {
+    connected.with_context(|| {
         format!(
             "cannot connect to {server} within {wait:?}: check that the server runs there, or set --server"
         )
-    })?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-/// Where replies go: to `respuestas.txt`, and then to standard output.
-struct Replies {
-    server: SocketAddr,
-    journal: Journal,
-}
-
-impl Replies {
-    async fn record(&self, replies: &[String]) -> anyhow::Result<()> {
-        let now = timestamp(Utc::now());
-        let mut batch = Batch::new(Checksum::None);
-        let mut shown = String::new();
-        for reply in replies {
-            batch.push(|record| {
-                record.word(&now).word(self.server).text(reply);
-            });
-            shown.push_str(&format!("{}\n", Shown(reply)));
-        }
-        self.journal.append(batch).await.context("cannot record the replies")?;
-        let mut stdout = tokio::io::stdout();
-        stdout.write_all(shown.as_bytes()).await.context("cannot print the replies")?;
-        stdout.flush().await.context("cannot print the replies")
-    }
+    })
 }
