@@ -7,7 +7,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use protocol::store::types::Id;
 use service::{Common, cli};
 
-use crate::session::{DEFAULT_WINDOW, Options};
+use crate::message::{DEFAULT_WINDOW, Options};
 use crate::verify::Named;
 
 /// Stores messages through the headnode, keeps receipts for them, and checks that they are still there.

@@ -8,15 +8,14 @@ use std::time::Duration;
 use anyhow::ensure;
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use protocol::store::types::ulid;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use service::Shutdown;
+use service::{Shutdown, net, new_ulid};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
-use crate::headnode::connect;
-use crate::session::{Message, Options, Outcome, put_all};
+use crate::message::{Message, Options, Outcome};
+use crate::session::put_all;
 use crate::{Bench, Settings};
 
 /// Longest latency that is told apart, in microseconds.
@@ -111,10 +110,10 @@ fn one_session(
     async move {
         let mut messages = std::iter::from_fn(|| {
             shared.take()?;
-            let milliseconds = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
-            Some(Message { id: ulid(milliseconds, ids.random()), text: text.clone() })
+            Some(Message { id: new_ulid(ids.random()), text: text.clone() })
         });
-        let connector = || connect(&address);
+        // The session limits how long it waits.
+        let connector = || net::connect(&address, Duration::MAX);
         put_all(connector, &mut messages, options, rng, &shutdown, |outcome| shared.count(outcome)).await?;
         Ok(())
     }

@@ -5,21 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use protocol::store::client_api::{ClientRequest, HeadnodeReply};
-use service::net::TcpStream;
+use service::net::{TcpStream, connect};
 
-use crate::outbox::{next_pause, pauses};
+use crate::backoff::{next_pause, pauses};
+use crate::message::Options;
 use crate::request::{RequestError, request};
-use crate::session::Options;
-
-/// Connects once. Messages are small and complete, so nothing is held back to be sent with more.
-///
-/// # Errors
-/// The system's.
-pub async fn connect(address: &str) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
 
 /// Requests to the headnode, one after the other, on as few connections as possible.
 #[derive(Debug)]
@@ -74,10 +64,10 @@ impl Headnode {
     ) -> Result<HeadnodeReply, RequestError> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => tokio::time::timeout(reply_timeout, connect(&self.address))
-                .await
-                .map_err(|_| RequestError::Late(reply_timeout))?
-                .map_err(|error| RequestError::Broken(error.to_string()))?,
+            None => connect(&self.address, reply_timeout).await.map_err(|error| match error.kind() {
+                io::ErrorKind::TimedOut => RequestError::Late(reply_timeout),
+                _ => RequestError::Broken(error.to_string()),
+            })?,
         };
         let reply = request(&mut stream, ask.clone(), reply_timeout).await?;
         self.stream = Some(stream);

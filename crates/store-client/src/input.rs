@@ -3,15 +3,16 @@
 use std::collections::{VecDeque, vec_deque};
 use std::io::{self, Write as _};
 
-use bytes::BytesMut;
 use protocol::line::{AtEof, LineCodec};
-use protocol::store::types::{MAX_MESSAGE_BYTES, ulid};
+use protocol::store::types::MAX_MESSAGE_BYTES;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio_util::codec::Decoder as _;
+use service::frames::FrameReader;
+use service::new_ulid;
+use tokio::io::AsyncRead;
 
-use crate::session::{Message, READ_BYTES, Source};
+use crate::message::Message;
+use crate::session::Source;
 
 /// Lines that are handed over at a time.
 const PORTION: usize = 64;
@@ -21,9 +22,7 @@ struct Ids(StdRng);
 
 impl Ids {
     fn give(&mut self, text: String) -> Message {
-        // Of a clock before 1970 only the order of the ids suffers.
-        let milliseconds = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
-        Message { id: ulid(milliseconds, self.0.random()), text }
+        Message { id: new_ulid(self.0.random()), text }
     }
 }
 
@@ -43,10 +42,7 @@ enum Texts {
 }
 
 struct Lines {
-    reader: Box<dyn AsyncRead + Unpin>,
-    codec: LineCodec,
-    received: BytesMut,
-    ended: bool,
+    frames: FrameReader<Box<dyn AsyncRead + Unpin>, LineCodec>,
     /// Somebody types: an empty line is no message.
     typed: bool,
 }
@@ -61,9 +57,9 @@ impl Input {
 
     /// Lines of `reader`; if they are `typed`, empty ones are skipped.
     pub fn lines(reader: impl AsyncRead + Unpin + 'static, typed: bool, rng: StdRng) -> Self {
-        let codec = LineCodec::new(MAX_MESSAGE_BYTES, AtEof::Accept);
-        let lines = Lines { reader: Box::new(reader), codec, received: BytesMut::new(), ended: false, typed };
-        Self { texts: Texts::Lines(lines), ids: Ids(rng), rejected: 0 }
+        let reader: Box<dyn AsyncRead + Unpin> = Box::new(reader);
+        let frames = FrameReader::new(reader, LineCodec::new(MAX_MESSAGE_BYTES, AtEof::Accept));
+        Self { texts: Texts::Lines(Lines { frames, typed }), ids: Ids(rng), rejected: 0 }
     }
 
     /// The messages that are certain to be left.
@@ -80,36 +76,37 @@ impl Source for Input {
         let Self { texts, ids, rejected } = self;
         match texts {
             Texts::Given(messages) => Ok(messages.drain(..messages.len().min(most)).collect()),
-            Texts::Lines(lines) => loop {
-                let texts = lines.take(most.min(PORTION), rejected)?;
-                if lines.ended || !texts.is_empty() {
-                    return Ok(texts.into_iter().map(|text| ids.give(text)).collect());
-                }
-                lines.received.reserve(READ_BYTES);
-                lines.ended = lines.reader.read_buf(&mut lines.received).await? == 0;
-            },
+            Texts::Lines(lines) => {
+                let texts = lines.next_texts(most.min(PORTION), rejected).await?;
+                Ok(texts.into_iter().map(|text| ids.give(text)).collect())
+            }
         }
     }
 }
 
 impl Lines {
-    /// The whole lines that have come, at most `most`.
-    fn take(&mut self, most: usize, rejected: &mut u64) -> io::Result<Vec<String>> {
-        let decode = if self.ended { LineCodec::decode_eof } else { LineCodec::decode };
-        let mut texts = Vec::new();
-        while texts.len() < most
-            && let Some(line) = decode(&mut self.codec, &mut self.received)?
-        {
-            match line {
-                Ok(text) if text.is_empty() && self.typed => ask(),
-                Ok(text) => texts.push(text),
-                Err(rejection) => {
-                    tracing::error!(%rejection, "not stored");
-                    *rejected += 1;
+    /// Returns the texts that have come, at most `most`; none at the end. Dropping the future loses nothing: it counts
+    /// and asks only right after it has read, without a pause in between.
+    async fn next_texts(&mut self, most: usize, rejected: &mut u64) -> io::Result<Vec<String>> {
+        loop {
+            let mut lines = Vec::new();
+            self.frames.next_batch(&mut lines, most).await?;
+            let is_at_end = lines.is_empty();
+            let mut texts = Vec::new();
+            for line in lines {
+                match line {
+                    Ok(text) if text.is_empty() && self.typed => ask(),
+                    Ok(text) => texts.push(text),
+                    Err(rejection) => {
+                        tracing::error!(%rejection, "not stored");
+                        *rejected += 1;
+                    }
                 }
             }
+            if is_at_end || !texts.is_empty() {
+                return Ok(texts);
+            }
         }
-        Ok(texts)
     }
 }
 

@@ -13,9 +13,11 @@
 //! | [`verify`](mod@verify) | receipts against the files of the datanodes |
 
 mod arguments;
+mod backoff;
 mod bench;
 pub mod headnode;
 mod input;
+mod message;
 mod outbox;
 pub mod put;
 mod receipts;

@@ -6,44 +6,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
 use protocol::store::client_api::{ClientRequest, ErrorCode, HeadnodeReply};
 use protocol::store::types::{Id, MAX_MESSAGE_BYTES, MessageCrc, Place};
-use rand::RngExt as _;
 use rand::rngs::StdRng;
 use service::shutdown::OpenGuard;
 use tokio::time::Instant;
 
-use crate::session::{Failed, Failure, Message, Options, Outcome, Saved};
-
-/// The pauses between tries: from 50 ms, doubled up to 2 s, each with up to as much again at random, so that many
-/// clients of a headnode that comes back do not all come at once.
-pub fn pauses(rng: &mut StdRng) -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(Duration::from_secs(2))
-        .with_factor(2.0)
-        .with_jitter()
-        .with_jitter_seed(rng.random())
-        .without_max_times()
-        .build()
-}
-
-/// The next of `pauses`.
-pub fn next_pause(pauses: &mut ExponentialBackoff) -> Duration {
-    pauses.next().expect("the number of pauses is not limited")
-}
-
-/// Whether the headnode closes the connection after this error.
-pub fn ends_connection(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::TooManyConnections
-            | ErrorCode::IdleTimeout
-            | ErrorCode::ShuttingDown
-            | ErrorCode::RegistryFailed
-    )
-}
+use crate::backoff::{next_pause, pauses};
+use crate::message::{Failed, Failure, Message, Options, Outcome, Saved};
 
 /// The messages of a session that have no outcome yet.
 pub struct Outbox {
@@ -150,7 +121,7 @@ impl Outbox {
     /// Why nothing more can be expected from this connection.
     pub fn answer(&mut self, now: Instant, reply: HeadnodeReply) -> Result<Option<Outcome>, String> {
         if let HeadnodeReply::Error { code, reason, .. } = &reply
-            && ends_connection(*code)
+            && code.ends_connection()
         {
             return Err(format!("the headnode ended the connection: {reason} ({code})"));
         }

@@ -2,16 +2,17 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use service::Shutdown;
+use service::{Shutdown, net};
 use tokio::sync::mpsc;
 
 use crate::arguments::Put;
-use crate::headnode::connect;
 use crate::input::Input;
+use crate::message::Options;
 use crate::receipts::{Receipts, Tally};
-use crate::session::{self, Error, Options};
+use crate::session::{self, Error};
 use crate::show::print;
 use crate::summary::Summary;
 
@@ -74,8 +75,9 @@ async fn put(
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     let (outcomes, told) = mpsc::channel(WAITING_GROUPS);
-    let session =
-        session::run(|| connect(headnode), &mut input, options, rand::make_rng(), shutdown, outcomes);
+    // The session limits how long it waits for a connection.
+    let connector = || net::connect(headnode, Duration::MAX);
+    let session = session::run(connector, &mut input, options, rand::make_rng(), shutdown, outcomes);
     let (ended, kept) = tokio::join!(session, receipts.keep(told));
     let (Tally { saved, failed }, summary) = kept?;
     let left = input.left().len() as u64;

@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 
 use crate::input::ask;
-use crate::session::{Outcome, Saved};
+use crate::message::{Outcome, Saved};
 use crate::summary::Summary;
 
 /// Fewer messages than this are done before a bar is of use.

@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
 use protocol::line::{AtEof, LineCodec};
 use protocol::store::client_api::{ClientRequest, ErrorCode, HeadnodeReply};
 use protocol::store::json::{self, MAX_FRAME_BYTES};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio_util::codec::Decoder as _;
-
-use crate::outbox::ends_connection;
-use crate::session::READ_BYTES;
+use service::frames::FrameReader;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 /// A request without a useful reply.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +37,7 @@ impl RequestError {
         match self {
             Self::Broken(_) | Self::Late(_) => true,
             Self::Foreign(_) => false,
-            Self::Refused { code, .. } => ends_connection(*code),
+            Self::Refused { code, .. } => code.ends_connection(),
         }
     }
 }
@@ -80,19 +76,16 @@ pub async fn request(
 }
 
 async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> Result<String, RequestError> {
-    let broken = |error: std::io::Error| RequestError::Broken(error.to_string());
-    let mut codec = LineCodec::new(MAX_FRAME_BYTES, AtEof::Reject);
-    let mut received = BytesMut::new();
-    loop {
-        if let Some(line) = codec.decode(&mut received).map_err(broken)? {
-            if !received.is_empty() {
+    let mut frames = FrameReader::new(stream, LineCodec::new(MAX_FRAME_BYTES, AtEof::Reject));
+    let line = frames.next().await.map_err(|error| RequestError::Broken(error.to_string()))?;
+    match line {
+        // At the end of the stream, half a line may be left.
+        Some(line) if !frames.is_at_end() => {
+            if !frames.unfinished().is_empty() {
                 return Err(RequestError::Foreign("more than one reply came to one request".to_owned()));
             }
-            return line.map_err(|rejection| RequestError::Foreign(rejection.to_string()));
+            line.map_err(|rejection| RequestError::Foreign(rejection.to_string()))
         }
-        received.reserve(READ_BYTES);
-        if stream.read_buf(&mut received).await.map_err(broken)? == 0 {
-            return Err(RequestError::Broken("the headnode closed it".to_owned()));
-        }
+        _ => Err(RequestError::Broken("the headnode closed it".to_owned())),
     }
 }

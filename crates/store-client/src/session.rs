@@ -40,138 +40,27 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use protocol::line::{AtEof, LineCodec};
-use protocol::store::client_api::{ErrorCode, HeadnodeReply};
+use protocol::line::{AtEof, LineCodec, Rejection};
+use protocol::store::client_api::HeadnodeReply;
 use protocol::store::json::{self, MAX_FRAME_BYTES};
-use protocol::store::types::{Id, MAX_MESSAGE_BYTES, MessageCrc, Place};
 use rand::rngs::StdRng;
 use service::Shutdown;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use service::frames::FrameReader;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_util::codec::Decoder as _;
 
-use crate::outbox::{Outbox, next_pause, pauses};
+use crate::backoff::{next_pause, pauses};
+pub use crate::message::{DEFAULT_WINDOW, Failed, Failure, Message, Options, Outcome, Saved};
+use crate::outbox::Outbox;
 
-/// Messages that may be on their way at a time, unless something else is asked for.
-pub const DEFAULT_WINDOW: usize = 256;
 /// Requests are gathered up to this many bytes before they are given to the system.
 const WRITE_BYTES: usize = 64 * 1024;
-/// Room for what is read at a time: without it, that would be 64 bytes.
-pub(crate) const READ_BYTES: usize = 16 * 1024;
 /// Groups of outcomes that may wait for whoever takes them.
 const WAITING_OUTCOMES: usize = 4;
 
 /// Longer times than this are cut to it, so that no date leaves the range of the clock.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-
-/// How patient a session is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
-    /// How long a message is tried, from the moment it is taken from the source.
-    pub wait: Duration,
-    /// How long the headnode may owe a reply, or a connection may take to be made.
-    pub reply_timeout: Duration,
-    /// Messages that may be on their way at a time, at least 1.
-    pub window: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { wait: Duration::from_secs(30), reply_timeout: Duration::from_secs(10), window: DEFAULT_WINDOW }
-    }
-}
-
-/// A message to be stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Its identifier, made once; every try carries it.
-    pub id: Id,
-    /// What to store.
-    pub text: String,
-}
-
-/// What became of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is on disk.
-    Saved(Saved),
-    /// It is not, or nobody knows.
-    Failed(Failed),
-}
-
-/// A message that is on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Saved {
-    /// Its identifier.
-    pub id: Id,
-    /// Where it is; at least one place.
-    pub places: Vec<Place>,
-    /// Checksum of the message, as stored and as sent.
-    pub message_crc32c: MessageCrc,
-    /// The message.
-    pub text: String,
-    /// From the moment the session took it to its acknowledgement.
-    pub took: Duration,
-}
-
-/// A message that is not acknowledged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed {
-    /// Its identifier.
-    pub id: Id,
-    /// Why.
-    pub failure: Failure,
-}
-
-/// Why a message is not acknowledged, for a person: the cause and the way out.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// The headnode refused it for good.
-    #[error("{reason} ({code})")]
-    Refused {
-        /// For programs.
-        code: ErrorCode,
-        /// For people.
-        reason: String,
-    },
-    /// It was tried for as long as was allowed.
-    #[error(
-        "not acknowledged within {after:?}: {trouble}; {}check that the headnode runs and has operative datanodes, \
-         or raise --wait", if *.uncertain { "it may be stored all the same (get tells); " } else { "" }
-    )]
-    GivenUp {
-        /// How long that was.
-        after: Duration,
-        /// What stood in the way last.
-        trouble: String,
-        /// It was sent at least once without a reply, so it may be stored.
-        uncertain: bool,
-    },
-    /// What was stored is not what was sent.
-    #[error(
-        "what was stored is not what was sent (message_crc32c {stored} instead of {sent}): put it again, and check \
-         the memory of the machines"
-    )]
-    WrongChecksum {
-        /// Of the message.
-        sent: MessageCrc,
-        /// Of what the datanode stored.
-        stored: MessageCrc,
-    },
-    /// It was called saved, but nowhere.
-    #[error("the headnode calls it saved and names no place: put it again, and check the headnode")]
-    NoPlace,
-    /// It was not sent because it is too long.
-    #[error("it has {bytes} bytes; at most {MAX_MESSAGE_BYTES} can be stored: split it")]
-    TooLong {
-        /// Its length.
-        bytes: usize,
-    },
-    /// It was not sent because the program was asked to end.
-    #[error("the program was stopped before it was sent: put it again")]
-    Stopped,
-}
 
 /// Makes connections to the headnode. Any `FnMut() -> impl Future<Output = io::Result<S>>` is one.
 pub trait Connector {
@@ -265,6 +154,7 @@ pub async fn run<C: Connector, S: Source>(
         outcomes,
         shutdown,
         ended: Vec::new(),
+        lines: Vec::new(),
         reading: true,
         stopping: false,
         source_error: None,
@@ -300,6 +190,8 @@ struct Work<'a, S> {
     shutdown: &'a Shutdown,
     /// Outcomes that nobody was told yet.
     ended: Vec<Outcome>,
+    /// Room for the lines of one read.
+    lines: Vec<Result<String, Rejection>>,
     reading: bool,
     stopping: bool,
     source_error: Option<io::Error>,
@@ -375,17 +267,20 @@ impl<S: Source> Work<'_, S> {
         self.outcomes.send(std::mem::take(&mut self.ended)).await.map_err(|_| Error::Unheard)
     }
 
-    /// Takes the replies in `received`, and says why no more can come.
-    fn take(&mut self, codec: &mut LineCodec, received: &mut BytesMut, at_end: bool) -> Result<(), String> {
-        let decode = if at_end { LineCodec::decode_eof } else { LineCodec::decode };
+    /// Gives the replies that have come to the outbox, and says why no more can come.
+    fn note_replies<R: AsyncRead + Unpin>(
+        &mut self,
+        frames: &mut FrameReader<R, LineCodec>,
+    ) -> Result<(), String> {
+        frames.decode(&mut self.lines, usize::MAX).map_err(|error| error.to_string())?;
         let now = Instant::now();
-        while let Some(line) = decode(codec, received).map_err(|error| error.to_string())? {
+        for line in self.lines.drain(..) {
             let line = line.map_err(|rejection| rejection.to_string())?;
             let reply: HeadnodeReply = json::decode(line.as_bytes())
                 .map_err(|error| format!("what answers is no headnode: {error}"))?;
             self.ended.extend(self.outbox.answer(now, reply)?);
         }
-        if at_end { Err("the headnode closed the connection".to_owned()) } else { Ok(()) }
+        if frames.is_at_end() { Err("the headnode closed the connection".to_owned()) } else { Ok(()) }
     }
 }
 
@@ -401,10 +296,9 @@ async fn exchange<S: Source>(
     work: &mut Work<'_, S>,
     stream: impl AsyncRead + AsyncWrite + Unpin,
 ) -> Result<Option<Broken>, Error> {
-    let (mut reader, mut writer) = tokio::io::split(stream);
-    let mut codec = LineCodec::new(MAX_FRAME_BYTES, AtEof::Reject);
-    let (mut received, mut unsent) = (BytesMut::new(), BytesMut::new());
-    let mut line = Vec::new();
+    let (reader, mut writer) = tokio::io::split(stream);
+    let mut frames = FrameReader::new(reader, LineCodec::new(MAX_FRAME_BYTES, AtEof::Reject));
+    let (mut unsent, mut line) = (BytesMut::new(), Vec::new());
     let mut writable = true;
     let why = loop {
         work.tell().await?;
@@ -420,16 +314,15 @@ async fn exchange<S: Source>(
             request.encode(&mut line);
             unsent.extend_from_slice(&line);
         }
-        received.reserve(READ_BYTES);
         let reply_due = work.outbox.reply_due();
         tokio::select! {
             biased;
-            read = reader.read_buf(&mut received) => {
-                let taken = match read {
-                    Ok(read) => work.take(&mut codec, &mut received, read == 0),
+            read = frames.fill() => {
+                let noted = match read {
+                    Ok(_) => work.note_replies(&mut frames),
                     Err(error) => Err(error.to_string()),
                 };
-                if let Err(why) = taken {
+                if let Err(why) = noted {
                     break why;
                 }
             }

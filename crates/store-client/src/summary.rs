@@ -7,7 +7,7 @@ use protocol::store::types::{Id, Place};
 use text::Shown;
 use unicode_width::UnicodeWidthChar as _;
 
-use crate::session::{Message, Saved};
+use crate::message::{Message, Saved};
 use crate::table::aligned;
 
 /// Columns that a message takes, at most; a longer one is cut.

@@ -331,6 +331,15 @@ impl ErrorCode {
             | Self::Damaged => false,
         }
     }
+
+    /// Whether the headnode closes the connection after this error.
+    #[must_use]
+    pub fn ends_connection(self) -> bool {
+        matches!(
+            self,
+            Self::TooManyConnections | Self::IdleTimeout | Self::ShuttingDown | Self::RegistryFailed
+        )
+    }
 }
 
 #[cfg(test)]
