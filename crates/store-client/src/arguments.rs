@@ -113,9 +113,6 @@ pub enum Action {
         #[arg(value_name = "[NAME=]FILE", required = true)]
         files: Vec<Named>,
     },
-    /// Puts load on the headnode and prints rate and latencies; the messages stay in the store, without receipts
-    #[command(after_help = "Example:\n  store-client bench --messages 100000 --connections 50 --pipeline 16")]
-    Bench(Bench),
     /// Prints a completion script
     #[command(after_help = "Example:\n  store-client completions bash > \
                             ~/.local/share/bash-completion/completions/store-client")]
@@ -137,23 +134,6 @@ pub struct Put {
     /// Command that the summary names for checking the receipts
     #[arg(long, value_name = "COMMAND")]
     pub check_command: Option<String>,
-}
-
-/// How much load.
-#[derive(Debug, Clone, Args)]
-pub struct Bench {
-    /// Messages in all
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub messages: u64,
-    /// Connections at a time
-    #[arg(long, value_name = "C", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
-    pub connections: u16,
-    /// Messages on their way at a time on each connection
-    #[arg(long, value_name = "P", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    pub pipeline: u16,
-    /// Length of each message in bytes, at most 64 KiB
-    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=65_536))]
-    pub size: u32,
 }
 
 fn parse_id(text: &str) -> Result<Id, String> {

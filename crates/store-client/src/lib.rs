@@ -14,7 +14,6 @@
 
 mod arguments;
 mod backoff;
-mod bench;
 pub mod headnode;
 mod input;
 mod message;
@@ -34,7 +33,7 @@ use anyhow::ensure;
 use clap::CommandFactory as _;
 use service::Shutdown;
 
-pub use arguments::{Action, Arguments, Bench, Everywhere, Put, Settings};
+pub use arguments::{Action, Arguments, Everywhere, Put, Settings};
 use headnode::Headnode;
 
 /// Does what the command line asks for.
@@ -47,7 +46,6 @@ pub async fn run(arguments: Arguments, shutdown: Shutdown) -> anyhow::Result<()>
     let Settings { headnode, data_dir, .. } = &settings;
     let reading = match arguments.action {
         Action::Put(put) => return put::run(headnode, data_dir, options, put, &shutdown).await,
-        Action::Bench(load) => return bench::run(&settings, &load, &shutdown).await,
         Action::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "store-client", &mut script);
@@ -72,6 +70,6 @@ async fn read(action: Action, mut headnode: Headnode) -> anyhow::Result<()> {
             ensure!(report.problems == 0, "{} problems were found", report.problems);
             Ok(())
         }
-        Action::Put(_) | Action::Bench(_) | Action::Completions { .. } => Ok(()),
+        Action::Put(_) | Action::Completions { .. } => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! `store-client get`, `list`, `status`, `bench` and `completions`: the real program against a headnode that does what
+//! `store-client get`, `list`, `status` and `completions`: the real program against a headnode that does what
 //! the test says.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -189,28 +189,6 @@ fn status_is_a_table_or_json() {
     let output = headnode.run(folder.path(), &["status", "--json"]);
     ends_with(&output, 0, &[]);
     assert_eq!(json_lines(&output)[0]["datanodes"][0]["state"], "operative");
-}
-
-#[test]
-fn bench_sends_what_it_was_told_and_keeps_no_receipts() {
-    let headnode = Headnode::start(|asked| asked.saved("datanode1:1"));
-    let folder = tempfile::tempdir().unwrap();
-    let load = ["bench", "--messages", "500", "--connections", "3", "--pipeline", "4", "--size", "20"];
-    let output = headnode.run(folder.path(), &load);
-    ends_with(&output, 0, &[]);
-    let told = text(&output.stdout);
-    for part in ["500 messages of 20 bytes saved, 3 connections, 4 on their way", "a second", "p99.9"] {
-        assert!(told.contains(part), "{part} is not in: {told}");
-    }
-    let asked = headnode.asked();
-    assert_eq!(asked.len(), 500);
-    assert!(asked.iter().all(|asked| asked.put().1.len() == 20));
-    assert_eq!(asked.iter().map(|asked| asked.put().0).collect::<std::collections::HashSet<_>>().len(), 500);
-    assert!(!folder.path().join("registro_cliente.txt").exists());
-
-    let refusing = Headnode::start(|asked| Do::Say(error(Some(asked.put().0), ErrorCode::IdConflict)));
-    let output = refusing.run(folder.path(), &["bench", "--messages", "5"]);
-    ends_with(&output, 1, &["5 messages were not saved, the first because: the reason why"]);
 }
 
 #[test]

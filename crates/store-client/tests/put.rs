@@ -391,7 +391,6 @@ fn wrong_arguments_are_exit_code_2() {
     ends_with(&run(&["put"]), 2, &["MESSAGE"]);
     ends_with(&run(&["--headnode", "host", "put", "a"]), 2, &["HOST:PORT"]);
     ends_with(&run(&["get", "x"]), 2, &["'x'", "ULID"]);
-    ends_with(&run(&["bench", "--size", "65537"]), 2, &["65537"]);
     for help in [&["--help"][..], &["put", "--help"], &["verify", "--help"]] {
         let output = run(help);
         ends_with(&output, 0, &[]);
