@@ -3,5 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    service::run("MINICLUSTER", |arguments: &minicluster::Arguments| &arguments.common, minicluster::run)
+    service::run(
+        "MINICLUSTER",
+        |arguments: &minicluster::MiniclusterArguments| &arguments.common,
+        minicluster::run,
+    )
 }

@@ -7,8 +7,9 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use protocol::store::types::Id;
 use service::{Common, cli};
 
-use crate::message::{DEFAULT_WINDOW, Options};
-use crate::verify::Named;
+use crate::message::{DEFAULT_WINDOW, SessionOptions};
+use crate::put::{GivenMessages, PutConfig, SummaryConfig};
+use crate::verify::NamedFile;
 
 /// Stores messages through the headnode, keeps receipts for them, and checks that they are still there.
 ///
@@ -25,18 +26,18 @@ use crate::verify::Named;
         store-client verify registro_cliente.txt datanode1/data.txt datanode2=/mnt/copy.txt\n\n\
         Each flag can also be set in the environment: --headnode as STORE_CLIENT_HEADNODE."
 )]
-pub struct Arguments {
+pub struct StoreClientArguments {
     /// Flags that may stand before or after the subcommand
     #[command(flatten)]
-    pub everywhere: Everywhere<Settings>,
+    pub everywhere: Everywhere<StoreClientSettings>,
     /// What to do
     #[command(subcommand)]
-    pub action: Action,
+    pub action: StoreClientCommand,
 }
 
 /// Flags of every subcommand.
 #[derive(Debug, Clone, Args)]
-pub struct Settings {
+pub struct StoreClientSettings {
     /// The headnode's host and port
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5000", value_parser = cli::host_and_port)]
     pub headnode: String,
@@ -54,17 +55,17 @@ pub struct Settings {
     pub common: Common,
 }
 
-impl Settings {
+impl StoreClientSettings {
     /// How patient to be.
     #[must_use]
-    pub fn options(&self) -> Options {
-        Options { wait: self.wait, reply_timeout: self.reply_timeout, window: DEFAULT_WINDOW }
+    pub fn options(&self) -> SessionOptions {
+        SessionOptions { wait: self.wait, reply_timeout: self.reply_timeout, window: DEFAULT_WINDOW }
     }
 }
 
 /// What to do.
 #[derive(Debug, Clone, clap::Subcommand)]
-pub enum Action {
+pub enum StoreClientCommand {
     /// Stores messages and appends a receipt for each to registro_cliente.txt
     ///
     /// A line on stdout says where each message is, once its receipt is on disk. What cannot be stored is tried again
@@ -73,7 +74,7 @@ pub enum Action {
         after_help = "Examples:\n  store-client put Hola \"¿Qué tal?\"\n  seq 1000 | store-client put -\n  \
                       store-client put -    (on a terminal: a message a line, Ctrl-D to end)"
     )]
-    Put(Put),
+    Put(PutArguments),
     /// Prints a message
     #[command(after_help = "Example:\n  store-client get 01KAJ3YQ5WZ3M3J9Y8Q6T2B7XC --json")]
     Get {
@@ -111,7 +112,7 @@ pub enum Action {
     Verify {
         /// Files with receipts (registro_cliente.txt, registro_server.txt) and with records (data.txt), told apart by what is in them
         #[arg(value_name = "[NAME=]FILE", required = true)]
-        files: Vec<Named>,
+        files: Vec<NamedFile>,
     },
     /// Prints a completion script
     #[command(after_help = "Example:\n  store-client completions bash > \
@@ -124,7 +125,7 @@ pub enum Action {
 
 /// What to store.
 #[derive(Debug, Clone, Args)]
-pub struct Put {
+pub struct PutArguments {
     /// A message each, any characters, at most 64 KiB; a lone `-` reads them from standard input, line by line
     #[arg(value_name = "MESSAGE", required = true)]
     pub messages: Vec<String>,
@@ -134,6 +135,19 @@ pub struct Put {
     /// Command that the summary names for checking the receipts
     #[arg(long, value_name = "COMMAND")]
     pub check_command: Option<String>,
+}
+
+impl PutArguments {
+    /// Returns what is to be done, a lone `-` understood.
+    pub(crate) fn with(self, settings: StoreClientSettings) -> PutConfig {
+        let options = settings.options();
+        let messages = match self.messages {
+            messages if messages == ["-"] => GivenMessages::StandardInput,
+            messages => GivenMessages::Texts(messages),
+        };
+        let summary = self.summary.then_some(SummaryConfig { check_command: self.check_command });
+        PutConfig { headnode: settings.headnode, data_dir: settings.data_dir, options, messages, summary }
+    }
 }
 
 fn parse_id(text: &str) -> Result<Id, String> {
@@ -180,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Arguments::command().debug_assert();
+        StoreClientArguments::command().debug_assert();
     }
 
     #[test]
@@ -188,7 +202,7 @@ mod tests {
         let before = ["store-client", "--wait", "5s", "--log-level", "debug", "put", "Hola"];
         let after = ["store-client", "put", "Hola", "--wait", "5s", "--log-level", "debug"];
         for words in [before, after] {
-            let settings = Arguments::parse_from(words).everywhere.0;
+            let settings = StoreClientArguments::parse_from(words).everywhere.0;
             assert_eq!(settings.wait, Duration::from_secs(5), "{words:?}");
             assert_eq!(settings.common.log_level, cli::LogLevel::Debug, "{words:?}");
         }

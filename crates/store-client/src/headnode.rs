@@ -3,37 +3,38 @@
 use std::io;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use protocol::store::client_api::{ClientRequest, HeadnodeReply};
+use anyhow::{Context as _, anyhow};
+use protocol::store::client_api::{ClientRequest, HeadnodeReply, StoreStatus};
 use service::net::{TcpStream, connect};
+use text::Shown;
 
 use crate::backoff::{next_pause, pauses};
-use crate::message::Options;
+use crate::message::SessionOptions;
 use crate::request::{RequestError, request};
 
 /// Requests to the headnode, one after the other, on as few connections as possible.
 #[derive(Debug)]
-pub struct Headnode {
+pub struct HeadnodeClient {
     address: String,
-    options: Options,
+    options: SessionOptions,
     stream: Option<TcpStream>,
 }
 
-impl Headnode {
+impl HeadnodeClient {
     /// The headnode at `address`; nothing is sent yet.
     #[must_use]
-    pub fn new(address: &str, options: Options) -> Self {
+    pub fn new(address: &str, options: SessionOptions) -> Self {
         Self { address: address.to_owned(), options, stream: None }
     }
 
     /// The reply to `ask`. A headnode that is not up, or a connection that breaks, is tried again for
-    /// [`Options::wait`]: a request that only reads may be sent twice.
+    /// [`SessionOptions::wait`]: a request that only reads may be sent twice.
     ///
     /// # Errors
     /// Why there is no reply, or what the headnode refused.
     pub async fn ask(&mut self, ask: ClientRequest) -> anyhow::Result<HeadnodeReply> {
         let started = tokio::time::Instant::now();
-        let Options { wait, reply_timeout, .. } = self.options;
+        let SessionOptions { wait, reply_timeout, .. } = self.options;
         let mut pauses = pauses(&mut rand::make_rng());
         loop {
             match self.try_once(&ask, reply_timeout).await {
@@ -57,6 +58,17 @@ impl Headnode {
         }
     }
 
+    /// Returns the datanodes and totals.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask); also if the reply is about something else.
+    pub async fn status(&mut self) -> anyhow::Result<StoreStatus> {
+        match self.ask(ClientRequest::Status).await? {
+            HeadnodeReply::Status(status) => Ok(status),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     async fn try_once(
         &mut self,
         ask: &ClientRequest,
@@ -73,4 +85,11 @@ impl Headnode {
         self.stream = Some(stream);
         Ok(reply)
     }
+}
+
+/// Returns the error that a reply is about something else than the request.
+pub(crate) fn unexpected(reply: &HeadnodeReply) -> anyhow::Error {
+    let mut shown = format!("{reply:?}");
+    shown.truncate(shown.floor_char_boundary(100));
+    anyhow!("the headnode answered something else: is it a headnode? {}", Shown(&shown))
 }

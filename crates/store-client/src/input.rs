@@ -11,8 +11,8 @@ use service::frames::FrameReader;
 use service::new_ulid;
 use tokio::io::AsyncRead;
 
-use crate::message::Message;
-use crate::session::Source;
+use crate::message::OutgoingMessage;
+use crate::session::MessageSource;
 
 /// Lines that are handed over at a time.
 const PORTION: usize = 64;
@@ -21,13 +21,13 @@ const PORTION: usize = 64;
 struct Ids(StdRng);
 
 impl Ids {
-    fn give(&mut self, text: String) -> Message {
-        Message { id: new_ulid(self.0.random()), text }
+    fn give(&mut self, text: String) -> OutgoingMessage {
+        OutgoingMessage { id: new_ulid(self.0.random()), text }
     }
 }
 
 /// The messages, in the order in which they are to be stored.
-pub struct Input {
+pub struct MessageInput {
     texts: Texts,
     ids: Ids,
     /// Lines that cannot be messages.
@@ -36,18 +36,18 @@ pub struct Input {
 
 enum Texts {
     /// Given at once.
-    Given(VecDeque<Message>),
+    Given(VecDeque<OutgoingMessage>),
     /// Read line by line; a person may be typing them.
-    Lines(Lines),
+    Lines(InputLines),
 }
 
-struct Lines {
+struct InputLines {
     frames: FrameReader<Box<dyn AsyncRead + Unpin>, LineCodec>,
     /// Somebody types: an empty line is no message.
     typed: bool,
 }
 
-impl Input {
+impl MessageInput {
     /// Messages that are there.
     pub fn given(texts: &[String], rng: StdRng) -> Self {
         let mut ids = Ids(rng);
@@ -59,11 +59,11 @@ impl Input {
     pub fn lines(reader: impl AsyncRead + Unpin + 'static, typed: bool, rng: StdRng) -> Self {
         let reader: Box<dyn AsyncRead + Unpin> = Box::new(reader);
         let frames = FrameReader::new(reader, LineCodec::new(MAX_MESSAGE_BYTES, AtEof::Accept));
-        Self { texts: Texts::Lines(Lines { frames, typed }), ids: Ids(rng), rejected: 0 }
+        Self { texts: Texts::Lines(InputLines { frames, typed }), ids: Ids(rng), rejected: 0 }
     }
 
     /// The messages that are certain to be left.
-    pub fn left(&self) -> impl ExactSizeIterator<Item = &Message> {
+    pub fn left(&self) -> impl ExactSizeIterator<Item = &OutgoingMessage> {
         match &self.texts {
             Texts::Given(messages) => messages.iter(),
             Texts::Lines(_) => vec_deque::Iter::default(),
@@ -71,8 +71,8 @@ impl Input {
     }
 }
 
-impl Source for Input {
-    async fn next_messages(&mut self, most: usize) -> io::Result<Vec<Message>> {
+impl MessageSource for MessageInput {
+    async fn next_messages(&mut self, most: usize) -> io::Result<Vec<OutgoingMessage>> {
         let Self { texts, ids, rejected } = self;
         match texts {
             Texts::Given(messages) => Ok(messages.drain(..messages.len().min(most)).collect()),
@@ -84,7 +84,7 @@ impl Source for Input {
     }
 }
 
-impl Lines {
+impl InputLines {
     /// Returns the texts that have come, at most `most`; none at the end. Dropping the future loses nothing: it counts
     /// and asks only right after it has read, without a pause in between.
     async fn next_texts(&mut self, most: usize, rejected: &mut u64) -> io::Result<Vec<String>> {
@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    async fn all(mut input: Input, most: usize) -> (Vec<String>, u64) {
+    async fn all(mut input: MessageInput, most: usize) -> (Vec<String>, u64) {
         let mut texts = Vec::new();
         let mut ids = std::collections::HashSet::new();
         loop {
@@ -138,8 +138,8 @@ mod tests {
         }
     }
 
-    fn lines(bytes: &'static [u8], typed: bool) -> Input {
-        Input::lines(bytes, typed, StdRng::seed_from_u64(1))
+    fn lines(bytes: &'static [u8], typed: bool) -> MessageInput {
+        MessageInput::lines(bytes, typed, StdRng::seed_from_u64(1))
     }
 
     #[tokio::test]
@@ -147,7 +147,7 @@ mod tests {
         let text = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         assert_eq!(all(lines(b"uno\n\n\xff\ndos", false), 1).await, (text(&["uno", "", "dos"]), 1));
         assert_eq!(all(lines(b"uno\n\ndos\n", true), 9).await, (text(&["uno", "dos"]), 0));
-        let given = Input::given(&text(&["a\nb", ""]), StdRng::seed_from_u64(1));
+        let given = MessageInput::given(&text(&["a\nb", ""]), StdRng::seed_from_u64(1));
         assert_eq!(given.left().len(), 2);
         assert_eq!(all(given, 9).await, (text(&["a\nb", ""]), 0));
     }

@@ -33,43 +33,52 @@ use anyhow::ensure;
 use clap::CommandFactory as _;
 use service::Shutdown;
 
-pub use arguments::{Action, Arguments, Everywhere, Put, Settings};
-use headnode::Headnode;
+pub use arguments::{
+    Everywhere, PutArguments, StoreClientArguments, StoreClientCommand, StoreClientSettings,
+};
+use headnode::HeadnodeClient;
+use verify::NamedFile;
 
 /// Does what the command line asks for.
 ///
 /// # Errors
 /// If it could not be done, or only in part.
-pub async fn run(arguments: Arguments, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run(arguments: StoreClientArguments, shutdown: Shutdown) -> anyhow::Result<()> {
     let settings = arguments.everywhere.0;
-    let options = settings.options();
-    let Settings { headnode, data_dir, .. } = &settings;
-    let reading = match arguments.action {
-        Action::Put(put) => return put::run(headnode, data_dir, options, put, &shutdown).await,
-        Action::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "store-client", &mut script);
-            return Ok(std::io::stdout().write_all(&script)?);
+    let mut headnode = HeadnodeClient::new(&settings.headnode, settings.options());
+    match arguments.action {
+        StoreClientCommand::Put(put) => put::run(put.with(settings), &shutdown).await,
+        StoreClientCommand::Get { id, json } => {
+            unless_stopped(&shutdown, show::get(&mut headnode, id, json)).await
         }
-        reading => reading,
-    };
-    // What only reads can be left at any point.
-    tokio::select! {
-        () = shutdown.requested() => anyhow::bail!("stopped before the end"),
-        read = read(reading, Headnode::new(headnode, options)) => read,
+        StoreClientCommand::List { last, json } => {
+            unless_stopped(&shutdown, show::list(&mut headnode, last, json)).await
+        }
+        StoreClientCommand::Status { json } => {
+            unless_stopped(&shutdown, show::status(&mut headnode, json)).await
+        }
+        StoreClientCommand::Verify { files } => unless_stopped(&shutdown, check(files)).await,
+        StoreClientCommand::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut StoreClientArguments::command(), "store-client", &mut script);
+            Ok(std::io::stdout().write_all(&script)?)
+        }
     }
 }
 
-async fn read(action: Action, mut headnode: Headnode) -> anyhow::Result<()> {
-    match action {
-        Action::Get { id, json } => show::get(&mut headnode, id, json).await,
-        Action::List { last, json } => show::list(&mut headnode, last, json).await,
-        Action::Status { json } => show::status(&mut headnode, json).await,
-        Action::Verify { files } => {
-            let report = tokio::task::spawn_blocking(move || verify::print(&files)).await??;
-            ensure!(report.problems == 0, "{} problems were found", report.problems);
-            Ok(())
-        }
-        Action::Put(_) | Action::Completions { .. } => Ok(()),
+/// Waits for `reading`, which only reads and so can be left at any point.
+async fn unless_stopped(
+    shutdown: &Shutdown,
+    reading: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = shutdown.requested() => anyhow::bail!("stopped before the end"),
+        read = reading => read,
     }
+}
+
+async fn check(files: Vec<NamedFile>) -> anyhow::Result<()> {
+    let report = tokio::task::spawn_blocking(move || verify::print(&files)).await??;
+    ensure!(report.problems == 0, "{} problems were found", report.problems);
+    Ok(())
 }

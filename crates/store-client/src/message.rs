@@ -10,7 +10,7 @@ pub const DEFAULT_WINDOW: usize = 256;
 
 /// How patient a session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
+pub struct SessionOptions {
     /// How long a message is tried, from the moment it is taken from the source.
     pub wait: Duration,
     /// How long the headnode may owe a reply, or a connection may take to be made.
@@ -19,7 +19,7 @@ pub struct Options {
     pub window: usize,
 }
 
-impl Default for Options {
+impl Default for SessionOptions {
     fn default() -> Self {
         Self { wait: Duration::from_secs(30), reply_timeout: Duration::from_secs(10), window: DEFAULT_WINDOW }
     }
@@ -27,7 +27,7 @@ impl Default for Options {
 
 /// A message to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
+pub struct OutgoingMessage {
     /// Its identifier, made once; every try carries it.
     pub id: Id,
     /// What to store.
@@ -36,16 +36,16 @@ pub struct Message {
 
 /// What became of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum PutOutcome {
     /// It is on disk.
-    Saved(Saved),
+    Saved(SavedMessage),
     /// It is not, or nobody knows.
-    Failed(Failed),
+    Failed(UnsavedMessage),
 }
 
 /// A message that is on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Saved {
+pub struct SavedMessage {
     /// Its identifier.
     pub id: Id,
     /// Where it is; at least one place.
@@ -60,16 +60,16 @@ pub struct Saved {
 
 /// A message that is not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed {
+pub struct UnsavedMessage {
     /// Its identifier.
     pub id: Id,
     /// Why.
-    pub failure: Failure,
+    pub failure: PutFailure,
 }
 
 /// Why a message is not acknowledged, for a person: the cause and the way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum PutFailure {
     /// The headnode refused it for good.
     #[error("{reason} ({code})")]
     Refused {

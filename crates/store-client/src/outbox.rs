@@ -14,11 +14,11 @@ use service::shutdown::OpenGuard;
 use tokio::time::Instant;
 
 use crate::backoff::{next_pause, pauses};
-use crate::message::{Failed, Failure, Message, Options, Outcome, Saved};
+use crate::message::{OutgoingMessage, PutFailure, PutOutcome, SavedMessage, SessionOptions, UnsavedMessage};
 
 /// The messages of a session that have no outcome yet.
 pub struct Outbox {
-    options: Options,
+    options: SessionOptions,
     rng: StdRng,
     /// Number of the next message; numbers tell in which order messages came.
     next: u64,
@@ -34,7 +34,7 @@ pub struct Outbox {
 }
 
 struct Open {
-    message: Message,
+    message: OutgoingMessage,
     admitted: Instant,
     /// It was sent at least once.
     was_sent: bool,
@@ -55,7 +55,7 @@ struct Sent {
 }
 
 impl Outbox {
-    pub fn new(options: Options, rng: StdRng) -> Self {
+    pub fn new(options: SessionOptions, rng: StdRng) -> Self {
         Self {
             options,
             rng,
@@ -83,10 +83,13 @@ impl Outbox {
     }
 
     /// Takes a message to be sent, or tells why it cannot be.
-    pub fn admit(&mut self, now: Instant, message: Message) -> Option<Outcome> {
+    pub fn admit(&mut self, now: Instant, message: OutgoingMessage) -> Option<PutOutcome> {
         let bytes = message.text.len();
         if bytes > MAX_MESSAGE_BYTES {
-            return Some(Outcome::Failed(Failed { id: message.id, failure: Failure::TooLong { bytes } }));
+            return Some(PutOutcome::Failed(UnsavedMessage {
+                id: message.id,
+                failure: PutFailure::TooLong { bytes },
+            }));
         }
         let open = Open {
             message,
@@ -119,7 +122,7 @@ impl Outbox {
     ///
     /// # Errors
     /// Why nothing more can be expected from this connection.
-    pub fn answer(&mut self, now: Instant, reply: HeadnodeReply) -> Result<Option<Outcome>, String> {
+    pub fn answer(&mut self, now: Instant, reply: HeadnodeReply) -> Result<Option<PutOutcome>, String> {
         if let HeadnodeReply::Error { code, reason, .. } = &reply
             && code.ends_connection()
         {
@@ -199,7 +202,7 @@ impl Outbox {
     }
 
     /// Makes ready what has waited long enough; gives up what was tried for too long.
-    pub fn tick(&mut self, now: Instant) -> Vec<Outcome> {
+    pub fn tick(&mut self, now: Instant) -> Vec<PutOutcome> {
         while let Some((at, number)) = self.waiting.first().copied().filter(|(at, _)| *at <= now) {
             self.waiting.remove(&(at, number));
             self.ready.insert(number);
@@ -217,14 +220,17 @@ impl Outbox {
     }
 
     /// The program is to end: gives back what was never sent, and counts the rest with `hold` while it lasts.
-    pub fn stop(&mut self, hold: impl Fn() -> OpenGuard) -> Vec<Outcome> {
+    pub fn stop(&mut self, hold: impl Fn() -> OpenGuard) -> Vec<PutOutcome> {
         let mut unsent = Vec::new();
         self.open.retain(|_, open| {
             if open.under_way || open.uncertain || open.pauses.is_some() {
                 open.held = Some(hold());
                 return true;
             }
-            unsent.push(Outcome::Failed(Failed { id: open.message.id, failure: Failure::Stopped }));
+            unsent.push(PutOutcome::Failed(UnsavedMessage {
+                id: open.message.id,
+                failure: PutFailure::Stopped,
+            }));
             false
         });
         self.ready.retain(|number| self.open.contains_key(number));
@@ -233,14 +239,14 @@ impl Outbox {
 }
 
 impl Open {
-    fn give_up(self, after: Duration) -> Outcome {
+    fn give_up(self, after: Duration) -> PutOutcome {
         let trouble = self.trouble.as_deref().unwrap_or("no reply came").to_owned();
-        let failure = Failure::GivenUp { after, trouble, uncertain: self.uncertain || self.under_way };
-        Outcome::Failed(Failed { id: self.message.id, failure })
+        let failure = PutFailure::GivenUp { after, trouble, uncertain: self.uncertain || self.under_way };
+        PutOutcome::Failed(UnsavedMessage { id: self.message.id, failure })
     }
 
     /// What a reply for good means.
-    fn end(self, now: Instant, reply: HeadnodeReply) -> Outcome {
+    fn end(self, now: Instant, reply: HeadnodeReply) -> PutOutcome {
         let id = self.message.id;
         let failure = match reply {
             HeadnodeReply::Saved { places, message_crc32c, .. } => {
@@ -248,27 +254,27 @@ impl Open {
                     Ok(()) => {
                         let took = now.saturating_duration_since(self.admitted);
                         let text = self.message.text;
-                        return Outcome::Saved(Saved { id, places, message_crc32c, text, took });
+                        return PutOutcome::Saved(SavedMessage { id, places, message_crc32c, text, took });
                     }
                     Err(failure) => failure,
                 }
             }
-            HeadnodeReply::Error { code, reason, .. } => Failure::Refused { code, reason },
+            HeadnodeReply::Error { code, reason, .. } => PutFailure::Refused { code, reason },
             HeadnodeReply::Record { .. } | HeadnodeReply::Messages { .. } | HeadnodeReply::Status(_) => {
-                Failure::Refused { code: ErrorCode::Malformed, reason: "not a reply to put".to_owned() }
+                PutFailure::Refused { code: ErrorCode::Malformed, reason: "not a reply to put".to_owned() }
             }
         };
-        Outcome::Failed(Failed { id, failure })
+        PutOutcome::Failed(UnsavedMessage { id, failure })
     }
 }
 
 /// Whether what was stored is what was sent.
-fn check(message: &str, places: &[Place], stored: MessageCrc) -> Result<(), Failure> {
+fn check(message: &str, places: &[Place], stored: MessageCrc) -> Result<(), PutFailure> {
     let sent = MessageCrc::of(message);
     if sent != stored {
-        return Err(Failure::WrongChecksum { sent, stored });
+        return Err(PutFailure::WrongChecksum { sent, stored });
     }
-    if places.is_empty() { Err(Failure::NoPlace) } else { Ok(()) }
+    if places.is_empty() { Err(PutFailure::NoPlace) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -282,7 +288,7 @@ mod tests {
 
     fn outbox(messages: u128) -> (Outbox, Instant) {
         let now = Instant::now();
-        let options = Options { wait: WAIT, reply_timeout: REPLY_TIMEOUT, window: 4 };
+        let options = SessionOptions { wait: WAIT, reply_timeout: REPLY_TIMEOUT, window: 4 };
         let mut outbox = Outbox::new(options, StdRng::seed_from_u64(1));
         for number in 0..messages {
             assert!(outbox.admit(now, message(number)).is_none());
@@ -290,8 +296,8 @@ mod tests {
         (outbox, now)
     }
 
-    fn message(number: u128) -> Message {
-        Message { id: Id::from_parts(1, number), text: format!("message {number}") }
+    fn message(number: u128) -> OutgoingMessage {
+        OutgoingMessage { id: Id::from_parts(1, number), text: format!("message {number}") }
     }
 
     fn send_all(outbox: &mut Outbox, now: Instant) -> Vec<u128> {
@@ -305,7 +311,7 @@ mod tests {
 
     fn saved(number: u128) -> HeadnodeReply {
         let place = Place { datanode: "datanode1".parse().unwrap(), seq: 1 };
-        let Message { id, text } = message(number);
+        let OutgoingMessage { id, text } = message(number);
         HeadnodeReply::Saved { id, places: vec![place], message_crc32c: MessageCrc::of(&text) }
     }
 
@@ -313,9 +319,9 @@ mod tests {
         HeadnodeReply::Error { id: number.map(|number| message(number).id), code, reason: "why".to_owned() }
     }
 
-    fn failure(outcome: Option<Outcome>) -> Failure {
+    fn failure(outcome: Option<PutOutcome>) -> PutFailure {
         match outcome {
-            Some(Outcome::Failed(failed)) => failed.failure,
+            Some(PutOutcome::Failed(failed)) => failed.failure,
             other => panic!("{other:?}"),
         }
     }
@@ -327,7 +333,10 @@ mod tests {
         assert_eq!(send_all(&mut outbox, now), [0, 1, 2, 3]);
         assert_eq!(outbox.room(), 0);
         let outcome = outbox.answer(now + REPLY_TIMEOUT, saved(0)).unwrap();
-        assert!(matches!(outcome, Some(Outcome::Saved(Saved { took: REPLY_TIMEOUT, .. }))), "{outcome:?}");
+        assert!(
+            matches!(outcome, Some(PutOutcome::Saved(SavedMessage { took: REPLY_TIMEOUT, .. }))),
+            "{outcome:?}"
+        );
         assert_eq!(outbox.room(), 1);
     }
 
@@ -369,7 +378,7 @@ mod tests {
         assert_eq!(outbox.wakes_at(), Some(now + WAIT));
         let given_up = outbox.tick(now + WAIT).pop();
         match failure(given_up) {
-            Failure::GivenUp { trouble, uncertain: true, .. } => assert_eq!(trouble, "connection refused"),
+            PutFailure::GivenUp { trouble, uncertain: true, .. } => assert_eq!(trouble, "connection refused"),
             other => panic!("{other:?}"),
         }
         assert!(outbox.is_empty());
@@ -388,7 +397,9 @@ mod tests {
             }
             send_all(&mut outbox, now);
             outbox.answer(now, error(Some(0), ErrorCode::NoAvailableDatanode)).unwrap();
-            let Failure::GivenUp { uncertain, .. } = failure(outbox.tick(now + WAIT).pop()) else { panic!() };
+            let PutFailure::GivenUp { uncertain, .. } = failure(outbox.tick(now + WAIT).pop()) else {
+                panic!()
+            };
             assert_eq!(uncertain, expected);
         }
     }
@@ -411,11 +422,11 @@ mod tests {
         let HeadnodeReply::Saved { id, places, .. } = saved(0) else { panic!() };
         let reply = HeadnodeReply::Saved { id, places, message_crc32c: MessageCrc::of("other") };
         let outcome = outbox.answer(now, reply).unwrap();
-        assert!(matches!(failure(outcome), Failure::WrongChecksum { .. }));
+        assert!(matches!(failure(outcome), PutFailure::WrongChecksum { .. }));
         let HeadnodeReply::Saved { id, message_crc32c, .. } = saved(1) else { panic!() };
         let outcome =
             outbox.answer(now, HeadnodeReply::Saved { id, places: vec![], message_crc32c }).unwrap();
-        assert!(matches!(failure(outcome), Failure::NoPlace));
+        assert!(matches!(failure(outcome), PutFailure::NoPlace));
     }
 
     #[test]
@@ -435,12 +446,12 @@ mod tests {
         let shutdown = service::Shutdown::new();
         outbox.send_next(now);
         let mut unsent = outbox.stop(|| shutdown.hold("messages"));
-        assert!(matches!(failure(unsent.pop()), Failure::Stopped));
+        assert!(matches!(failure(unsent.pop()), PutFailure::Stopped));
         assert_eq!(shutdown.left(), "1 messages");
         let outcome = outbox.answer(now, error(Some(0), ErrorCode::IdConflict)).unwrap();
-        assert!(matches!(failure(outcome), Failure::Refused { code: ErrorCode::IdConflict, .. }));
+        assert!(matches!(failure(outcome), PutFailure::Refused { code: ErrorCode::IdConflict, .. }));
         assert_eq!(shutdown.left(), "nothing");
-        let long = Message { id: message(0).id, text: "x".repeat(MAX_MESSAGE_BYTES + 1) };
-        assert!(matches!(failure(outbox.admit(now, long)), Failure::TooLong { .. }));
+        let long = OutgoingMessage { id: message(0).id, text: "x".repeat(MAX_MESSAGE_BYTES + 1) };
+        assert!(matches!(failure(outbox.admit(now, long)), PutFailure::TooLong { .. }));
     }
 }

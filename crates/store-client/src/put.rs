@@ -1,76 +1,82 @@
 //! Stores messages for a person: input, session, receipts, output.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use service::{Shutdown, net};
 use tokio::sync::mpsc;
 
-use crate::arguments::Put;
-use crate::input::Input;
-use crate::message::Options;
-use crate::receipts::{Receipts, Tally};
-use crate::session::{self, Error};
+use crate::input::MessageInput;
+use crate::message::SessionOptions;
+use crate::receipts::{ReceiptCounts, Receipts};
+use crate::session::{self, SessionError};
 use crate::show::print;
 use crate::summary::Summary;
 
 /// Groups of outcomes that may wait for their receipts.
 const WAITING_GROUPS: usize = 4;
 
-/// Stores what `what` says through the headnode at `headnode` (host and port) and keeps the receipts in
-/// `registro_cliente.txt` in `data_dir`.
-///
-/// A lone `-` stands for the lines of standard input, a message each. On a terminal each is asked for with a prompt, until
-/// Ctrl-D.
+/// What to store, through which headnode, and what to keep of it.
+#[derive(Debug, Clone)]
+pub struct PutConfig {
+    /// The headnode's host and port.
+    pub headnode: String,
+    /// Folder of `registro_cliente.txt`.
+    pub data_dir: PathBuf,
+    /// How long each message is tried.
+    pub options: SessionOptions,
+    /// The messages.
+    pub messages: GivenMessages,
+    /// What to print at the end.
+    pub summary: Option<SummaryConfig>,
+}
+
+/// Where messages come from.
+#[derive(Debug, Clone)]
+pub enum GivenMessages {
+    /// They are these.
+    Texts(Vec<String>),
+    /// They are the lines of standard input. On a terminal each is asked for with a prompt, until Ctrl-D.
+    StandardInput,
+}
+
+/// A table at the end: which message is where (only totals for messages from standard input).
+#[derive(Debug, Clone)]
+pub struct SummaryConfig {
+    /// Command that the table names for checking the receipts.
+    pub check_command: Option<String>,
+}
+
+/// Stores messages and keeps a receipt for each.
 ///
 /// # Errors
 /// Unless every message has its receipt.
-pub async fn run(
-    headnode: &str,
-    data_dir: &Path,
-    options: Options,
-    what: Put,
-    shutdown: &Shutdown,
-) -> anyhow::Result<()> {
-    let mut receipts = Receipts::open(data_dir)?;
-    let read = what.messages == ["-"];
-    let typed = read && std::io::stdin().is_terminal();
-    let input = if read {
-        receipts = if typed { receipts.prompting() } else { receipts.with_bar() };
-        Input::lines(tokio::io::stdin(), typed, rand::make_rng())
-    } else {
-        Input::given(&what.messages, rand::make_rng())
+pub async fn run(config: PutConfig, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let PutConfig { headnode, data_dir, options, messages, summary } = config;
+    let receipts = Receipts::open(&data_dir)?;
+    let is_typed = matches!(messages, GivenMessages::StandardInput) && std::io::stdin().is_terminal();
+    let (input, receipts) = match messages {
+        GivenMessages::Texts(texts) => (MessageInput::given(&texts, rand::make_rng()), receipts),
+        GivenMessages::StandardInput => (
+            MessageInput::lines(tokio::io::stdin(), is_typed, rand::make_rng()),
+            if is_typed { receipts.prompting() } else { receipts.with_bar() },
+        ),
     };
-    let summary = what.summary.then(|| Summary::of(input.left(), what.check_command));
-    let receipts = receipts.noting(summary);
-    let done = put(headnode, options, input, receipts, shutdown).await;
-    if typed {
+    let summary = summary.map(|summary| Summary::of(input.left(), summary.check_command));
+    let done = put(&headnode, options, input, receipts.noting(summary), shutdown).await;
+    if is_typed {
         // The prompt stands on the last line; whoever closed stderr does not see it.
         let _ = std::io::stderr().write_all(b"\n");
     }
     done
 }
 
-/// Stores the lines of standard input, as [`run`] does with a lone `-`.
-///
-/// # Errors
-/// Unless every message has its receipt.
-pub async fn interactive(
-    headnode: &str,
-    data_dir: &Path,
-    options: Options,
-    shutdown: &Shutdown,
-) -> anyhow::Result<()> {
-    let lines = Put { messages: vec!["-".to_owned()], summary: false, check_command: None };
-    run(headnode, data_dir, options, lines, shutdown).await
-}
-
 async fn put(
     headnode: &str,
-    options: Options,
-    mut input: Input,
+    options: SessionOptions,
+    mut input: MessageInput,
     receipts: Receipts,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
@@ -79,7 +85,7 @@ async fn put(
     let connector = || net::connect(headnode, Duration::MAX);
     let session = session::run(connector, &mut input, options, rand::make_rng(), shutdown, outcomes);
     let (ended, kept) = tokio::join!(session, receipts.keep(told));
-    let (Tally { saved, failed }, summary) = kept?;
+    let (ReceiptCounts { saved, failed }, summary) = kept?;
     let left = input.left().len() as u64;
     if shutdown.is_requested() {
         tracing::info!(saved, failed, not_tried = left, "stopped reading messages");
@@ -89,11 +95,11 @@ async fn put(
         print(&summary.text(saved, saved + failed)).context("cannot print the summary")?;
     }
     match ended {
-        Err(Error::Source(error)) => {
+        Err(SessionError::Source(error)) => {
             return Err(error).context(format!("cannot read standard input; {saved} messages were saved"));
         }
         // Whoever kept the receipts has told why it ended.
-        Err(Error::Unheard) | Ok(()) => {}
+        Err(SessionError::Unheard) | Ok(()) => {}
     }
     ensure!(failed == 0, "{failed} of {} messages were not saved", saved + failed);
     Ok(())

@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 
 use crate::input::ask;
-use crate::message::{Outcome, Saved};
+use crate::message::{PutOutcome, SavedMessage};
 use crate::summary::Summary;
 
 /// Fewer messages than this are done before a bar is of use.
@@ -24,7 +24,7 @@ const TOGETHER_BYTES: usize = 1024 * 1024;
 
 /// How many messages there were of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct ReceiptCounts {
     /// With a receipt on disk.
     pub saved: u64,
     /// Without.
@@ -34,7 +34,7 @@ pub struct Tally {
 /// The open `registro_cliente.txt`.
 pub struct Receipts {
     journal: Journal,
-    tally: Tally,
+    tally: ReceiptCounts,
     /// Somebody types messages: ask for the next one.
     prompt: bool,
     bar: Option<ProgressBar>,
@@ -54,7 +54,7 @@ impl Receipts {
         }
         Ok(Self {
             journal: Journal::start(file),
-            tally: Tally::default(),
+            tally: ReceiptCounts::default(),
             prompt: false,
             bar: None,
             summary: None,
@@ -88,8 +88,8 @@ impl Receipts {
     /// If a receipt cannot be recorded or printed; the messages of that group are named.
     pub async fn keep(
         mut self,
-        mut outcomes: mpsc::Receiver<Vec<Outcome>>,
-    ) -> anyhow::Result<(Tally, Option<Summary>)> {
+        mut outcomes: mpsc::Receiver<Vec<PutOutcome>>,
+    ) -> anyhow::Result<(ReceiptCounts, Option<Summary>)> {
         let mut kept = Ok(());
         while let Some(mut group) = outcomes.recv().await {
             // What came during the last sync shares the next one.
@@ -110,12 +110,12 @@ impl Receipts {
         kept.map(|()| (self.tally, self.summary))
     }
 
-    async fn keep_group(&mut self, group: Vec<Outcome>) -> anyhow::Result<()> {
+    async fn keep_group(&mut self, group: Vec<PutOutcome>) -> anyhow::Result<()> {
         let mut saved = Vec::new();
         for outcome in group {
             match outcome {
-                Outcome::Saved(message) => saved.push(message),
-                Outcome::Failed(failed) => {
+                PutOutcome::Saved(message) => saved.push(message),
+                PutOutcome::Failed(failed) => {
                     tracing::error!(id = %failed.id, "not saved: {}", failed.failure);
                     self.tally.failed += 1;
                 }
@@ -133,12 +133,12 @@ impl Receipts {
         Ok(())
     }
 
-    async fn record(&mut self, saved: &[Saved]) -> anyhow::Result<()> {
+    async fn record(&mut self, saved: &[SavedMessage]) -> anyhow::Result<()> {
         let time = timestamp(Utc::now());
         let mut batch = Batch::new(Checksum::None);
         let mut shown = String::new();
         for message in saved {
-            let Saved { id, places, message_crc32c, text, .. } = message.clone();
+            let SavedMessage { id, places, message_crc32c, text, .. } = message.clone();
             push_receipt(
                 &mut batch,
                 &Receipt { time: time.clone(), id, places, message_crc32c, text: Some(text) },
@@ -163,7 +163,7 @@ impl Receipts {
 }
 
 /// How many of `saved` get their receipts together, at least one.
-fn fitting(saved: &[Saved]) -> usize {
+fn fitting(saved: &[SavedMessage]) -> usize {
     let mut bytes = 0;
     let fit = saved.iter().take_while(|saved| {
         bytes += saved.text.len();
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn receipts_of_long_messages_are_not_all_kept_in_memory_together() {
-        let saved = |bytes: usize| Saved {
+        let saved = |bytes: usize| SavedMessage {
             id: Id::from_parts(1, 2),
             places: vec!["datanode2:17".parse().unwrap()],
             message_crc32c: MessageCrc::of(""),

@@ -6,8 +6,8 @@
 //! - A temporary error delays that message alone, by pauses that double; the others go on.
 //! - When the connection breaks, is refused, or gives no reply in time, all that was not acknowledged is sent again on a
 //!   new one, in the same order.
-//! - After [`Options::wait`] a message is given up. If it was under way just then, nobody knows whether it is stored,
-//!   and [`Failure::GivenUp`] says so.
+//! - After [`SessionOptions::wait`] a message is given up. If it was under way just then, nobody knows whether it is stored,
+//!   and [`PutFailure::GivenUp`] says so.
 //! - "Saved" is believed only with a place and with the checksum of the message that was sent.
 //!
 //! All timing is tokio's and all randomness the caller's, so a run on a simulated network can be repeated exactly.
@@ -15,19 +15,19 @@
 //! ```
 //! use protocol::store::types::ulid;
 //! use rand::SeedableRng as _;
-//! use store_client::session::{Message, Options, Outcome, put_all};
+//! use store_client::session::{OutgoingMessage, SessionOptions, PutOutcome, put_all};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let connect = || tokio::net::TcpStream::connect("127.0.0.1:5000");
 //! let mut messages = ["Hola", "¿Qué tal?"]
 //!     .into_iter()
 //!     .zip(1..)
-//!     .map(|(text, random)| Message { id: ulid(1_700_000_000_000, random), text: text.to_owned() });
+//!     .map(|(text, random)| OutgoingMessage { id: ulid(1_700_000_000_000, random), text: text.to_owned() });
 //! let rng = rand::rngs::StdRng::seed_from_u64(7);
 //! let shutdown = service::Shutdown::new();
-//! put_all(connect, &mut messages, Options::default(), rng, &shutdown, |outcome| match outcome {
-//!     Outcome::Saved(saved) => println!("{} is in {:?}", saved.id, saved.places),
-//!     Outcome::Failed(failed) => println!("{}: {}", failed.id, failed.failure),
+//! put_all(connect, &mut messages, SessionOptions::default(), rng, &shutdown, |outcome| match outcome {
+//!     PutOutcome::Saved(saved) => println!("{} is in {:?}", saved.id, saved.places),
+//!     PutOutcome::Failed(failed) => println!("{}: {}", failed.id, failed.failure),
 //! })
 //! .await?;
 //! # Ok(())
@@ -51,7 +51,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::backoff::{next_pause, pauses};
-pub use crate::message::{DEFAULT_WINDOW, Failed, Failure, Message, Options, Outcome, Saved};
+pub use crate::message::{
+    DEFAULT_WINDOW, OutgoingMessage, PutFailure, PutOutcome, SavedMessage, SessionOptions, UnsavedMessage,
+};
 use crate::outbox::Outbox;
 
 /// Requests are gathered up to this many bytes before they are given to the system.
@@ -83,23 +85,23 @@ where
     }
 }
 
-/// Where a session takes its messages from. Any iterator of [`Message`]s is one.
-pub trait Source {
+/// Where a session takes its messages from. Any iterator of [`OutgoingMessage`]s is one.
+pub trait MessageSource {
     /// Up to `most` further messages; none at the end. Dropping the future before it is ready, polled or not, must
     /// lose nothing.
-    fn next_messages(&mut self, most: usize) -> impl Future<Output = io::Result<Vec<Message>>>;
+    fn next_messages(&mut self, most: usize) -> impl Future<Output = io::Result<Vec<OutgoingMessage>>>;
 }
 
-impl<I: Iterator<Item = Message>> Source for I {
+impl<I: Iterator<Item = OutgoingMessage>> MessageSource for I {
     // Nothing may be taken before the future is polled: one that is dropped unpolled would lose it.
-    async fn next_messages(&mut self, most: usize) -> io::Result<Vec<Message>> {
+    async fn next_messages(&mut self, most: usize) -> io::Result<Vec<OutgoingMessage>> {
         Ok(self.take(most).collect())
     }
 }
 
 /// Why a session ended before its messages did.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum SessionError {
     /// The source failed. What was taken from it has its outcome.
     #[error("cannot read the messages: {0}")]
     Source(io::Error),
@@ -112,15 +114,15 @@ pub enum Error {
 /// that is known. Returns when all have their outcome. After `shutdown` nothing more is taken from `source`.
 ///
 /// # Errors
-/// [`Error::Source`].
-pub async fn put_all<C: Connector, S: Source>(
+/// [`SessionError::Source`].
+pub async fn put_all<C: Connector, S: MessageSource>(
     connector: C,
     source: &mut S,
-    options: Options,
+    options: SessionOptions,
     rng: StdRng,
     shutdown: &Shutdown,
-    mut outcome: impl FnMut(Outcome),
-) -> Result<(), Error> {
+    mut outcome: impl FnMut(PutOutcome),
+) -> Result<(), SessionError> {
     let (outcomes, mut told) = mpsc::channel(WAITING_OUTCOMES);
     let telling = async {
         while let Some(group) = told.recv().await {
@@ -135,18 +137,21 @@ pub async fn put_all<C: Connector, S: Source>(
 /// the session up.
 ///
 /// # Errors
-/// [`Error`].
-pub async fn run<C: Connector, S: Source>(
+/// [`SessionError`].
+pub async fn run<C: Connector, S: MessageSource>(
     mut connector: C,
     source: &mut S,
-    options: Options,
+    options: SessionOptions,
     mut rng: StdRng,
     shutdown: &Shutdown,
-    outcomes: mpsc::Sender<Vec<Outcome>>,
-) -> Result<(), Error> {
-    let Options { wait, reply_timeout, window } = options;
-    let options =
-        Options { wait: wait.min(FOREVER), reply_timeout: reply_timeout.min(FOREVER), window: window.max(1) };
+    outcomes: mpsc::Sender<Vec<PutOutcome>>,
+) -> Result<(), SessionError> {
+    let SessionOptions { wait, reply_timeout, window } = options;
+    let options = SessionOptions {
+        wait: wait.min(FOREVER),
+        reply_timeout: reply_timeout.min(FOREVER),
+        window: window.max(1),
+    };
     let mut reconnect = pauses(&mut rng);
     let mut work = Work {
         source,
@@ -165,7 +170,9 @@ pub async fn run<C: Connector, S: Source>(
         let Some(connected) = work.during(connecting).await? else { continue };
         let trouble = match connected {
             Ok(Ok(stream)) => {
-                let Some(Broken { why, answered }) = exchange(&mut work, stream).await? else { continue };
+                let Some(BrokenConnection { why, answered }) = exchange(&mut work, stream).await? else {
+                    continue;
+                };
                 if answered {
                     reconnect = pauses(work.outbox.rng());
                 }
@@ -179,17 +186,17 @@ pub async fn run<C: Connector, S: Source>(
         tracing::debug!(%trouble, ?pause, "no connection for now");
         work.during(tokio::time::sleep(pause)).await?;
     }
-    work.source_error.map_or(Ok(()), |error| Err(Error::Source(error)))
+    work.source_error.map_or(Ok(()), |error| Err(SessionError::Source(error)))
 }
 
 /// What goes on whether or not there is a connection.
 struct Work<'a, S> {
     source: &'a mut S,
     outbox: Outbox,
-    outcomes: mpsc::Sender<Vec<Outcome>>,
+    outcomes: mpsc::Sender<Vec<PutOutcome>>,
     shutdown: &'a Shutdown,
     /// Outcomes that nobody was told yet.
-    ended: Vec<Outcome>,
+    ended: Vec<PutOutcome>,
     /// Room for the lines of one read.
     lines: Vec<Result<String, Rejection>>,
     reading: bool,
@@ -197,9 +204,9 @@ struct Work<'a, S> {
     source_error: Option<io::Error>,
 }
 
-impl<S: Source> Work<'_, S> {
+impl<S: MessageSource> Work<'_, S> {
     /// Waits for a message; false at the end of all.
-    async fn something_to_send(&mut self) -> Result<bool, Error> {
+    async fn something_to_send(&mut self) -> Result<bool, SessionError> {
         loop {
             self.tell().await?;
             if !self.outbox.is_empty() || !self.reading {
@@ -210,7 +217,7 @@ impl<S: Source> Work<'_, S> {
     }
 
     /// Waits for `doing`; none if there is nothing left to send before that.
-    async fn during<T>(&mut self, doing: impl Future<Output = T>) -> Result<Option<T>, Error> {
+    async fn during<T>(&mut self, doing: impl Future<Output = T>) -> Result<Option<T>, SessionError> {
         let mut doing = pin!(doing);
         loop {
             self.tell().await?;
@@ -241,7 +248,7 @@ impl<S: Source> Work<'_, S> {
         }
     }
 
-    fn admit(&mut self, messages: io::Result<Vec<Message>>) {
+    fn admit(&mut self, messages: io::Result<Vec<OutgoingMessage>>) {
         let messages = messages.unwrap_or_else(|error| {
             self.source_error = Some(error);
             Vec::new()
@@ -257,14 +264,14 @@ impl<S: Source> Work<'_, S> {
         self.ended.extend(unsent);
     }
 
-    async fn tell(&mut self) -> Result<(), Error> {
+    async fn tell(&mut self) -> Result<(), SessionError> {
         if self.outcomes.is_closed() {
-            return Err(Error::Unheard);
+            return Err(SessionError::Unheard);
         }
         if self.ended.is_empty() {
             return Ok(());
         }
-        self.outcomes.send(std::mem::take(&mut self.ended)).await.map_err(|_| Error::Unheard)
+        self.outcomes.send(std::mem::take(&mut self.ended)).await.map_err(|_| SessionError::Unheard)
     }
 
     /// Gives the replies that have come to the outbox, and says why no more can come.
@@ -285,17 +292,17 @@ impl<S: Source> Work<'_, S> {
 }
 
 /// A connection that ended before the messages did.
-struct Broken {
+struct BrokenConnection {
     why: String,
     /// Whether it was of any use.
     answered: bool,
 }
 
 /// Uses a connection until it breaks; none if it ended with nothing left to answer.
-async fn exchange<S: Source>(
+async fn exchange<S: MessageSource>(
     work: &mut Work<'_, S>,
     stream: impl AsyncRead + AsyncWrite + Unpin,
-) -> Result<Option<Broken>, Error> {
+) -> Result<Option<BrokenConnection>, SessionError> {
     let (reader, mut writer) = tokio::io::split(stream);
     let mut frames = FrameReader::new(reader, LineCodec::new(MAX_FRAME_BYTES, AtEof::Reject));
     let (mut unsent, mut line) = (BytesMut::new(), Vec::new());
@@ -340,7 +347,7 @@ async fn exchange<S: Source>(
         work.outbox.forget_connection();
         return Ok(None);
     }
-    Ok(Some(Broken { answered: work.outbox.has_answer(), why }))
+    Ok(Some(BrokenConnection { answered: work.outbox.has_answer(), why }))
 }
 
 async fn sleep_until(at: Option<Instant>) {

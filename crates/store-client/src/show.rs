@@ -14,12 +14,12 @@ use protocol::store::types::{Id, Place};
 use serde::Serialize;
 use text::{Quoted, Shown};
 
-use crate::headnode::Headnode;
+use crate::headnode::{HeadnodeClient, unexpected};
 use crate::table::aligned;
 
 /// A message as `get --json` shows it.
 #[derive(Serialize)]
-struct Found<'a> {
+struct RecordJson<'a> {
     id: Id,
     time: &'a str,
     client: SocketAddr,
@@ -28,16 +28,16 @@ struct Found<'a> {
 }
 
 /// Prints a message: as it is, or safe for a terminal if there is one.
-pub async fn get(headnode: &mut Headnode, id: Id, json: bool) -> anyhow::Result<()> {
+pub async fn get(headnode: &mut HeadnodeClient, id: Id, json: bool) -> anyhow::Result<()> {
     let reply = headnode.ask(ClientRequest::Get { id }).await?;
     let HeadnodeReply::Record { id: found, time, client, message, from } = &reply else {
-        bail!(other(&reply))
+        return Err(unexpected(&reply));
     };
     if *found != id {
         bail!("the headnode gave message {found} instead: is it a headnode?");
     }
     if json {
-        return print(&json_line(&Found { id, time, client: *client, message, from })?);
+        return print(&json_line(&RecordJson { id, time, client: *client, message, from })?);
     }
     if std::io::stdout().is_terminal() {
         return print(&format!("{}\n", Shown(message)));
@@ -46,12 +46,12 @@ pub async fn get(headnode: &mut Headnode, id: Id, json: bool) -> anyhow::Result<
 }
 
 /// Prints the last messages, newest first.
-pub async fn list(headnode: &mut Headnode, last: u64, json: bool) -> anyhow::Result<()> {
+pub async fn list(headnode: &mut HeadnodeClient, last: u64, json: bool) -> anyhow::Result<()> {
     let (mut left, mut mark) = (last, None);
     while left > 0 {
         let page = usize::try_from(left).unwrap_or(LIST_PAGE).min(LIST_PAGE);
         let reply = headnode.ask(ClientRequest::List { last: page, before: mark }).await?;
-        let HeadnodeReply::Messages { entries, before } = reply else { bail!(other(&reply)) };
+        let HeadnodeReply::Messages { entries, before } = reply else { return Err(unexpected(&reply)) };
         let mut lines = String::new();
         for entry in &entries {
             lines.push_str(&if json { json_line(entry)? } else { entry_line(entry) });
@@ -67,16 +67,9 @@ pub async fn list(headnode: &mut Headnode, last: u64, json: bool) -> anyhow::Res
 }
 
 /// Prints the datanodes and totals.
-pub async fn status(headnode: &mut Headnode, json: bool) -> anyhow::Result<()> {
-    let reply = headnode.ask(ClientRequest::Status).await?;
-    let HeadnodeReply::Status(status) = &reply else { bail!(other(&reply)) };
-    print(&if json { json_line(status)? } else { table(status) })
-}
-
-fn other(reply: &HeadnodeReply) -> String {
-    let mut shown = format!("{reply:?}");
-    shown.truncate(shown.floor_char_boundary(100));
-    format!("the headnode answered something else: is it a headnode? {}", Shown(&shown))
+pub async fn status(headnode: &mut HeadnodeClient, json: bool) -> anyhow::Result<()> {
+    let status = headnode.status().await?;
+    print(&if json { json_line(&status)? } else { table(&status) })
 }
 
 /// Prints `text` to standard output.

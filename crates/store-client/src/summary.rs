@@ -7,7 +7,7 @@ use protocol::store::types::{Id, Place};
 use text::Shown;
 use unicode_width::UnicodeWidthChar as _;
 
-use crate::message::{Message, Saved};
+use crate::message::{OutgoingMessage, SavedMessage};
 use crate::table::aligned;
 
 /// Columns that a message takes, at most; a longer one is cut.
@@ -27,13 +27,16 @@ pub struct Summary {
 
 impl Summary {
     /// A table of these messages; none if there are none.
-    pub fn of<'a>(messages: impl Iterator<Item = &'a Message>, check_command: Option<String>) -> Self {
+    pub fn of<'a>(
+        messages: impl Iterator<Item = &'a OutgoingMessage>,
+        check_command: Option<String>,
+    ) -> Self {
         let messages = messages.map(|message| (message.id, cut(&message.text))).collect();
         Self { messages, places: HashMap::new(), check_command }
     }
 
     /// Notes where messages are that have their receipts.
-    pub fn note(&mut self, saved: &[Saved]) {
+    pub fn note(&mut self, saved: &[SavedMessage]) {
         // Of messages that are read as they come, only the totals are told.
         if !self.messages.is_empty() {
             self.places.extend(saved.iter().map(|saved| (saved.id, saved.places.clone())));
@@ -91,12 +94,12 @@ mod tests {
 
     use super::*;
 
-    fn message(number: u128, text: &str) -> Message {
-        Message { id: protocol::store::types::ulid(1, number), text: text.to_owned() }
+    fn message(number: u128, text: &str) -> OutgoingMessage {
+        OutgoingMessage { id: protocol::store::types::ulid(1, number), text: text.to_owned() }
     }
 
-    fn saved(message: &Message, places: &str) -> Saved {
-        Saved {
+    fn saved(message: &OutgoingMessage, places: &str) -> SavedMessage {
+        SavedMessage {
             id: message.id,
             places: places.split(',').map(|place| place.parse().unwrap()).collect(),
             message_crc32c: MessageCrc::of(&message.text),

@@ -13,7 +13,9 @@ use protocol::store::types::{Id, MessageCrc};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use service::Shutdown;
-use store_client::session::{Error, Failure, Message, Options, Outcome, Source, put_all};
+use store_client::session::{
+    MessageSource, OutgoingMessage, PutFailure, PutOutcome, SessionError, SessionOptions, put_all,
+};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -22,8 +24,8 @@ fn rng() -> StdRng {
     StdRng::seed_from_u64(7)
 }
 
-fn message(number: u64, text: &str) -> Message {
-    Message { id: Id::from_parts(1, u128::from(number)), text: text.to_owned() }
+fn message(number: u64, text: &str) -> OutgoingMessage {
+    OutgoingMessage { id: Id::from_parts(1, u128::from(number)), text: text.to_owned() }
 }
 
 fn saved(request: &ClientRequest) -> HeadnodeReply {
@@ -84,7 +86,7 @@ impl Headnode {
         self.asked.lock().unwrap().clone()
     }
 
-    async fn put(&self, messages: Vec<Message>, options: Options) -> Vec<Outcome> {
+    async fn put(&self, messages: Vec<OutgoingMessage>, options: SessionOptions) -> Vec<PutOutcome> {
         let mut outcomes = Vec::new();
         let connect = || std::future::ready(Ok(self.connect()));
         let (mut source, shutdown) = (messages.into_iter(), Shutdown::new());
@@ -95,10 +97,10 @@ impl Headnode {
     }
 }
 
-fn ids(outcomes: &[Outcome]) -> Vec<Id> {
-    let id = |outcome: &Outcome| match outcome {
-        Outcome::Saved(saved) => saved.id,
-        Outcome::Failed(failed) => panic!("{failed:?}"),
+fn ids(outcomes: &[PutOutcome]) -> Vec<Id> {
+    let id = |outcome: &PutOutcome| match outcome {
+        PutOutcome::Saved(saved) => saved.id,
+        PutOutcome::Failed(failed) => panic!("{failed:?}"),
     };
     outcomes.iter().map(id).collect()
 }
@@ -108,7 +110,7 @@ async fn any_message_travels_whole_over_streams_in_small_pieces() {
     let headnode = Headnode::new(|_, request| Some(saved(request)));
     let texts = ["\0", "\r\n\"\\", &"\0".repeat(64 * 1024), "", "🦀"];
     let messages: Vec<_> = (1..).zip(texts).map(|(number, text)| message(number, text)).collect();
-    let outcomes = headnode.put(messages.clone(), Options::default()).await;
+    let outcomes = headnode.put(messages.clone(), SessionOptions::default()).await;
     assert_eq!(ids(&outcomes), messages.iter().map(|message| message.id).collect::<Vec<_>>());
     for ((_, _, request), message) in headnode.asked().iter().zip(messages) {
         assert!(*request == ClientRequest::Put { id: Some(message.id), is_new: true, message: message.text });
@@ -129,7 +131,7 @@ async fn a_silent_headnode_is_left_after_the_reply_timeout_and_given_up_after_th
     let started = Instant::now();
     let mut outcomes = Vec::new();
     let mut source = (0..300).map(|number| message(number, "Hola"));
-    put_all(silent, &mut source, Options::default(), rng(), &Shutdown::new(), |outcome| {
+    put_all(silent, &mut source, SessionOptions::default(), rng(), &Shutdown::new(), |outcome| {
         outcomes.push(outcome);
     })
     .await
@@ -138,8 +140,8 @@ async fn a_silent_headnode_is_left_after_the_reply_timeout_and_given_up_after_th
     assert_eq!(started.elapsed().as_secs(), 60);
     assert_eq!(outcomes.len(), 300);
     for outcome in outcomes {
-        let Outcome::Failed(failed) = outcome else { panic!("{outcome:?}") };
-        let Failure::GivenUp { after, trouble, uncertain } = failed.failure else { panic!("{failed:?}") };
+        let PutOutcome::Failed(failed) = outcome else { panic!("{outcome:?}") };
+        let PutFailure::GivenUp { after, trouble, uncertain } = failed.failure else { panic!("{failed:?}") };
         assert_eq!((after.as_secs(), trouble.as_str(), uncertain), (30, "no reply came in time", true));
     }
 }
@@ -149,10 +151,10 @@ async fn tries_come_at_pauses_that_double_and_the_same_seed_gives_the_same_ones(
     let mut runs = Vec::new();
     for _ in 0..2 {
         let headnode = Headnode::new(|_, request| Some(temporary(request)));
-        let outcomes = headnode.put(vec![message(1, "Hola")], Options::default()).await;
+        let outcomes = headnode.put(vec![message(1, "Hola")], SessionOptions::default()).await;
         assert!(
-            matches!(&outcomes[0], Outcome::Failed(failed)
-            if matches!(failed.failure, Failure::GivenUp { uncertain: false, .. })),
+            matches!(&outcomes[0], PutOutcome::Failed(failed)
+            if matches!(failed.failure, PutFailure::GivenUp { uncertain: false, .. })),
             "{outcomes:?}"
         );
         let times: Vec<_> = headnode.asked().iter().map(|(_, time, _)| *time).collect();
@@ -184,7 +186,7 @@ async fn a_refused_connection_is_tried_again_and_a_hanging_one_left() {
     let started = Instant::now();
     let mut outcomes = Vec::new();
     let mut source = [message(1, "Hola")].into_iter();
-    put_all(connect, &mut source, Options::default(), rng(), &Shutdown::new(), |outcome| {
+    put_all(connect, &mut source, SessionOptions::default(), rng(), &Shutdown::new(), |outcome| {
         outcomes.push(outcome);
     })
     .await
@@ -194,10 +196,10 @@ async fn a_refused_connection_is_tried_again_and_a_hanging_one_left() {
 }
 
 /// Messages that come now and then, as from a person.
-struct Typed(mpsc::Receiver<Message>);
+struct Typed(mpsc::Receiver<OutgoingMessage>);
 
-impl Source for Typed {
-    async fn next_messages(&mut self, _most: usize) -> io::Result<Vec<Message>> {
+impl MessageSource for Typed {
+    async fn next_messages(&mut self, _most: usize) -> io::Result<Vec<OutgoingMessage>> {
         Ok(self.0.recv().await.into_iter().collect())
     }
 }
@@ -225,8 +227,9 @@ async fn an_idle_connection_may_end_and_the_next_message_makes_another() {
         std::future::ready(io::Result::Ok(ours))
     };
     let (mut outcomes, mut source, shutdown) = (Vec::new(), Typed(typed), Shutdown::new());
-    let session =
-        put_all(connect, &mut source, Options::default(), rng(), &shutdown, |outcome| outcomes.push(outcome));
+    let session = put_all(connect, &mut source, SessionOptions::default(), rng(), &shutdown, |outcome| {
+        outcomes.push(outcome)
+    });
     let (ended, ()) = tokio::join!(session, person);
     ended.unwrap();
     assert_eq!(ids(&outcomes).len(), 3);
@@ -246,11 +249,12 @@ async fn a_shutdown_gives_back_what_was_not_sent_and_ends_with_what_was() {
     };
     let mut outcomes = Vec::new();
     let mut source = (0..300).map(|number| message(number, "Hola"));
-    put_all(connect, &mut source, Options::default(), rng(), &shutdown, |outcome| outcomes.push(outcome))
-        .await
-        .unwrap();
-    let stopped =
-        |outcome: &&Outcome| matches!(outcome, Outcome::Failed(failed) if failed.failure == Failure::Stopped);
+    put_all(connect, &mut source, SessionOptions::default(), rng(), &shutdown, |outcome| {
+        outcomes.push(outcome)
+    })
+    .await
+    .unwrap();
+    let stopped = |outcome: &&PutOutcome| matches!(outcome, PutOutcome::Failed(failed) if failed.failure == PutFailure::Stopped);
     let sent = headnode.asked().len();
     assert_eq!(outcomes.iter().filter(stopped).count() + sent, 256);
     assert_eq!(source.count(), 44, "nothing more is taken from the source");
@@ -259,8 +263,8 @@ async fn a_shutdown_gives_back_what_was_not_sent_and_ends_with_what_was() {
 /// One message, and then an error.
 struct Failing(bool);
 
-impl Source for Failing {
-    async fn next_messages(&mut self, _most: usize) -> io::Result<Vec<Message>> {
+impl MessageSource for Failing {
+    async fn next_messages(&mut self, _most: usize) -> io::Result<Vec<OutgoingMessage>> {
         if std::mem::replace(&mut self.0, true) {
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -273,16 +277,18 @@ async fn when_the_source_fails_what_it_gave_has_its_outcome() {
     let headnode = Headnode::new(|_, request| Some(saved(request)));
     let connect = || std::future::ready(io::Result::Ok(headnode.connect()));
     let (mut outcomes, mut source, shutdown) = (Vec::new(), Failing(false), Shutdown::new());
-    let ended =
-        put_all(connect, &mut source, Options::default(), rng(), &shutdown, |outcome| outcomes.push(outcome))
-            .await;
-    assert!(matches!(ended, Err(Error::Source(_))), "{ended:?}");
+    let ended = put_all(connect, &mut source, SessionOptions::default(), rng(), &shutdown, |outcome| {
+        outcomes.push(outcome)
+    })
+    .await;
+    assert!(matches!(ended, Err(SessionError::Source(_))), "{ended:?}");
     assert_eq!(ids(&outcomes).len(), 1);
 }
 
 #[tokio::test]
 async fn a_session_can_be_a_task_of_its_own() {
     let headnode = Headnode::new(|_, request| Some(saved(request)));
-    let task = tokio::spawn(async move { headnode.put(vec![message(1, "Hola")], Options::default()).await });
+    let task =
+        tokio::spawn(async move { headnode.put(vec![message(1, "Hola")], SessionOptions::default()).await });
     assert_eq!(ids(&task.await.unwrap()).len(), 1);
 }

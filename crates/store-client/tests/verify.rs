@@ -11,7 +11,7 @@ use std::process::Output;
 use journal::{Batch, Checksum};
 use protocol::store::types::{Id, MessageCrc, StoredRecord};
 use records::{Receipt, push_data, push_receipt};
-use store_client::verify::{Finding, Named, Report, VerifyError, Wrong, verify};
+use store_client::verify::{Finding, NamedFile, PlaceProblem, VerifyError, VerifyReport, verify};
 
 use support::{client, ends_with, text};
 
@@ -67,18 +67,18 @@ impl Store {
         self.change(name, |text| text + std::str::from_utf8(batch.as_bytes()).unwrap());
     }
 
-    fn files(&self) -> Vec<Named> {
+    fn files(&self) -> Vec<NamedFile> {
         ["cliente/registro_cliente.txt", "datanode1/data.txt", "datanode2/data.txt"]
             .map(|name| named(&self.path(name)))
             .to_vec()
     }
 
-    fn verify(&self) -> (Report, Vec<Finding>) {
+    fn verify(&self) -> (VerifyReport, Vec<Finding>) {
         check(&self.files()).unwrap()
     }
 
     /// The one thing that is wrong: the line of the receipt, and what is wrong with its place.
-    fn only_problem(&self) -> (u64, Wrong) {
+    fn only_problem(&self) -> (u64, PlaceProblem) {
         let (report, findings) = self.verify();
         assert_eq!(report.problems, 1, "{findings:?}");
         let mut problems = findings.into_iter().filter_map(|finding| match finding {
@@ -93,11 +93,11 @@ impl Store {
     }
 }
 
-fn named(path: &Path) -> Named {
-    Named { datanode: None, path: path.to_owned() }
+fn named(path: &Path) -> NamedFile {
+    NamedFile { datanode: None, path: path.to_owned() }
 }
 
-fn check(files: &[Named]) -> Result<(Report, Vec<Finding>), VerifyError> {
+fn check(files: &[NamedFile]) -> Result<(VerifyReport, Vec<Finding>), VerifyError> {
     let mut findings = Vec::new();
     let report = verify(files, &mut |finding| findings.push(finding))?;
     Ok((report, findings))
@@ -122,7 +122,7 @@ fn receipt(number: u64, places: &str) -> Receipt {
 #[test]
 fn a_whole_store_passes() {
     let store = Store::new(1001);
-    assert_eq!(store.verify(), (Report { receipts: 1001, places: 1001, problems: 0 }, vec![]));
+    assert_eq!(store.verify(), (VerifyReport { receipts: 1001, places: 1001, problems: 0 }, vec![]));
     let files = ["cliente/registro_cliente.txt", "datanode1/data.txt", "datanode2/data.txt"];
     let output = store.run(&files);
     ends_with(&output, 0, &[]);
@@ -136,7 +136,7 @@ fn a_whole_store_passes() {
 #[test]
 fn empty_files_are_what_their_names_say() {
     let store = Store::new(0);
-    assert_eq!(store.verify(), (Report::default(), vec![]));
+    assert_eq!(store.verify(), (VerifyReport::default(), vec![]));
     let output = store.run(&["cliente/registro_cliente.txt", "datanode1/data.txt", "datanode2/data.txt"]);
     ends_with(&output, 0, &[]);
     assert_eq!(text(&output.stdout), "0 comprobantes, 0 lugares: todo está\n");
@@ -148,7 +148,7 @@ fn a_missing_record_is_found() {
     store.change("datanode1/data.txt", |text| {
         text.lines().filter(|line| !line.starts_with("3 ")).map(|line| format!("{line}\n")).collect()
     });
-    assert_eq!(store.only_problem(), (5, Wrong::Missing));
+    assert_eq!(store.only_problem(), (5, PlaceProblem::Missing));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_damaged_record_is_found() {
     let store = Store::new(9);
     store.change("datanode1/data.txt", |text| text.replacen("mensaje \\\"5", "mensajE \\\"5", 1));
     let (line, wrong) = store.only_problem();
-    assert!(line == 5 && matches!(wrong, Wrong::Damaged { offset } if offset > 0), "{line} {wrong:?}");
+    assert!(line == 5 && matches!(wrong, PlaceProblem::Damaged { offset } if offset > 0), "{line} {wrong:?}");
     let (_, findings) = store.verify();
     assert!(findings.iter().any(|finding| matches!(finding, Finding::DamagedLine { .. })), "{findings:?}");
 }
@@ -183,7 +183,7 @@ fn another_message_under_the_same_id_is_found() {
     push_data(&mut batch, &record(1, 2, "otro"));
     store.write("datanode2/data.txt", batch.as_bytes());
     let (found, expected) = (MessageCrc::of("otro"), MessageCrc::of(&message(2)));
-    assert_eq!(store.only_problem(), (2, Wrong::Different { found, expected }));
+    assert_eq!(store.only_problem(), (2, PlaceProblem::Different { found, expected }));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn another_text_in_a_receipt_is_found() {
     let store = Store::new(3);
     store.change("cliente/registro_cliente.txt", |text| text.replacen("mensaje \\\"2", "mensajE \\\"2", 1));
     let (report, findings) = store.verify();
-    assert_eq!(report, Report { receipts: 3, places: 3, problems: 1 });
+    assert_eq!(report, VerifyReport { receipts: 3, places: 3, problems: 1 });
     let (found, expected) = (MessageCrc::of("mensajE \"2\"\n"), MessageCrc::of(&message(2)));
     let file = store.path("cliente/registro_cliente.txt");
     assert_eq!(findings, [Finding::OtherText { file, line: 2, id: id(2), found, expected }]);
@@ -201,12 +201,12 @@ fn another_text_in_a_receipt_is_found() {
 fn duplicates_and_other_numbers_are_found() {
     let store = Store::new(3);
     store.append("datanode1/data.txt", &record(9, 3, &message(3)));
-    assert_eq!(store.only_problem(), (3, Wrong::Duplicate { seqs: vec![2, 9] }));
+    assert_eq!(store.only_problem(), (3, PlaceProblem::Duplicate { seqs: vec![2, 9] }));
 
     let store = Store::new(3);
     store.write("datanode2/data.txt", b"");
     store.append("datanode2/data.txt", &record(8, 2, &message(2)));
-    assert_eq!(store.only_problem(), (2, Wrong::Elsewhere { seqs: vec![8] }));
+    assert_eq!(store.only_problem(), (2, PlaceProblem::Elsewhere { seqs: vec![8] }));
 }
 
 #[test]
@@ -228,9 +228,9 @@ fn each_place_of_a_receipt_is_checked() {
     let mut batch = Batch::new(Checksum::None);
     push_receipt(&mut batch, &receipt(1, "datanode1:1,datanode2:5"));
     store.write("cliente/registro_cliente.txt", batch.as_bytes());
-    assert_eq!(store.only_problem(), (1, Wrong::Missing));
+    assert_eq!(store.only_problem(), (1, PlaceProblem::Missing));
     store.append("datanode2/data.txt", &record(5, 1, &message(1)));
-    assert_eq!(store.verify().0, Report { receipts: 1, places: 2, problems: 0 });
+    assert_eq!(store.verify().0, VerifyReport { receipts: 1, places: 2, problems: 0 });
 }
 
 #[test]

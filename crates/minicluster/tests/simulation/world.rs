@@ -16,7 +16,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use records::Receipt;
 use service::net::Interface;
 use service::{Environment, Shutdown};
-use store_client::session::{Message, Options, Outcome, put_all};
+use store_client::session::{OutgoingMessage, PutOutcome, SessionOptions, put_all};
 use turmoil::Builder;
 
 use crate::common::Files;
@@ -195,20 +195,20 @@ impl Client {
             remaining -= burst;
             let messages: Vec<_> = (0..burst).map(|i| self.message(remaining + i)).collect();
             self.sent.borrow_mut().extend(messages.iter().map(|message| (message.id, message.text.clone())));
-            let options = Options { wait: WAIT, reply_timeout: Duration::from_secs(3), window: 16 };
+            let options = SessionOptions { wait: WAIT, reply_timeout: Duration::from_secs(3), window: 16 };
             let headnode = self.headnode;
             let connect = move || turmoil::net::TcpStream::connect(headnode);
             let rng = StdRng::seed_from_u64(self.rng.random());
             let saved = self.saved.clone();
             let outcome = |outcome| match outcome {
-                Outcome::Saved(message) => saved.borrow_mut().push(Receipt {
+                PutOutcome::Saved(message) => saved.borrow_mut().push(Receipt {
                     time: String::new(),
                     id: message.id,
                     places: message.places,
                     message_crc32c: message.message_crc32c,
                     text: Some(message.text),
                 }),
-                Outcome::Failed(failed) => panic!("not saved although the trouble has passed: {failed:?}"),
+                PutOutcome::Failed(failed) => panic!("not saved although the trouble has passed: {failed:?}"),
             };
             put_all(connect, &mut messages.into_iter(), options, rng, &Shutdown::new(), outcome)
                 .await
@@ -217,9 +217,9 @@ impl Client {
         }
     }
 
-    fn message(&mut self, number: u64) -> Message {
+    fn message(&mut self, number: u64) -> OutgoingMessage {
         let nasty = ["", "\n", "\"", "\0", "ñ", "\u{2028}"][self.rng.random_range(0..6)];
         let text = format!("{nasty}{}-{number}{nasty}", self.number);
-        Message { id: ulid(number, self.rng.random()), text }
+        OutgoingMessage { id: ulid(number, self.rng.random()), text }
     }
 }

@@ -9,24 +9,25 @@ use journal::{Checksum, Damage};
 use protocol::store::types::{Id, MessageCrc, NodeName, Place};
 use records::{parse_data, parse_data_key};
 
-use super::{Finding, VerifyError, Wrong, read, tell_tail};
+use super::file::{VerifyError, read, tell_tail};
+use super::finding::{Finding, PlaceProblem};
 
 /// As much of a damaged line as number, time and id take.
 const KEY_BYTES: u64 = 128;
 
 /// The datanodes whose files were read.
 #[derive(Default)]
-pub struct Indexes(BTreeMap<NodeName, Index>);
+pub struct Indexes(BTreeMap<NodeName, RecordIndex>);
 
 /// What one file holds.
 #[derive(Default)]
-struct Index {
+struct RecordIndex {
     /// By id, then number.
-    records: Vec<Held>,
+    records: Vec<IndexedRecord>,
     damaged: Vec<Suspect>,
 }
 
-struct Held {
+struct IndexedRecord {
     id: Id,
     seq: u64,
     message_crc32c: MessageCrc,
@@ -50,11 +51,11 @@ impl Indexes {
         if self.0.contains_key(&name) {
             return Err(VerifyError::Twice(name));
         }
-        let mut index = Index::default();
+        let mut index = RecordIndex::default();
         let mut foreign = Vec::new();
         let recovery = read(path, Checksum::Crc32c, |offset, line| {
             match std::str::from_utf8(line).ok().and_then(parse_data) {
-                Some(record) => index.records.push(Held {
+                Some(record) => index.records.push(IndexedRecord {
                     id: record.id,
                     seq: record.seq,
                     message_crc32c: MessageCrc::of(&record.message),
@@ -75,34 +76,34 @@ impl Indexes {
     }
 
     /// Whether `place` holds the message.
-    pub fn check(&self, place: &Place, id: Id, message_crc32c: MessageCrc) -> Result<(), Wrong> {
-        let Some(index) = self.0.get(&place.datanode) else { return Err(Wrong::Unchecked) };
+    pub fn check(&self, place: &Place, id: Id, message_crc32c: MessageCrc) -> Result<(), PlaceProblem> {
+        let Some(index) = self.0.get(&place.datanode) else { return Err(PlaceProblem::Unchecked) };
         let found = index.of(id);
         let seqs = || found.iter().map(|held| held.seq).collect();
         match found {
             [] => Err(index.damaged_at(place.seq, id)),
-            [held] if held.seq != place.seq => Err(Wrong::Elsewhere { seqs: seqs() }),
+            [held] if held.seq != place.seq => Err(PlaceProblem::Elsewhere { seqs: seqs() }),
             [held] if held.message_crc32c != message_crc32c => {
-                Err(Wrong::Different { found: held.message_crc32c, expected: message_crc32c })
+                Err(PlaceProblem::Different { found: held.message_crc32c, expected: message_crc32c })
             }
             [_] => Ok(()),
-            _ => Err(Wrong::Duplicate { seqs: seqs() }),
+            _ => Err(PlaceProblem::Duplicate { seqs: seqs() }),
         }
     }
 }
 
-impl Index {
+impl RecordIndex {
     /// The records with this id.
-    fn of(&self, id: Id) -> &[Held] {
+    fn of(&self, id: Id) -> &[IndexedRecord] {
         let start = self.records.partition_point(|held| held.id < id);
         let length = self.records[start..].iter().take_while(|held| held.id == id).count();
         &self.records[start..start + length]
     }
 
-    fn damaged_at(&self, seq: u64, id: Id) -> Wrong {
+    fn damaged_at(&self, seq: u64, id: Id) -> PlaceProblem {
         // Either of them may be what is damaged in the line.
         let suspect = self.damaged.iter().find(|suspect| suspect.seq == seq || suspect.id == id);
-        suspect.map_or(Wrong::Missing, |suspect| Wrong::Damaged { offset: suspect.offset })
+        suspect.map_or(PlaceProblem::Missing, |suspect| PlaceProblem::Damaged { offset: suspect.offset })
     }
 }
 
