@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio::process::Command;
 
+use crate::arguments::{CompareArguments, ComparisonTarget};
 use crate::echo;
 use crate::load::{self, Load, Protocol};
 use crate::peers::Peer;
-use crate::stats::{Comparison, Pairing, Spread};
-use crate::{CompareArguments, Target};
+use crate::stats::{ComparisonTable, Pairing, Spread};
 
 /// Connections and messages in flight on each.
 const SHAPES: [(usize, usize); 4] = [(1, 1), (50, 1), (200, 1), (50, 16)];
@@ -27,20 +27,20 @@ struct Contestant {
 }
 
 /// One of our servers and its peers, each durable before every reply.
-pub async fn with_peers(arguments: &CompareArguments) -> anyhow::Result<Comparison> {
+pub async fn with_peers(arguments: &CompareArguments) -> anyhow::Result<ComparisonTable> {
     let flags = ["--log-level", &arguments.server_log_level];
     let dir = &arguments.dir;
     let ours = match arguments.target {
-        Target::Server => {
+        ComparisonTarget::Server => {
             Contestant { name: "server", protocol: Protocol::Server, peer: Peer::server(dir, &flags).await? }
         }
-        Target::Store => {
+        ComparisonTarget::Store => {
             Contestant { name: "store", protocol: Protocol::Store, peer: Peer::store(dir, &flags).await? }
         }
-        Target::Echo => return echo_with_redis(arguments).await,
+        ComparisonTarget::Echo => return echo_with_redis(arguments).await,
     };
     let mut contestants = vec![ours, redis(dir, Protocol::RedisRpush).await?];
-    if arguments.target == Target::Store {
+    if arguments.target == ComparisonTarget::Store {
         contestants.push(Contestant {
             name: "nutcracker in front of three such Redis",
             protocol: Protocol::RedisRpushSpread,
@@ -65,7 +65,7 @@ pub async fn with_peers(arguments: &CompareArguments) -> anyhow::Result<Comparis
 }
 
 /// The echo server and Redis PING, where neither has anything to store.
-async fn echo_with_redis(arguments: &CompareArguments) -> anyhow::Result<Comparison> {
+async fn echo_with_redis(arguments: &CompareArguments) -> anyhow::Result<ComparisonTable> {
     let contestants = [
         Contestant {
             name: "echo-server, connections kept",
@@ -128,14 +128,14 @@ fn comparison(
     arguments: &CompareArguments,
     pairings: Vec<Pairing>,
     note: String,
-) -> Comparison {
+) -> ComparisonTable {
     let names: Vec<_> = contestants.iter().map(|contestant| contestant.name).collect();
     let (ours, theirs) = (names[0], names[1..].to_vec());
-    Comparison { ours, theirs, rounds: arguments.rounds, pairings, notes: vec![note] }
+    ComparisonTable { ours, theirs, rounds: arguments.rounds, pairings, notes: vec![note] }
 }
 
 /// This load generator and `redis-benchmark` on one Redis.
-pub async fn generators(arguments: &CompareArguments) -> anyhow::Result<Comparison> {
+pub async fn generators(arguments: &CompareArguments) -> anyhow::Result<ComparisonTable> {
     let redis = Peer::redis(&arguments.dir).await?;
     let mut pairings = Vec::new();
     for (connections, pipeline) in SHAPES {
@@ -155,7 +155,7 @@ pub async fn generators(arguments: &CompareArguments) -> anyhow::Result<Comparis
         pairings.push(Pairing::of(name(connections, pipeline), &rates));
     }
     let notes = vec![format!("RPUSH of {} bytes under appendfsync always.", arguments.size)];
-    Ok(Comparison {
+    Ok(ComparisonTable {
         ours: "bench",
         theirs: vec!["redis-benchmark"],
         rounds: arguments.rounds,

@@ -5,7 +5,6 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Stdio;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -18,10 +17,10 @@ use rand::RngExt as _;
 use serde::Serialize;
 use service::net::{Datagrams as _, Interface, LocalGroup, MulticastSocket, TcpListener, TcpStream};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::task::LocalSet;
 
-use crate::peers::sibling;
+use crate::programs::store_part;
 
 /// Datanodes that share a socket.
 const PER_SOCKET: usize = 100;
@@ -31,7 +30,7 @@ const WARM_UP_ROUNDS: u64 = 3;
 
 /// What the rounds took.
 #[derive(Debug, Serialize)]
-pub struct Heartbeat {
+pub struct HeartbeatReport {
     datanodes: usize,
     rounds: u64,
     /// Of each measured round.
@@ -43,7 +42,7 @@ pub struct Heartbeat {
     dropped: u64,
 }
 
-impl fmt::Display for Heartbeat {
+impl fmt::Display for HeartbeatReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fewest = self.answered.iter().min().copied().unwrap_or(0);
         write!(
@@ -57,7 +56,7 @@ impl fmt::Display for Heartbeat {
 
 /// What the simulated datanodes count.
 #[derive(Default)]
-struct Counts {
+struct HeartbeatCounts {
     probes: Cell<u64>,
     answers: Cell<u64>,
     /// Where the headnode's probes come from.
@@ -65,24 +64,13 @@ struct Counts {
 }
 
 /// Runs a headnode with `datanodes` simulated ones.
-pub async fn run(datanodes: usize, rounds: u64) -> anyhow::Result<Heartbeat> {
+pub async fn run(datanodes: usize, rounds: u64) -> anyhow::Result<HeartbeatReport> {
     rlimit::increase_nofile_limit(datanodes as u64 + 1024)?;
     let group = LocalGroup::reserve()?;
     let folder = tempfile::tempdir()?;
-    let mut command = Command::new(sibling("headnode")?);
-    command.args([
-        "--interface",
-        "127.0.0.1",
-        "--group",
-        &group.address.to_string(),
-        "--listen",
-        "127.0.0.1:0",
-    ]);
-    command
-        .args(["--expected", &datanodes.to_string(), "--log-level", "error", "--data-dir"])
-        .arg(folder.path());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let counts = Rc::new(Counts::default());
+    let mut command = store_part("headnode", &group, folder.path())?;
+    command.args(["--listen", "127.0.0.1:0", "--expected", &datanodes.to_string(), "--log-level", "error"]);
+    let counts = Rc::new(HeartbeatCounts::default());
     let tasks = LocalSet::new();
     tasks
         .run_until(async {
@@ -94,8 +82,13 @@ pub async fn run(datanodes: usize, rounds: u64) -> anyhow::Result<Heartbeat> {
                 let interface = Interface::Address(Ipv4Addr::LOCALHOST);
                 let socket = MulticastSocket::member(group.address, interface.clone())?;
                 let own = MulticastSocket::sender(interface)?;
-                let simulated =
-                    Simulated { socket, own, numbers: numbers.to_vec(), address, counts: counts.clone() };
+                let simulated = SimulatedDatanodes {
+                    socket,
+                    own,
+                    numbers: numbers.to_vec(),
+                    address,
+                    counts: counts.clone(),
+                };
                 tokio::task::spawn_local(simulated.run());
             }
             let headnode = command.spawn()?;
@@ -109,7 +102,7 @@ pub async fn run(datanodes: usize, rounds: u64) -> anyhow::Result<Heartbeat> {
             let after = (cpu(&headnode)?, counts.probes.get(), counts.answers.get());
             let each = |before: u64, after: u64| (after - before) as f64 / rounds as f64;
             let port = counts.headnode.get().context("no probe came")?.port();
-            Ok(Heartbeat {
+            Ok(HeartbeatReport {
                 datanodes,
                 rounds,
                 answered: report().split_off(usize::try_from(WARM_UP_ROUNDS)?),
@@ -123,15 +116,15 @@ pub async fn run(datanodes: usize, rounds: u64) -> anyhow::Result<Heartbeat> {
 }
 
 /// Datanodes on one socket.
-struct Simulated {
+struct SimulatedDatanodes {
     socket: MulticastSocket,
     own: MulticastSocket,
     numbers: Vec<usize>,
     address: SocketAddr,
-    counts: Rc<Counts>,
+    counts: Rc<HeartbeatCounts>,
 }
 
-impl Simulated {
+impl SimulatedDatanodes {
     async fn run(self) -> anyhow::Result<()> {
         let mut buffer = [0; MAX_DATAGRAM_BYTES];
         let due: RefCell<BinaryHeap<Reverse<(Instant, usize)>>> = RefCell::default();

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -14,17 +14,19 @@ use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use service::net::TcpStream;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use service::frames::FrameReader;
+use service::net::{self, TcpStream};
+use tokio::io::AsyncWriteExt as _;
 use tokio::task::LocalSet;
+use tokio_util::codec::Decoder;
 
-const READ_BYTES: usize = 64 * 1024;
 /// Longest latency that is told apart, in nanoseconds.
 const MAX_LATENCY: u64 = 60_000_000_000;
 /// Lists that [`Protocol::RedisRpushSpread`] fills.
 const SPREAD_LISTS: usize = 1000;
-/// Without a reply for this long the target has failed.
+/// A target that gives no connection or no reply for this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
+const CLOSED: &str = "the target closed the connection";
 
 /// What is spoken to the target. Each request and each reply is counted by its line ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -93,7 +95,7 @@ pub struct Load {
 
 /// What came of it. Latencies in microseconds; in an open loop from the moment each message was due.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct LoadReport {
     pub load: Load,
     pub seconds: f64,
     pub per_second: f64,
@@ -105,7 +107,7 @@ pub struct Report {
     pub max_us: f64,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Load { connections, pipeline, messages, size, rate, .. } = &self.load;
         let mode =
@@ -124,20 +126,13 @@ impl fmt::Display for Report {
 ///
 /// # Errors
 /// If the target cannot be reached, fails, or refuses a message.
-pub async fn run(load: &Load, show_progress: bool) -> anyhow::Result<Report> {
-    ensure!(
-        load.connections > 0 && load.pipeline > 0 && load.messages > 0,
-        "connections, pipeline and messages must be more than 0"
-    );
-    ensure!(load.rate.is_none_or(|rate| rate > 0.0), "the rate must be more than 0");
+pub async fn run(load: &Load, show_progress: bool) -> anyhow::Result<LoadReport> {
     let mut streams = Vec::new();
     for _ in 0..load.connections {
-        let stream = TcpStream::connect(load.address).await;
-        let stream = stream.with_context(|| format!("cannot connect to {}", load.address))?;
-        stream.set_nodelay(true)?;
-        streams.push(stream);
+        let stream = net::connect(load.address, PATIENCE).await;
+        streams.push(stream.with_context(|| format!("cannot connect to {}", load.address))?);
     }
-    let shared = Rc::new(Shared {
+    let shared = Rc::new(LoadProgress {
         started: Instant::now(),
         unsent: Cell::new(load.messages),
         sent: Cell::new(0),
@@ -152,7 +147,7 @@ pub async fn run(load: &Load, show_progress: bool) -> anyhow::Result<Report> {
         .enumerate()
         .map(|(number, stream)| {
             let requests = requests.starting_at(number);
-            let connection = Connection::new(stream, load, requests, shared.clone());
+            let connection = LoadConnection::new(stream, load, requests, shared.clone());
             tasks.spawn_local(connection.run(load.rate))
         })
         .collect();
@@ -173,9 +168,9 @@ pub async fn run(load: &Load, show_progress: bool) -> anyhow::Result<Report> {
     Ok(report(load, seconds, &shared.latencies.borrow()))
 }
 
-fn report(load: &Load, seconds: f64, latencies: &Histogram<u64>) -> Report {
+fn report(load: &Load, seconds: f64, latencies: &Histogram<u64>) -> LoadReport {
     let quantile = |q| latencies.value_at_quantile(q) as f64 / 1000.0;
-    Report {
+    LoadReport {
         load: load.clone(),
         seconds,
         per_second: load.messages as f64 / seconds,
@@ -193,7 +188,7 @@ fn progress_bar(messages: u64) -> ProgressBar {
     ProgressBar::new(messages).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-async fn show(bar: Option<&ProgressBar>, shared: &Shared) {
+async fn show(bar: Option<&ProgressBar>, shared: &LoadProgress) {
     let Some(bar) = bar else { return std::future::pending().await };
     loop {
         bar.set_position(shared.answered.get());
@@ -202,7 +197,7 @@ async fn show(bar: Option<&ProgressBar>, shared: &Shared) {
 }
 
 /// What all connections share; they run on one thread.
-struct Shared {
+struct LoadProgress {
     started: Instant,
     unsent: Cell<u64>,
     sent: Cell<u64>,
@@ -210,13 +205,13 @@ struct Shared {
     latencies: RefCell<Histogram<u64>>,
 }
 
-impl Shared {
-    /// Takes up to `wanted` of the messages that are still to be sent.
-    fn take(&self, wanted: u64) -> u64 {
-        let taken = self.unsent.get().min(wanted);
-        self.unsent.set(self.unsent.get() - taken);
-        self.sent.set(self.sent.get() + taken);
-        taken
+impl LoadProgress {
+    /// Claims up to `wanted` of the messages that are still to be sent, and returns how many it got.
+    fn claim(&self, wanted: u64) -> u64 {
+        let claimed = self.unsent.get().min(wanted);
+        self.unsent.set(self.unsent.get() - claimed);
+        self.sent.set(self.sent.get() + claimed);
+        claimed
     }
 
     fn record(&self, since: Instant, count: u64) {
@@ -251,33 +246,25 @@ impl Requests {
         Self { next: (number * 7) % self.variants, ..self.clone() }
     }
 
-    /// The next `count` requests, at most as many as the pipeline is deep.
-    fn take(&mut self, count: usize) -> &[u8] {
+    /// Returns the next `count` requests, at most as many as the pipeline is deep.
+    fn next(&mut self, count: usize) -> &[u8] {
         let start = self.next * self.request_bytes;
         self.next = (self.next + count) % self.variants;
         &self.bytes[start..start + count * self.request_bytes]
     }
 }
 
-struct Connection {
-    stream: TcpStream,
-    shared: Rc<Shared>,
-    done: &'static [u8],
+struct LoadConnection {
+    frames: FrameReader<TcpStream, ReplyCounter>,
+    shared: Rc<LoadProgress>,
     requests: Requests,
     pipeline: u64,
-    received: BytesMut,
 }
 
-impl Connection {
-    fn new(stream: TcpStream, load: &Load, requests: Requests, shared: Rc<Shared>) -> Self {
-        Self {
-            stream,
-            shared,
-            done: load.protocol.done(),
-            requests,
-            pipeline: load.pipeline as u64,
-            received: BytesMut::with_capacity(READ_BYTES),
-        }
+impl LoadConnection {
+    fn new(stream: TcpStream, load: &Load, requests: Requests, shared: Rc<LoadProgress>) -> Self {
+        let frames = FrameReader::new(stream, ReplyCounter { done: load.protocol.done() });
+        Self { frames, shared, requests, pipeline: load.pipeline as u64 }
     }
 
     async fn run(mut self, rate: Option<f64>) -> anyhow::Result<()> {
@@ -290,19 +277,15 @@ impl Connection {
     /// Sends as many as the pipeline is deep, waits for all their replies, sends again: as `redis-benchmark` does.
     async fn closed_loop(&mut self) -> anyhow::Result<()> {
         loop {
-            let count = self.shared.take(self.pipeline);
+            let count = self.shared.claim(self.pipeline);
             if count == 0 {
                 return Ok(());
             }
             let started = Instant::now();
-            self.stream.write_all(self.requests.take(usize::try_from(count)?)).await?;
+            self.frames.stream_mut().write_all(self.requests.next(usize::try_from(count)?)).await?;
             let mut open = count;
             while open > 0 {
-                ensure!(
-                    self.stream.read_buf(&mut self.received).await? > 0,
-                    "the target closed the connection"
-                );
-                let answered = self.take_replies()?;
+                let answered = self.frames.next().await?.context(CLOSED)?;
                 ensure!(answered <= open, "more replies than requests");
                 open -= answered;
             }
@@ -326,15 +309,14 @@ impl Connection {
                     // A timer may wake late: all that is due by now is sent.
                     let mut bytes = Vec::new();
                     while let Some(due) = next.filter(|due| *due <= Instant::now()) {
-                        bytes.extend_from_slice(self.requests.take(1));
+                        bytes.extend_from_slice(self.requests.next(1));
                         open.push_back(due);
                         next = self.next_due(rate);
                     }
-                    self.stream.write_all(&bytes).await?;
+                    self.frames.stream_mut().write_all(&bytes).await?;
                 }
-                read = self.stream.read_buf(&mut self.received) => {
-                    ensure!(read? > 0, "the target closed the connection");
-                    for _ in 0..self.take_replies()? {
+                answered = self.frames.next() => {
+                    for _ in 0..answered?.context(CLOSED)? {
                         let due = open.pop_front().context("more replies than requests")?;
                         self.shared.record(due, 1);
                     }
@@ -348,23 +330,36 @@ impl Connection {
     /// When the next message of the whole load is due; this connection then sends it.
     fn next_due(&self, rate: f64) -> Option<Instant> {
         let number = self.shared.sent.get();
-        (self.shared.take(1) == 1)
+        (self.shared.claim(1) == 1)
             .then(|| self.shared.started + Duration::from_secs_f64(number as f64 / rate))
     }
+}
 
-    /// Counts the whole replies that have come; each must say "done".
-    fn take_replies(&mut self) -> anyhow::Result<u64> {
-        let mut replies = 0;
-        let mut start = 0;
-        for end in memchr::memchr_iter(b'\n', &self.received) {
-            let reply = &self.received[start..end];
-            ensure!(reply.starts_with(self.done), "refused: {}", String::from_utf8_lossy(reply));
+/// Counts whole replies, all that have come at a time; each must say "done".
+struct ReplyCounter {
+    done: &'static [u8],
+}
+
+impl Decoder for ReplyCounter {
+    type Item = u64;
+    type Error = io::Error;
+
+    fn decode(&mut self, received: &mut BytesMut) -> io::Result<Option<u64>> {
+        let (mut replies, mut start) = (0, 0);
+        for end in memchr::memchr_iter(b'\n', received) {
+            let reply = &received[start..end];
+            if !reply.starts_with(self.done) {
+                return Err(io::Error::other(format!("refused: {}", String::from_utf8_lossy(reply))));
+            }
             replies += 1;
             start = end + 1;
         }
-        self.received.advance(start);
-        self.received.reserve(READ_BYTES / 4);
-        Ok(replies)
+        received.advance(start);
+        Ok((replies > 0).then_some(replies))
+    }
+
+    fn decode_eof(&mut self, received: &mut BytesMut) -> io::Result<Option<u64>> {
+        self.decode(received)
     }
 }
 
@@ -386,7 +381,7 @@ mod tests {
         let mut requests = Requests::new(&load).starting_at(150);
         let mut sent = Vec::new();
         for count in [16, 1, 7, 16].into_iter().cycle().take(200) {
-            sent.extend_from_slice(requests.take(count));
+            sent.extend_from_slice(requests.next(count));
         }
         let sent = String::from_utf8(sent).unwrap();
         let lists: Vec<_> = sent.split("\r\n").skip(4).step_by(7).collect();

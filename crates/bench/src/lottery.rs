@@ -4,19 +4,17 @@ use std::fmt::{self, Write as _};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde::Serialize;
-use service::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use crate::LotteryArguments;
-use crate::peers::{free_address, peak_resident_bytes, sibling};
+use crate::arguments::LotteryArguments;
+use crate::programs::{READY_WITHIN, free_address, listens, peak_resident_bytes, sibling};
 use crate::stats::Spread;
 
 /// Agencies ask for their winners so often: with the 5 s that they have by default, nothing else could be measured.
@@ -25,7 +23,6 @@ const LOOP_PERIOD: &str = "100ms";
 const COURSE: [u64; 5] = [26_936, 25_518, 16_014, 9_238, 991];
 const SEED: u64 = 7574;
 const WRITE_BYTES: usize = 1024 * 1024;
-const READY_WITHIN: Duration = Duration::from_secs(10);
 
 const FIRST_NAMES: [&str; 20] = [
     "Agustín",
@@ -74,7 +71,7 @@ const LAST_NAMES: [&str; 20] = [
 
 /// What came of it.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct LotteryReport {
     agencies: usize,
     bets: u64,
     batch: usize,
@@ -88,7 +85,7 @@ pub struct Report {
     peak_resident_bytes: u64,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for LotteryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { agencies, bets, batch, rounds, .. } = self;
         let again = if self.interrupted { ", after a kill at nine tenths" } else { "" };
@@ -112,7 +109,7 @@ impl fmt::Display for Report {
 }
 
 /// Runs whole lotteries, each beside a plain write of its file, in alternating order.
-pub async fn run(arguments: &LotteryArguments) -> anyhow::Result<Report> {
+pub async fn run(arguments: &LotteryArguments) -> anyhow::Result<LotteryReport> {
     let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(&arguments.dir)?;
     let folder = std::path::absolute(folder.path())
         .map(|path| (path, folder))
@@ -138,7 +135,7 @@ pub async fn run(arguments: &LotteryArguments) -> anyhow::Result<Report> {
         peak = peak.max(resident);
         bets_bytes = bytes;
     }
-    Ok(Report {
+    Ok(LotteryReport {
         agencies: arguments.agencies,
         bets: arguments.bets,
         batch: arguments.batch,
@@ -234,11 +231,7 @@ async fn start_server(
     server.env("SERVER_IP", address.ip().to_string()).env("SERVER_PORT", address.port().to_string());
     server.env("NUMBER_OF_CLIENTS", arguments.agencies.to_string());
     let mut server = server.current_dir(data).spawn()?;
-    let waiting = Instant::now();
-    while TcpStream::connect(address).await.is_err() {
-        ensure!(waiting.elapsed() < READY_WITHIN, "lottery-server does not listen: {:?}", server.try_wait());
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    listens(&mut server, address, READY_WITHIN).await?;
     Ok(server)
 }
 
@@ -259,10 +252,8 @@ fn start_agencies(
 }
 
 fn program(name: &str, data: &Path) -> anyhow::Result<Command> {
-    let path: PathBuf = sibling(name)?;
-    let mut command = Command::new(path);
-    command.arg("--data-dir").arg(data).kill_on_drop(true);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut command = sibling(name)?;
+    command.arg("--data-dir").arg(data);
     Ok(command)
 }
 

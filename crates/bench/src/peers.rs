@@ -1,19 +1,19 @@
 //! The programs that are measured, started on free ports with their data in temporary folders.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use protocol::store::client_api::{ClientRequest, HeadnodeReply, StoreStatus};
-use protocol::store::json;
+use anyhow::Context as _;
+use protocol::store::client_api::StoreStatus;
 use service::net::{LocalGroup, TcpStream};
+use store_client::headnode::HeadnodeClient;
+use store_client::session::SessionOptions;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
-const READY_WITHIN: Duration = Duration::from_secs(10);
+use crate::programs::{READY_WITHIN, command, free_address, listens, resident_bytes, sibling, store_part};
 
 /// A program that is running; it ends when this is dropped, and its data with it.
 #[derive(Debug)]
@@ -31,37 +31,30 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Actividad 1's server, as `cargo build` left it beside this program.
+    /// Starts Actividad 1's server.
     pub async fn server(dir: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
-        let program = sibling("server")?;
-        Self::start(dir, &program, |command, address, data| {
-            command.arg("--listen").arg(address.to_string()).arg("--data-dir").arg(data).args(arguments);
+        Self::start(dir, |address, data| {
+            let mut server = sibling("server")?;
+            server.arg("--listen").arg(address.to_string()).arg("--data-dir").arg(data).args(arguments);
+            Ok(server)
         })
         .await
     }
 
-    /// Actividad 2's headnode and three datanodes, all available.
+    /// Starts Actividad 2's headnode and three datanodes, and waits until all are available.
     pub async fn store(dir: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
-        let (headnode, datanode) = (sibling("headnode")?, sibling("datanode")?);
         let group = LocalGroup::reserve()?;
-        let heartbeat = [
-            "--interface".to_owned(),
-            "127.0.0.1".to_owned(),
-            "--group".to_owned(),
-            group.address.to_string(),
-        ];
-        let mut peer = Self::start(dir, &headnode, |command, address, data| {
-            command.arg("--listen").arg(address.to_string()).arg("--data-dir").arg(data.join("headnode"));
-            command.args(&heartbeat).args(["--interval", "1s"]).args(arguments);
+        let mut peer = Self::start(dir, |address, data| {
+            let mut headnode = store_part("headnode", &group, &data.join("headnode"))?;
+            headnode.arg("--listen").arg(address.to_string()).args(["--interval", "1s"]).args(arguments);
+            Ok(headnode)
         })
         .await?;
-        for number in 1..=3 {
-            let name = format!("datanode{number}");
-            let mut command = Command::new(&datanode);
-            command.args(["--listen", "127.0.0.1:0", "--name", &name, "--data-dir"]);
-            command.arg(std::path::absolute(peer.data.path())?.join(&name)).args(&heartbeat).args(arguments);
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-            peer.others.push(command.spawn()?);
+        let data = std::path::absolute(peer.data.path())?;
+        for name in ["datanode1", "datanode2", "datanode3"] {
+            let mut datanode = store_part("datanode", &group, &data.join(name))?;
+            datanode.args(["--listen", "127.0.0.1:0", "--name", name]).args(arguments);
+            peer.others.push(datanode.spawn()?);
         }
         peer.group = Some(group);
         let started = Instant::now();
@@ -72,31 +65,35 @@ impl Peer {
         Ok(peer)
     }
 
-    /// TP0's echo server, keeping its connections or closing each after its echo.
+    /// Starts TP0's echo server, which keeps its connections or closes each after its echo.
     pub async fn echo(dir: &Path, keep: bool) -> anyhow::Result<Self> {
-        let program = sibling("echo-server")?;
-        Self::start(dir, &program, |command, address, data| {
-            command.env("SERVER_IP", address.ip().to_string()).env("SERVER_PORT", address.port().to_string());
+        Self::start(dir, |address, data| {
+            let mut server = sibling("echo-server")?;
+            server.env("SERVER_IP", address.ip().to_string()).env("SERVER_PORT", address.port().to_string());
             // A line for each message is part of what the course asks for, and of what is measured.
-            command.current_dir(data).args(keep.then_some("--keep-connections"));
+            server.current_dir(data).args(keep.then_some("--keep-connections"));
+            Ok(server)
         })
         .await
     }
 
-    /// Redis with a synced append-only file. Rewriting it is off: it would fork in the middle of a measurement.
+    /// Starts Redis with a synced append-only file. It does not rewrite that file: it would fork in the middle of a
+    /// measurement.
     pub async fn redis(dir: &Path) -> anyhow::Result<Self> {
-        let mut redis = Self::start(dir, Path::new("redis-server"), |command, address, data| {
-            command.arg("--bind").arg(address.ip().to_string()).arg("--port").arg(address.port().to_string());
-            command.args(["--appendonly", "yes", "--appendfsync", "always", "--save", ""]);
-            command.args(["--auto-aof-rewrite-percentage", "0", "--dir"]).arg(data);
+        let mut redis = Self::start(dir, |address, data| {
+            let mut redis = command("redis-server");
+            redis.arg("--bind").arg(address.ip().to_string()).arg("--port").arg(address.port().to_string());
+            redis.args(["--appendonly", "yes", "--appendfsync", "always", "--save", ""]);
+            redis.args(["--auto-aof-rewrite-percentage", "0", "--dir"]).arg(data);
+            Ok(redis)
         })
         .await?;
         redis.is_redis = true;
         Ok(redis)
     }
 
-    /// Three such Redis behind `nutcracker` (twemproxy), which spreads the lists over them: as in the store, a client
-    /// speaks to one program, which passes each message on to one of three disks.
+    /// Starts three such Redis behind `nutcracker` (twemproxy), which spreads the lists over them: as in the store, a
+    /// client speaks to one program, which passes each message on to one of three disks.
     pub async fn nutcracker(dir: &Path) -> anyhow::Result<Self> {
         let mut servers = Vec::new();
         for _ in 0..3 {
@@ -105,15 +102,16 @@ impl Peer {
         let listed: String = servers.iter().map(|server| format!("    - {}:1\n", server.address)).collect();
         // It serves its figures, whether somebody wants them or not.
         let stats = free_address()?;
-        let mut proxy = Self::start(dir, Path::new("nutcracker"), |command, address, data| {
+        let mut proxy = Self::start(dir, |address, data| {
             let configuration = format!(
                 "pool:\n  listen: {address}\n  hash: fnv1a_64\n  distribution: ketama\n  redis: true\n  servers:\n{listed}"
             );
             let path = data.join("nutcracker.yml");
-            // Without it nutcracker ends at once, which is noticed.
-            let _ = std::fs::write(&path, configuration);
-            command.arg("--conf-file").arg(path).args(["--stats-addr", "127.0.0.1", "--stats-port"]);
-            command.arg(stats.port().to_string());
+            std::fs::write(&path, configuration)?;
+            let mut nutcracker = command("nutcracker");
+            nutcracker.arg("--conf-file").arg(path).args(["--stats-addr", "127.0.0.1", "--stats-port"]);
+            nutcracker.arg(stats.port().to_string());
+            Ok(nutcracker)
         })
         .await?;
         proxy.behind = servers;
@@ -137,43 +135,26 @@ impl Peer {
         Ok(())
     }
 
+    /// Starts the program whose command `configure` makes for an address and a folder, and waits until it listens.
     async fn start(
         dir: &Path,
-        program: &Path,
-        configure: impl FnOnce(&mut Command, SocketAddr, &Path),
+        configure: impl FnOnce(SocketAddr, &Path) -> anyhow::Result<Command>,
     ) -> anyhow::Result<Self> {
         let data = tempfile::Builder::new().prefix("bench-").tempdir_in(dir)?;
         let address = free_address()?;
-        let mut command = Command::new(program);
-        configure(&mut command, address, &std::path::absolute(data.path())?);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        let process = command.spawn().with_context(|| {
+        let mut command = configure(address, &std::path::absolute(data.path())?)?;
+        let mut process = command.spawn().with_context(|| {
             format!(
                 "cannot start {}: is it installed (Debian: redis-server, redis-tools, nutcracker)?",
-                program.display()
+                command.as_std().get_program().display()
             )
         })?;
-        let mut peer = Self {
-            address,
-            process,
-            others: Vec::new(),
-            behind: Vec::new(),
-            is_redis: false,
-            group: None,
-            data,
-        };
-        let started = Instant::now();
-        while TcpStream::connect(address).await.is_err() {
-            if let Some(status) = peer.process.try_wait()? {
-                bail!("{} ended at once: {status}", program.display());
-            }
-            anyhow::ensure!(started.elapsed() < READY_WITHIN, "{} does not listen", program.display());
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        Ok(peer)
+        listens(&mut process, address, READY_WITHIN).await?;
+        let (others, behind) = (Vec::new(), Vec::new());
+        Ok(Self { address, process, others, behind, is_redis: false, group: None, data })
     }
 
-    /// Resident memory in bytes.
+    /// Returns the resident memory in bytes.
     pub fn resident_bytes(&self) -> anyhow::Result<u64> {
         resident_bytes(&self.process)
     }
@@ -187,45 +168,8 @@ impl Peer {
     }
 }
 
-/// Resident memory of a program, in bytes.
-pub fn resident_bytes(process: &Child) -> anyhow::Result<u64> {
-    memory(process, "VmRSS:")
-}
-
-/// The most resident memory that a program had, in bytes.
-pub fn peak_resident_bytes(process: &Child) -> anyhow::Result<u64> {
-    memory(process, "VmHWM:")
-}
-
-fn memory(process: &Child, name: &str) -> anyhow::Result<u64> {
-    let id = process.id().context("the program has ended")?;
-    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such figure")?;
-    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kilobytes * 1024)
-}
-
-/// What a headnode says of itself.
+/// Returns what a headnode says of itself.
 pub async fn status(headnode: SocketAddr) -> anyhow::Result<StoreStatus> {
-    let stream = TcpStream::connect(headnode).await?;
-    let (reader, mut writer) = stream.into_split();
-    let mut request = Vec::new();
-    ClientRequest::Status.encode(&mut request);
-    writer.write_all(&request).await?;
-    let mut reply = String::new();
-    BufReader::new(reader).read_line(&mut reply).await?;
-    match json::decode(reply.as_bytes())? {
-        HeadnodeReply::Status(status) => Ok(status),
-        other => bail!("not a status: {other:?}"),
-    }
-}
-
-pub fn sibling(name: &str) -> anyhow::Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name(name);
-    anyhow::ensure!(path.exists(), "{} is missing: run `cargo build --release` first", path.display());
-    Ok(path)
-}
-
-pub fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+    let options = SessionOptions { wait: READY_WITHIN, ..SessionOptions::default() };
+    HeadnodeClient::new(&headnode.to_string(), options).status().await
 }

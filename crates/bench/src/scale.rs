@@ -1,17 +1,17 @@
 //! Many messages through the store: what they take in memory, and how long it takes until all is back in service.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::Serialize;
-use service::net::{LocalGroup, TcpStream};
-use tokio::process::{Child, Command};
+use service::net::LocalGroup;
 
 use crate::load::{self, Load, Protocol};
 use crate::peers::{self, Peer};
+use crate::programs::{free_address, listens, resident_bytes, store_part};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -66,38 +66,21 @@ pub async fn run(messages: u64, dir: &Path) -> anyhow::Result<Scale> {
     let folder = store.kill().await?;
 
     let group = LocalGroup::reserve()?;
-    let start = |name: &str, flags: &[&str]| {
-        let mut command = Command::new(peers::sibling(name)?);
-        command.args([
-            "--interface",
-            "127.0.0.1",
-            "--group",
-            &group.address.to_string(),
-            "--log-level",
-            "error",
-        ]);
-        command
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true);
+    let start = |name: &str, data: &str, address: SocketAddr, flags: &[&str]| {
+        let mut command = store_part(name, &group, &folder.path().join(data))?;
+        command.args(["--listen", &address.to_string(), "--log-level", "error"]).args(flags);
         anyhow::Ok(command.spawn()?)
     };
-    let (datanode, headnode) = (peers::free_address()?.to_string(), peers::free_address()?.to_string());
-    let data = folder.path().join("datanode1").display().to_string();
-    let registry = folder.path().join("headnode").display().to_string();
+    let (datanode, headnode) = (free_address()?, free_address()?);
     let started = Instant::now();
-    let datanode_process =
-        start("datanode", &["--name", "datanode1", "--listen", &datanode, "--data-dir", &data])?;
-    listens(&datanode, &datanode_process).await?;
+    let mut datanode_process = start("datanode", "datanode1", datanode, &["--name", "datanode1"])?;
+    listens(&mut datanode_process, datanode, WITHIN).await?;
     let datanode_ms = started.elapsed().as_secs_f64() * 1000.0;
     let started = Instant::now();
-    let headnode_process =
-        start("headnode", &["--listen", &headnode, "--data-dir", &registry, "--expected", "1"])?;
-    listens(&headnode, &headnode_process).await?;
+    let mut headnode_process = start("headnode", "headnode", headnode, &["--expected", "1"])?;
+    listens(&mut headnode_process, headnode, WITHIN).await?;
     let headnode_ms = started.elapsed().as_secs_f64() * 1000.0;
-    while peers::status(headnode.parse()?).await?.available < 1 {
+    while peers::status(headnode).await?.available < 1 {
         anyhow::ensure!(started.elapsed() < WITHIN, "the datanode does not become available");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -111,15 +94,6 @@ pub async fn run(messages: u64, dir: &Path) -> anyhow::Result<Scale> {
         datanode_ms,
         headnode_ms,
         operative_ms,
-        headnode_again: peers::resident_bytes(&headnode_process)?,
+        headnode_again: resident_bytes(&headnode_process)?,
     })
-}
-
-async fn listens(address: &str, process: &Child) -> anyhow::Result<()> {
-    let started = Instant::now();
-    while TcpStream::connect(address).await.is_err() {
-        anyhow::ensure!(process.id().is_some() && started.elapsed() < WITHIN, "nothing listens on {address}");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    Ok(())
 }

@@ -62,7 +62,7 @@ impl Pairing {
 
 /// A table of pairings, in Markdown.
 #[derive(Debug, Serialize)]
-pub struct Comparison {
+pub struct ComparisonTable {
     pub ours: &'static str,
     pub theirs: Vec<&'static str>,
     pub rounds: usize,
@@ -70,7 +70,7 @@ pub struct Comparison {
     pub notes: Vec<String>,
 }
 
-impl fmt::Display for Comparison {
+impl fmt::Display for ComparisonTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { ours, theirs, rounds, .. } = self;
         let headings: String = theirs.iter().map(|name| format!(" {name} | ratio |")).collect();
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(pairing.ours.median, 3.0);
         assert_eq!(pairing.theirs.iter().map(|side| side.median).collect::<Vec<_>>(), [2.5, 4.0]);
         assert_eq!(pairing.ratios.iter().map(|side| side.median).collect::<Vec<_>>(), [1.5, 0.75]);
-        let comparison = Comparison {
+        let comparison = ComparisonTable {
             ours: "a",
             theirs: vec!["b", "c"],
             rounds: 2,
