@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use service::net::LocalGroup;
-use testkit::{Client, Process, Signal};
+use testkit::{LineClient, Process, Signal};
 
 const ID: &str = "01JD6Q3B4V0000000000000000";
 /// How many connections may wait for their hello at the same time.
@@ -32,8 +32,8 @@ fn start(folder: &Path) -> Datanode {
 }
 
 impl Datanode {
-    fn connect(&self) -> Client {
-        Client::connect(self.process.address)
+    fn connect(&self) -> LineClient {
+        LineClient::connect(self.process.address)
     }
 
     /// The run of the datanode, as the datanode reports it to a headnode that expects another one.
@@ -43,7 +43,7 @@ impl Datanode {
         reason.rsplit_once(' ').unwrap().1.to_owned()
     }
 
-    fn greeted(&self) -> Client {
+    fn greeted(&self) -> LineClient {
         let incarnation = self.incarnation();
         let mut client = self.connect();
         let welcome = client.ask(&hello("datanode1", &incarnation));

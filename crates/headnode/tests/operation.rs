@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use service::net::LocalGroup;
-use testkit::{Client, Process, Signal};
+use testkit::{LineClient, Process, Signal};
 
 struct Headnode {
     process: Process,
@@ -27,8 +27,8 @@ fn start(folder: &Path, arguments: &[&str]) -> Headnode {
 }
 
 impl Headnode {
-    fn connect(&self) -> Client {
-        Client::connect(self.process.address)
+    fn connect(&self) -> LineClient {
+        LineClient::connect(self.process.address)
     }
 }
 
@@ -84,7 +84,7 @@ fn sigterm_ends_it_well_and_names_what_is_closed() {
     clients[1].reply();
     headnode.process.signal(Signal::SIGTERM);
     assert!(headnode.process.ended().success());
-    let [json, plain] = clients.map(Client::finish);
+    let [json, plain] = clients.map(LineClient::finish);
     assert_eq!(code(&json), "shutting-down");
     assert!(plain.starts_with("no guardado (shutting-down): "), "{plain}");
     for closed in ["listener closed", "connections closed", "registro_server.txt closed"] {

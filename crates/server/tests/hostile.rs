@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use support::{Client, Greets as _, Server, wait_for};
+use support::{Greets as _, LineClient, Server, wait_for};
 
 const MEGABYTE: u64 = 1_000_000;
 
@@ -246,7 +246,7 @@ fn a_flood_of_connections_leaves_the_served_ones_alone() {
     assert!(resident < 50 * MEGABYTE, "{resident} bytes resident");
 }
 
-fn reply_or_nothing(client: &mut Client) -> String {
+fn reply_or_nothing(client: &mut LineClient) -> String {
     let mut told = [0; 200];
     let length = client.stream.read(&mut told).unwrap_or(0);
     String::from_utf8_lossy(&told[..length]).into_owned()

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{Client, Greets as _, PROGRAM, Server};
+use support::{Greets as _, LineClient, PROGRAM, Server};
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(PROGRAM).args(arguments).stdin(Stdio::null()).output().unwrap()
@@ -99,7 +99,7 @@ fn idle_connections_do_not_delay_the_end() {
 }
 
 /// Leaves a client that sends and reads no replies, which delays an orderly end.
-fn deaf_client(server: &Server) -> Client {
+fn deaf_client(server: &Server) -> LineClient {
     let mut deaf = server.connect();
     deaf.stream.set_nonblocking(true).unwrap();
     let line = format!("{}\n", "x".repeat(60_000));
@@ -147,7 +147,7 @@ fn a_terminal_that_is_held_holds_up_nobody() {
         event.clear();
         assert!(events.read_line(&mut event).unwrap() > 0, "the server ended before it listened");
     }
-    let mut client = Client::connect(event.trim().rsplit('=').next().unwrap().parse().unwrap());
+    let mut client = LineClient::connect(event.trim().rsplit('=').next().unwrap().parse().unwrap());
     // These are more events than a pipe and the server's buffer hold.
     let messages = 30_000;
     let mut sender = client.stream.try_clone().unwrap();

@@ -184,13 +184,13 @@ impl Drop for Process {
 
 /// A plain client of a protocol of lines.
 #[derive(Debug)]
-pub struct Client {
+pub struct LineClient {
     /// The connection.
     pub stream: TcpStream,
     reader: BufReader<TcpStream>,
 }
 
-impl Client {
+impl LineClient {
     /// Connects.
     ///
     /// # Panics

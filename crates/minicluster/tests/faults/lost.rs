@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use testkit::{Client, wait_for};
+use testkit::{LineClient, wait_for};
 
 use crate::processes::{Settings, Store, outcome};
 use crate::{heartbeat_file, put};
@@ -26,7 +26,7 @@ fn data_file(store: &Store, number: usize) -> PathBuf {
 }
 
 /// Stores `count` messages; returns the id of each and where it is: number of the datanode and of the record.
-fn saved(client: &mut Client, count: usize) -> Vec<(String, usize, u64)> {
+fn saved(client: &mut LineClient, count: usize) -> Vec<(String, usize, u64)> {
     let saved = |number| {
         let reply = client.ask(&put(&format!("mensaje {number}")));
         let place = &reply["saved"]["places"][0];
@@ -37,7 +37,7 @@ fn saved(client: &mut Client, count: usize) -> Vec<(String, usize, u64)> {
     (0..count).map(saved).collect()
 }
 
-fn lost(client: &mut Client, number: usize) -> u64 {
+fn lost(client: &mut LineClient, number: usize) -> u64 {
     let status = client.ask(&json!({"status": {}}));
     let datanodes = status["status"]["datanodes"].as_array().unwrap();
     let name = format!("datanode{number}");

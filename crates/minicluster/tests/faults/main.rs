@@ -399,7 +399,7 @@ fn datanodes_are_found_by_unicast_where_there_is_no_multicast() {
     drop(deaf);
     let peer = format!("localhost:{}", group.address.port());
     let headnode = headnode(&["--peers", &peer], "headnode");
-    let mut client = testkit::Client::connect(headnode.address);
+    let mut client = testkit::LineClient::connect(headnode.address);
     wait_for("the datanode", || client.ask(&json!({"status": {}}))["status"]["available"] == 1);
     places(&client.ask(&put("found")));
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use rand::RngExt as _;
 use service::net::LocalGroup;
-use testkit::{Client, Process, Signal, program, wait_for};
+use testkit::{LineClient, Process, Signal, program, wait_for};
 
 /// A headnode and its datanodes.
 pub struct Store {
@@ -46,8 +46,8 @@ impl Store {
         store
     }
 
-    pub fn connect(&self) -> Client {
-        Client::connect(self.headnode.address)
+    pub fn connect(&self) -> LineClient {
+        LineClient::connect(self.headnode.address)
     }
 
     pub fn available(&self) -> u64 {

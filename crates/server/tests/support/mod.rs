@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub use testkit::{Client, PATIENCE, Process, wait_for};
+pub use testkit::{LineClient, PATIENCE, Process, wait_for};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_server");
 
@@ -32,8 +32,8 @@ impl Server {
         Self { process: Process::start(command), folder: folder.to_owned() }
     }
 
-    pub fn connect(&self) -> Client {
-        Client::connect(self.address)
+    pub fn connect(&self) -> LineClient {
+        LineClient::connect(self.address)
     }
 
     pub fn log(&self) -> Log {
@@ -61,7 +61,7 @@ pub trait Greets {
     fn say(&mut self, message: &str);
 }
 
-impl Greets for Client {
+impl Greets for LineClient {
     fn expect_received(&mut self, message: &str) {
         assert_eq!(self.reply(), format!("OK mensaje recibido correctamente: {message}"));
     }

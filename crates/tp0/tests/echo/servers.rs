@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use socket2::SockRef;
-use testkit::Client;
+use testkit::LineClient;
 
 use crate::support::EchoServer;
 
@@ -42,7 +42,7 @@ fn one_line_comes_back_as_it_came_and_the_connection_closes() {
 #[test]
 fn every_segmentation_is_one_message() {
     let server = EchoServer::start(&[], &[]);
-    let mut client = Client::connect(server.address);
+    let mut client = LineClient::connect(server.address);
     for byte in "¿Qué tal?\n".bytes() {
         client.send([byte]);
         thread::sleep(Duration::from_millis(1));
@@ -55,7 +55,7 @@ fn every_segmentation_is_one_message() {
 fn many_connections_at_once_are_served_in_any_order() {
     const CLIENTS: usize = 1000;
     let mut server = EchoServer::start(&[], &[]);
-    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(server.address)).collect();
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| LineClient::connect(server.address)).collect();
     // All are open before the first speaks, and the last to come speaks first.
     server.wait_for_actions(CLIENTS, "accept_connections | result: success");
     for (number, client) in clients.iter_mut().enumerate().rev() {
@@ -107,14 +107,14 @@ fn what_is_not_utf8_is_told_so() {
 #[test]
 fn clients_that_die_leave_an_error_and_nothing_else() {
     let mut server = EchoServer::start(&[], &[]);
-    let mut half = Client::connect(server.address);
+    let mut half = LineClient::connect(server.address);
     half.send("medio mensaje");
     assert_eq!(half.finish(), "", "half a message has no echo");
     server.wait_for_actions(
         1,
         &format!("{FAILED}the stream ended in the middle of a line, after 13 bytes of it"),
     );
-    assert_eq!(Client::connect(server.address).finish(), "");
+    assert_eq!(LineClient::connect(server.address).finish(), "");
     server.wait_for_actions(1, &format!("{FAILED}the client closed the connection without a message"));
     // Reset in the middle of a message.
     let reset = TcpStream::connect(server.address).unwrap();
@@ -137,13 +137,13 @@ fn a_connection_that_completes_no_message_is_closed() {
 #[test]
 fn connections_are_kept_where_asked_for() {
     let mut server = EchoServer::start(&[], &["--keep-connections"]);
-    let mut client = Client::connect(server.address);
+    let mut client = LineClient::connect(server.address);
     client.send("uno\ndos\n");
     assert_eq!((client.reply(), client.reply()), ("uno".to_owned(), "dos".to_owned()));
     client.send("tres\nmal \u{7f}\n");
     assert_eq!((client.reply(), client.reply()), ("tres".to_owned(), "mal \u{7f}".to_owned()));
     assert_eq!(client.finish(), "", "ending between messages is no error");
-    let mut many = Client::connect(server.address);
+    let mut many = LineClient::connect(server.address);
     let lines: String = (0..10_000).map(|number| format!("línea {number}\n")).collect();
     let mut sender = many.stream.try_clone().unwrap();
     let sent = lines.clone();
@@ -165,8 +165,8 @@ fn sigterm_closes_everything_and_says_so() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         // Between threads, the lines have no order.
         let mut server = EchoServer::start(&[], &["--threads", "1"]);
-        let _idle = Client::connect(server.address);
-        let mut half = Client::connect(server.address);
+        let _idle = LineClient::connect(server.address);
+        let mut half = LineClient::connect(server.address);
         half.send("medio");
         server.wait_for_actions(2, "accept_connections | result: success");
         if signal == Signal::SIGTERM {
@@ -204,9 +204,9 @@ fn the_backlog_is_the_configured_one() {
 #[test]
 fn over_the_limit_connections_are_told_so_and_closed() {
     let server = EchoServer::start(&[], &["--max-connections", "1"]);
-    let mut one = Client::connect(server.address);
+    let mut one = LineClient::connect(server.address);
     server.wait_for_actions(1, "accept_connections | result: success");
-    let mut other = Client::connect(server.address);
+    let mut other = LineClient::connect(server.address);
     other.send("Hola\n");
     let told = "ERROR too-many-connections: the server serves its 1 connections already: try again later";
     assert_eq!(other.reply(), told);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Client, Server, Signal, message};
+use crate::support::{LineClient, Server, Signal, message};
 
 /// The bets of an agency; the ones whose numbers `twin` names are there twice.
 fn bets(count: usize, twin: &[usize]) -> Vec<String> {
@@ -11,7 +11,7 @@ fn bets(count: usize, twin: &[usize]) -> Vec<String> {
 }
 
 /// Sends the bets in batches of `size`, and takes each reply before the next batch.
-fn send(client: &mut Client, bets: &[String], size: usize) {
+fn send(client: &mut LineClient, bets: &[String], size: usize) {
     for batch in bets.chunks(size) {
         client.send(message("1", &batch.iter().map(String::as_str).collect::<Vec<_>>()));
         assert_eq!(client.reply(), "server:0\r");

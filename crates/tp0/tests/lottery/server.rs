@@ -5,19 +5,19 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 
-use crate::support::{Client, PATIENCE, Server, Signal, message};
+use crate::support::{LineClient, PATIENCE, Server, Signal, message};
 
 const LORCA: &str = "Santiago Lionel,Lorca,30904465,1999-03-17,2201";
 const NUNEZ: &str = "Ana \"Tin\",Núñez,21689196,2000-02-29,7574";
 
 /// Sends, and compares the reply.
-fn ask(client: &mut Client, request: &str, reply: &str) {
+fn ask(client: &mut LineClient, request: &str, reply: &str) {
     client.send(request);
     assert_eq!(client.reply(), format!("{reply}\r"), "to {request:?}");
 }
 
 /// The winners that a client is told, or that it is to wait.
-fn winners(client: &mut Client, agency: &str) -> Vec<String> {
+fn winners(client: &mut LineClient, agency: &str) -> Vec<String> {
     client.send(format!("{agency}:6\r\n"));
     let mut lines = vec![client.reply()];
     while lines.last().is_some_and(|line| !line.ends_with('\r')) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::support::{Client, Server, Signal, message};
+use crate::support::{LineClient, Server, Signal, message};
 
 const BET: &str = "Santiago Lionel,Lorca,30904465,1999-03-17,2201";
 const CLOSED_LISTENER: &str = "action: close_listener | result: success";
@@ -80,7 +80,7 @@ fn sigterm_while_batches_stream_in_stores_and_answers_each_that_was_begun() {
 }
 
 /// How often the server says that a batch is stored, and what else it says, until it closes the connection.
-fn answers(mut client: Client) -> (usize, String) {
+fn answers(mut client: LineClient) -> (usize, String) {
     let (mut answered, mut others) = (0, String::new());
     loop {
         match client.reply().as_str() {

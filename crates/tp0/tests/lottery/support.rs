@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-pub use testkit::{Client, PATIENCE, Process, Signal, wait_for};
+pub use testkit::{LineClient, PATIENCE, Process, Signal, wait_for};
 
 pub const SERVER: &str = env!("CARGO_BIN_EXE_lottery-server");
 const AGENCY: &str = env!("CARGO_BIN_EXE_lottery-agency");
@@ -34,8 +34,8 @@ impl Server {
         Self { process: Process::start(command), folder: folder.to_owned() }
     }
 
-    pub fn connect(&self) -> Client {
-        Client::connect(self.address)
+    pub fn connect(&self) -> LineClient {
+        LineClient::connect(self.address)
     }
 
     /// The action lines so far, without time and level, without those about connections.
