@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio_util::codec::{Decoder as _, Encoder as _};
 
-use crate::input::Input;
+use crate::input::ClientInput;
 use crate::replies::ReplyLog;
 
 /// Messages that may be on their way without a reply.
@@ -24,7 +24,7 @@ const REPLY_SILENCE: Duration = Duration::from_millis(200);
 
 /// What became of the messages.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct ExchangeTally {
     /// Put on the connection.
     pub sent: u64,
     /// Acknowledged by the server.
@@ -35,7 +35,7 @@ pub struct Tally {
     pub broken: Option<anyhow::Error>,
 }
 
-impl Tally {
+impl ExchangeTally {
     /// Fails unless every message was acknowledged.
     ///
     /// # Errors
@@ -55,13 +55,13 @@ impl Tally {
 /// replies to what was sent.
 pub async fn run(
     stream: TcpStream,
-    input: Input,
+    input: ClientInput,
     replies: &ReplyLog,
     reply_timeout: Duration,
     shutdown: &Shutdown,
-) -> Tally {
+) -> ExchangeTally {
     let (reader, writer) = stream.into_split();
-    let progress = watch::Sender::new(Progress::default());
+    let progress = watch::Sender::new(ExchangeProgress::default());
     let frames = FrameReader::new(reader, LineCodec::new(MAX_REPLY_BYTES, AtEof::Reject));
     let receiving = Receiver { frames, replies, reply_timeout, progress: &progress }.run();
     let sending = async {
@@ -76,13 +76,13 @@ pub async fn run(
         sent = &mut sending => (Some(sent), receiving.await),
     };
     let sent_error = sent.and_then(Result::err).map(|error| anyhow::Error::new(error).context("cannot send"));
-    let Progress { sent, acknowledged, refused, unsendable, .. } = *progress.borrow();
-    Tally { sent, acknowledged, refused: refused + unsendable, broken: received.err().or(sent_error) }
+    let ExchangeProgress { sent, acknowledged, refused, unsendable, .. } = *progress.borrow();
+    ExchangeTally { sent, acknowledged, refused: refused + unsendable, broken: received.err().or(sent_error) }
 }
 
 /// How far the exchange has come.
 #[derive(Debug, Default)]
-struct Progress {
+struct ExchangeProgress {
     sent: u64,
     acknowledged: u64,
     refused: u64,
@@ -90,7 +90,7 @@ struct Progress {
     all_sent: bool,
 }
 
-impl Progress {
+impl ExchangeProgress {
     /// Messages without a reply. (A server may also send an error that answers no message.)
     fn waiting(&self) -> u64 {
         self.sent.saturating_sub(self.acknowledged + self.refused)
@@ -103,8 +103,8 @@ impl Progress {
 
 async fn send(
     mut writer: impl AsyncWrite + Unpin,
-    mut input: Input,
-    progress: &watch::Sender<Progress>,
+    mut input: ClientInput,
+    progress: &watch::Sender<ExchangeProgress>,
     shutdown: &Shutdown,
 ) -> io::Result<()> {
     let mut codec = LineCodec::new(MAX_TEXT_BYTES, AtEof::Accept);
@@ -146,7 +146,7 @@ struct Receiver<'a, R> {
     frames: FrameReader<R, LineCodec>,
     replies: &'a ReplyLog,
     reply_timeout: Duration,
-    progress: &'a watch::Sender<Progress>,
+    progress: &'a watch::Sender<ExchangeProgress>,
 }
 
 /// What the connection brought.
@@ -195,7 +195,7 @@ impl<R: AsyncRead + Unpin> Receiver<'_, R> {
         };
         tokio::select! {
             biased;
-            _ = complete.wait_for(Progress::is_complete) => Ok(None),
+            _ = complete.wait_for(ExchangeProgress::is_complete) => Ok(None),
             read = self.frames.fill() => Ok(Some(if read? == 0 { Came::End } else { Came::Bytes })),
             () = tokio::time::sleep(REPLY_SILENCE), if heeds_silence => Ok(Some(Came::Silence)),
             () = owed_too_long => bail!("no reply for {:?}", self.reply_timeout),

@@ -12,14 +12,14 @@ use tokio::io::Stdin;
 const PORTION: usize = 64;
 
 /// The messages, in the order in which they are to be sent.
-pub enum Input {
+pub enum ClientInput {
     /// Given at once.
     Given(VecDeque<String>),
     /// Read line by line; a person may be typing them.
     Lines(FrameReader<Stdin, LineCodec>),
 }
 
-impl Input {
+impl ClientInput {
     /// What the command line asks for.
     pub fn from_arguments(messages: &[String]) -> Self {
         if messages == ["-"] {

@@ -17,7 +17,7 @@ use journal::JournalFile;
 use service::net::TcpStream;
 use service::{Common, Shutdown, cli, net};
 
-use input::Input;
+use input::ClientInput;
 use replies::ReplyLog;
 
 /// The file of the assignment.
@@ -33,7 +33,7 @@ pub const REPLIES_FILE: &str = "respuestas.txt";
     after_help = "Examples:\n  client\n  client \"Hola\" \"¿Qué tal?\"\n  seq 1000 | client -\n\
                   Each flag can also be set in the environment: --server as CLIENT_SERVER."
 )]
-pub struct Arguments {
+pub struct ClientArguments {
     /// What to send, a message each; a lone `-` reads messages from standard input, line by line
     #[arg(value_name = "MESSAGE", value_parser = input::one_line)]
     pub messages: Vec<String>,
@@ -58,8 +58,8 @@ pub struct Arguments {
 ///
 /// # Errors
 /// Unless every message was acknowledged.
-pub async fn run(arguments: Arguments, shutdown: Shutdown) -> anyhow::Result<()> {
-    let input = Input::from_arguments(&arguments.messages);
+pub async fn run(arguments: ClientArguments, shutdown: Shutdown) -> anyhow::Result<()> {
+    let input = ClientInput::from_arguments(&arguments.messages);
     let (file, recovery) = JournalFile::open(&arguments.data_dir.join(REPLIES_FILE))?;
     if recovery.torn_bytes > 0 {
         tracing::warn!(cut_bytes = recovery.torn_bytes, "respuestas.txt ended in half a record: cut it off");

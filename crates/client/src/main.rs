@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    service::run("CLIENT", |arguments: &client::Arguments| &arguments.common, client::run)
+    service::run("CLIENT", |arguments: &client::ClientArguments| &arguments.common, client::run)
 }

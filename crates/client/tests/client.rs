@@ -14,13 +14,13 @@ use journal::JournalFile;
 use service::{Shutdown, net};
 
 /// A server in a thread; it ends with the test.
-struct Server {
+struct ServerThread {
     address: SocketAddr,
     shutdown: Shutdown,
     folder: tempfile::TempDir,
 }
 
-impl Server {
+impl ServerThread {
     fn start(address: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let shutdown = Shutdown::new();
@@ -46,7 +46,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerThread {
     fn drop(&mut self) {
         self.shutdown.request();
     }
@@ -95,7 +95,7 @@ fn ends_with(output: &Output, code: i32, parts: &[&str]) {
 
 #[test]
 fn greets_prints_the_reply_and_records_it() {
-    let server = Server::start("127.0.0.1:0");
+    let server = ServerThread::start("127.0.0.1:0");
     let folder = tempfile::tempdir().unwrap();
     for round in 1..=2 {
         let output = run(server.address, folder.path(), &[], "");
@@ -115,7 +115,7 @@ fn greets_prints_the_reply_and_records_it() {
 
 #[test]
 fn sends_each_argument_as_a_message_and_shows_no_terminal_escape() {
-    let server = Server::start("127.0.0.1:0");
+    let server = ServerThread::start("127.0.0.1:0");
     let folder = tempfile::tempdir().unwrap();
     let output = run(server.address, folder.path(), &["uno", "\u{1b}[31mdos", ""], "");
     ends_with(&output, 0, &[]);
@@ -129,7 +129,7 @@ fn sends_each_argument_as_a_message_and_shows_no_terminal_escape() {
 
 #[test]
 fn reads_thousands_of_lines_from_standard_input() {
-    let server = Server::start("127.0.0.1:0");
+    let server = ServerThread::start("127.0.0.1:0");
     let folder = tempfile::tempdir().unwrap();
     let lines: Vec<_> = (0..5000).map(|number| format!("línea {number}")).collect();
     // Without a line end after the last one.
@@ -141,7 +141,7 @@ fn reads_thousands_of_lines_from_standard_input() {
 
 #[test]
 fn answers_each_line_as_it_is_typed() {
-    let server = Server::start("127.0.0.1:0");
+    let server = ServerThread::start("127.0.0.1:0");
     let folder = tempfile::tempdir().unwrap();
     let mut client = client(server.address, folder.path(), &["-"]);
     let mut stdin = client.stdin.take().unwrap();
@@ -163,7 +163,7 @@ fn waits_for_a_server_that_is_not_up_yet() {
     let mut events = BufReader::new(waiting.stderr.take().unwrap()).lines();
     let refused = events.find(|line| line.as_ref().unwrap().contains("no connection yet"));
     assert!(refused.is_some(), "it was never refused");
-    let server = Server::start(&address.to_string());
+    let server = ServerThread::start(&address.to_string());
     assert!(waiting.wait().unwrap().success());
     assert_eq!(server.messages(), ["Hola, servidor"]);
 }
@@ -178,7 +178,7 @@ fn a_server_that_never_comes_is_named_with_the_cause() {
 
 #[test]
 fn a_refused_message_is_exit_code_1() {
-    let server = Server::start("127.0.0.1:0");
+    let server = ServerThread::start("127.0.0.1:0");
     let folder = tempfile::tempdir().unwrap();
     let output = run(server.address, folder.path(), &["corto", &"x".repeat(1001)], "");
     ends_with(&output, 1, &["1 messages were acknowledged, 1 were refused"]);
@@ -188,7 +188,7 @@ fn a_refused_message_is_exit_code_1() {
 
 #[test]
 fn a_line_that_is_no_message_is_told_and_the_others_are_sent() {
-    let server = Server::start("127.0.0.1:0");
+    let server = ServerThread::start("127.0.0.1:0");
     let folder = tempfile::tempdir().unwrap();
     let mut client = client(server.address, folder.path(), &["-"]);
     client.stdin.take().unwrap().write_all(b"uno\n\xff\ndos\n").unwrap();
@@ -279,7 +279,7 @@ fn wrong_arguments_are_exit_code_2() {
 
 #[test]
 fn the_file_of_replies_has_one_owner() {
-    let server = Server::start("127.0.0.1:0");
+    let server = ServerThread::start("127.0.0.1:0");
     let folder = tempfile::tempdir().unwrap();
     let _owner = JournalFile::open(&folder.path().join("respuestas.txt")).unwrap();
     let output = run(server.address, folder.path(), &[], "");

@@ -11,7 +11,7 @@ use protocol::store::client_api::{
 use protocol::store::types::{Id, MessageCrc};
 use serde_json::Value;
 
-use support::{Do, Headnode, client, ends_with, error, line, text};
+use support::{Do, ScriptedHeadnode, client, ends_with, error, line, text};
 
 const TIME: &str = "2026-11-21T09:30:00.123Z";
 
@@ -48,7 +48,7 @@ fn json_lines(output: &std::process::Output) -> Vec<Value> {
 #[test]
 fn get_prints_the_message_byte_for_byte_or_its_record() {
     let message = "Hola\n\u{1b}[31m\0 \"ñ\"";
-    let headnode = Headnode::start(move |asked| {
+    let headnode = ScriptedHeadnode::start(move |asked| {
         assert_eq!(asked.request, ClientRequest::Get { id: id(7) });
         Do::Say(record(message))
     });
@@ -71,7 +71,7 @@ fn get_prints_the_message_byte_for_byte_or_its_record() {
 fn the_longest_message_comes_back() {
     let message = "\u{1}".repeat(64 * 1024);
     let reply = record(&message);
-    let headnode = Headnode::start(move |_| Do::Say(reply.clone()));
+    let headnode = ScriptedHeadnode::start(move |_| Do::Say(reply.clone()));
     let folder = tempfile::tempdir().unwrap();
     let output = headnode.run(folder.path(), &["get", &id(7).to_string()]);
     ends_with(&output, 0, &[]);
@@ -86,7 +86,7 @@ fn what_the_headnode_refuses_is_told_at_once() {
         (ErrorCode::Damaged, "damaged"),
         (ErrorCode::Unavailable, "unavailable"),
     ] {
-        let headnode = Headnode::start(move |_| Do::Say(error(Some(id(7)), code)));
+        let headnode = ScriptedHeadnode::start(move |_| Do::Say(error(Some(id(7)), code)));
         let output = headnode.run(folder.path(), &["get", &id(7).to_string()]);
         ends_with(&output, 1, &[&format!("the reason why ({name})")]);
         assert_eq!(headnode.asked().len(), 1);
@@ -97,7 +97,7 @@ fn what_the_headnode_refuses_is_told_at_once() {
 #[test]
 fn a_broken_connection_is_made_again_until_the_wait_is_over() {
     let folder = tempfile::tempdir().unwrap();
-    let headnode = Headnode::start(|asked| match asked.connection {
+    let headnode = ScriptedHeadnode::start(|asked| match asked.connection {
         0 => Do::Close,
         1 => Do::SayAndClose(line(&error(None, ErrorCode::TooManyConnections))),
         2 => Do::Nothing,
@@ -108,7 +108,7 @@ fn a_broken_connection_is_made_again_until_the_wait_is_over() {
     assert_eq!(text(&output.stdout), "Hola\n");
     assert_eq!(headnode.asked().len(), 4);
 
-    let closed = Headnode::start(|_| Do::Close);
+    let closed = ScriptedHeadnode::start(|_| Do::Close);
     let output = closed.run(folder.path(), &["status", "--wait", "150ms"]);
     ends_with(&output, 1, &["within 150ms", "closed", "set --headnode"]);
 }
@@ -116,16 +116,17 @@ fn a_broken_connection_is_made_again_until_the_wait_is_over() {
 #[test]
 fn something_else_than_a_headnode_is_recognized() {
     let folder = tempfile::tempdir().unwrap();
-    let headnode = Headnode::start(|_| Do::SayAndClose(b"HTTP/1.1 400 Bad ClientRequest\r\n".to_vec()));
+    let headnode =
+        ScriptedHeadnode::start(|_| Do::SayAndClose(b"HTTP/1.1 400 Bad Request\r\n".to_vec()));
     ends_with(&headnode.run(folder.path(), &["status"]), 1, &["what answers is no headnode"]);
-    let headnode = Headnode::start(|_| Do::Say(record("Hola")));
+    let headnode = ScriptedHeadnode::start(|_| Do::Say(record("Hola")));
     ends_with(&headnode.run(folder.path(), &["status"]), 1, &["the headnode answered something else"]);
 }
 
 #[test]
 fn list_asks_for_page_after_page() {
     // 1203 messages, the newest first; the mark is the number of the last one shown.
-    let headnode = Headnode::start(|asked| {
+    let headnode = ScriptedHeadnode::start(|asked| {
         let ClientRequest::List { last, before } = &asked.request else { panic!("{asked:?}") };
         assert!(*last <= 500, "{last}");
         let newest = before.unwrap_or(1204) - 1;
@@ -174,7 +175,7 @@ fn status_is_a_table_or_json() {
         messages: 9,
         round: 7,
     };
-    let headnode = Headnode::start(move |_| Do::Say(HeadnodeReply::Status(status.clone())));
+    let headnode = ScriptedHeadnode::start(move |_| Do::Say(HeadnodeReply::Status(status.clone())));
     let folder = tempfile::tempdir().unwrap();
     let output = headnode.run(folder.path(), &["status"]);
     ends_with(&output, 0, &[]);

@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use protocol::store::client_api::ErrorCode;
 use protocol::store::types::MessageCrc;
 
-use support::{Asked, Do, Headnode, client, ends_with, error, line, receipts, saved, text};
+use support::{Asked, Do, ScriptedHeadnode, client, ends_with, error, line, receipts, saved, text};
 
-fn save_all() -> Headnode {
-    Headnode::start(|asked: &Asked| asked.saved(&format!("datanode2:{}", asked.number + 1)))
+fn save_all() -> ScriptedHeadnode {
+    ScriptedHeadnode::start(|asked: &Asked| asked.saved(&format!("datanode2:{}", asked.number + 1)))
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn saves_each_message_and_keeps_a_receipt() {
 
 #[test]
 fn a_summary_tells_which_message_is_where_and_how_to_check_it() {
-    let headnode = Headnode::start(|asked| match asked.put().1.as_str() {
+    let headnode = ScriptedHeadnode::start(|asked| match asked.put().1.as_str() {
         "segundo" => Do::Say(error(Some(asked.put().0), ErrorCode::IdConflict)),
         "tercero\u{1b}[31m" => asked.saved("datanode1:4,datanode3:128"),
         _ => asked.saved("datanode2:17"),
@@ -77,7 +77,7 @@ Para comprobarlo: make check
 
 #[test]
 fn any_message_travels_whole() {
-    let headnode = Headnode::start(|asked| asked.saved("datanode2:17,datanode3:4"));
+    let headnode = ScriptedHeadnode::start(|asked| asked.saved("datanode2:17,datanode3:4"));
     let folder = tempfile::tempdir().unwrap();
     let longest = "\"".repeat(64 * 1024);
     // An argument of a program cannot hold a NUL; the session's tests send one.
@@ -144,7 +144,7 @@ fn without_a_receipt_nothing_is_called_saved() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("registro_cliente.txt");
     // A file without a name cannot be appended to any more.
-    let headnode = Headnode::start(move |asked| {
+    let headnode = ScriptedHeadnode::start(move |asked| {
         std::fs::remove_file(&file).unwrap();
         asked.saved("datanode1:1")
     });
@@ -160,7 +160,7 @@ fn without_a_receipt_nothing_is_called_saved() {
 
 #[test]
 fn a_temporary_error_is_tried_again_with_the_same_id() {
-    let headnode = Headnode::start(|asked| match asked.number {
+    let headnode = ScriptedHeadnode::start(|asked| match asked.number {
         0 => Do::Say(error(Some(asked.put().0), ErrorCode::NoAvailableDatanode)),
         1 => Do::Say(error(Some(asked.put().0), ErrorCode::DiskFull)),
         _ => asked.saved("datanode1:1"),
@@ -177,7 +177,7 @@ fn a_temporary_error_is_tried_again_with_the_same_id() {
 fn a_message_that_waits_holds_up_no_other() {
     // The first message is saved only once the last one is.
     let last_is_saved = AtomicBool::new(false);
-    let headnode = Headnode::start(move |asked| {
+    let headnode = ScriptedHeadnode::start(move |asked| {
         let (id, message) = asked.put();
         last_is_saved.fetch_or(message == "600", Ordering::SeqCst);
         if message == "1" && !last_is_saved.load(Ordering::SeqCst) {
@@ -195,7 +195,7 @@ fn a_message_that_waits_holds_up_no_other() {
 
 #[test]
 fn after_a_broken_connection_all_that_is_unacknowledged_is_sent_again() {
-    let headnode = Headnode::start(|asked| match (asked.connection, asked.number) {
+    let headnode = ScriptedHeadnode::start(|asked| match (asked.connection, asked.number) {
         // A cut in the middle of the second reply, with all five requests read.
         (0, 0) => asked.saved("datanode1:1"),
         (0, 4) => Do::SayAndClose(b"{\"saved\":{\"id\"".to_vec()),
@@ -214,7 +214,7 @@ fn after_a_broken_connection_all_that_is_unacknowledged_is_sent_again() {
 
 #[test]
 fn no_reply_in_time_is_a_broken_connection_and_so_is_an_error_that_ends_it() {
-    let headnode = Headnode::start(|asked| match asked.connection {
+    let headnode = ScriptedHeadnode::start(|asked| match asked.connection {
         0 => Do::Nothing,
         1 => Do::SayAndClose(line(&error(None, ErrorCode::TooManyConnections))),
         2 => Do::SayAndClose(line(&error(Some(asked.put().0), ErrorCode::ShuttingDown))),
@@ -244,14 +244,15 @@ fn waits_for_a_headnode_that_is_not_up_yet() {
     let mut events = BufReader::new(waiting.stderr.take().unwrap()).lines();
     let refused = events.find(|line| line.as_ref().unwrap().contains("Connection refused"));
     assert!(refused.is_some(), "it was never refused");
-    let _headnode = Headnode::on(TcpListener::bind(address).unwrap(), |asked| asked.saved("datanode1:1"));
+    let _headnode =
+        ScriptedHeadnode::on(TcpListener::bind(address).unwrap(), |asked| asked.saved("datanode1:1"));
     assert!(waiting.wait().unwrap().success());
     assert_eq!(receipts(folder.path()).len(), 1);
 }
 
 #[test]
 fn another_checksum_or_no_place_is_no_receipt() {
-    let headnode = Headnode::start(|asked| {
+    let headnode = ScriptedHeadnode::start(|asked| {
         let (id, message) = asked.put();
         match message.as_str() {
             "otra" => Do::Say(saved(id, "datanode1:1", MessageCrc::of("something else"))),
@@ -275,7 +276,7 @@ fn another_checksum_or_no_place_is_no_receipt() {
 #[test]
 fn after_the_wait_it_fails_with_the_cause_and_records_nothing() {
     let headnode =
-        Headnode::start(|asked| Do::Say(error(Some(asked.put().0), ErrorCode::NoAvailableDatanode)));
+        ScriptedHeadnode::start(|asked| Do::Say(error(Some(asked.put().0), ErrorCode::NoAvailableDatanode)));
     let folder = tempfile::tempdir().unwrap();
     let output = headnode.run(folder.path(), &["put", "Hola", "--wait", "300ms"]);
     let parts = ["not acknowledged within 300ms", "the reason why (no-available-datanode)", "raise --wait"];
@@ -292,7 +293,7 @@ fn after_the_wait_it_fails_with_the_cause_and_records_nothing() {
 
 #[test]
 fn a_refusal_for_good_is_told_at_once() {
-    let headnode = Headnode::start(|asked| match asked.put().1.as_str() {
+    let headnode = ScriptedHeadnode::start(|asked| match asked.put().1.as_str() {
         "a" => Do::Say(error(Some(asked.put().0), ErrorCode::IdConflict)),
         // A line that could not be read has no id.
         "b" => Do::Say(error(None, ErrorCode::Malformed)),
@@ -310,7 +311,7 @@ fn sigterm_ends_the_input_and_finishes_what_was_sent() {
     let client_pid = std::sync::Arc::new(Mutex::new(None));
     let pid = client_pid.clone();
     // The signal comes between request and reply. Its effect is seen by a second try being made all the same.
-    let headnode = Headnode::start(move |asked| {
+    let headnode = ScriptedHeadnode::start(move |asked| {
         if asked.number == 0 {
             let pid: u32 = loop {
                 if let Some(pid) = *pid.lock().unwrap() {
@@ -335,7 +336,7 @@ fn sigterm_ends_the_input_and_finishes_what_was_sent() {
 #[test]
 fn at_the_shutdown_deadline_it_says_what_was_left() {
     let folder = tempfile::tempdir().unwrap();
-    let headnode = Headnode::start(|_| Do::Nothing);
+    let headnode = ScriptedHeadnode::start(|_| Do::Nothing);
     let mut client = headnode.client(folder.path(), &["put", "a", "b", "--shutdown-deadline", "100ms"]);
     while headnode.asked().len() < 2 {
         assert_eq!(client.try_wait().unwrap(), None);

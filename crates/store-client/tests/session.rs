@@ -39,18 +39,18 @@ fn temporary(request: &ClientRequest) -> HeadnodeReply {
     HeadnodeReply::Error { id: *id, code: ErrorCode::NoAvailableDatanode, reason: "why".to_owned() }
 }
 
-type Answer = dyn Fn(usize, &ClientRequest) -> Option<HeadnodeReply> + Send + Sync;
+type AnswerRule = dyn Fn(usize, &ClientRequest) -> Option<HeadnodeReply> + Send + Sync;
 
 /// A headnode in memory: `answer` gets the number of the connection; none closes it.
 #[derive(Clone)]
-struct Headnode {
-    answer: Arc<Answer>,
+struct MemoryHeadnode {
+    answer: Arc<AnswerRule>,
     asked: Arc<Mutex<Vec<(usize, Duration, ClientRequest)>>>,
     connections: Arc<Mutex<usize>>,
     started: Instant,
 }
 
-impl Headnode {
+impl MemoryHeadnode {
     fn new(answer: impl Fn(usize, &ClientRequest) -> Option<HeadnodeReply> + Send + Sync + 'static) -> Self {
         let (asked, connections) = Default::default();
         Self { answer: Arc::new(answer), asked, connections, started: Instant::now() }
@@ -107,7 +107,7 @@ fn ids(outcomes: &[PutOutcome]) -> Vec<Id> {
 
 #[tokio::test(start_paused = true)]
 async fn any_message_travels_whole_over_streams_in_small_pieces() {
-    let headnode = Headnode::new(|_, request| Some(saved(request)));
+    let headnode = MemoryHeadnode::new(|_, request| Some(saved(request)));
     let texts = ["\0", "\r\n\"\\", &"\0".repeat(64 * 1024), "", "🦀"];
     let messages: Vec<_> = (1..).zip(texts).map(|(number, text)| message(number, text)).collect();
     let outcomes = headnode.put(messages.clone(), SessionOptions::default()).await;
@@ -150,7 +150,7 @@ async fn a_silent_headnode_is_left_after_the_reply_timeout_and_given_up_after_th
 async fn tries_come_at_pauses_that_double_and_the_same_seed_gives_the_same_ones() {
     let mut runs = Vec::new();
     for _ in 0..2 {
-        let headnode = Headnode::new(|_, request| Some(temporary(request)));
+        let headnode = MemoryHeadnode::new(|_, request| Some(temporary(request)));
         let outcomes = headnode.put(vec![message(1, "Hola")], SessionOptions::default()).await;
         assert!(
             matches!(&outcomes[0], PutOutcome::Failed(failed)
@@ -171,7 +171,7 @@ async fn tries_come_at_pauses_that_double_and_the_same_seed_gives_the_same_ones(
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_connection_is_tried_again_and_a_hanging_one_left() {
-    let headnode = Headnode::new(|_, request| Some(saved(request)));
+    let headnode = MemoryHeadnode::new(|_, request| Some(saved(request)));
     let mut tries = VecDeque::from([Some(io::ErrorKind::ConnectionRefused), None]);
     let connect = || {
         let (next, stream) = (tries.pop_front(), headnode.connect());
@@ -196,9 +196,9 @@ async fn a_refused_connection_is_tried_again_and_a_hanging_one_left() {
 }
 
 /// Messages that come now and then, as from a person.
-struct Typed(mpsc::Receiver<OutgoingMessage>);
+struct TypedMessages(mpsc::Receiver<OutgoingMessage>);
 
-impl MessageSource for Typed {
+impl MessageSource for TypedMessages {
     async fn next_messages(&mut self, _most: usize) -> io::Result<Vec<OutgoingMessage>> {
         Ok(self.0.recv().await.into_iter().collect())
     }
@@ -207,7 +207,7 @@ impl MessageSource for Typed {
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_may_end_and_the_next_message_makes_another() {
     // It closes after each reply, as a headnode does after its idle timeout.
-    let headnode = Headnode::new(|_, request| Some(saved(request)));
+    let headnode = MemoryHeadnode::new(|_, request| Some(saved(request)));
     let (typing, typed) = mpsc::channel(1);
     let person = async move {
         for number in 0..3 {
@@ -226,7 +226,7 @@ async fn an_idle_connection_may_end_and_the_next_message_makes_another() {
         });
         std::future::ready(io::Result::Ok(ours))
     };
-    let (mut outcomes, mut source, shutdown) = (Vec::new(), Typed(typed), Shutdown::new());
+    let (mut outcomes, mut source, shutdown) = (Vec::new(), TypedMessages(typed), Shutdown::new());
     let session = put_all(connect, &mut source, SessionOptions::default(), rng(), &shutdown, |outcome| {
         outcomes.push(outcome)
     });
@@ -239,7 +239,7 @@ async fn an_idle_connection_may_end_and_the_next_message_makes_another() {
 
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_gives_back_what_was_not_sent_and_ends_with_what_was() {
-    let headnode = Headnode::new(|_, request| Some(saved(request)));
+    let headnode = MemoryHeadnode::new(|_, request| Some(saved(request)));
     let shutdown = Shutdown::new();
     let requested = shutdown.clone();
     let connect = || {
@@ -261,9 +261,9 @@ async fn a_shutdown_gives_back_what_was_not_sent_and_ends_with_what_was() {
 }
 
 /// One message, and then an error.
-struct Failing(bool);
+struct FailingSource(bool);
 
-impl MessageSource for Failing {
+impl MessageSource for FailingSource {
     async fn next_messages(&mut self, _most: usize) -> io::Result<Vec<OutgoingMessage>> {
         if std::mem::replace(&mut self.0, true) {
             return Err(io::ErrorKind::InvalidData.into());
@@ -274,9 +274,9 @@ impl MessageSource for Failing {
 
 #[tokio::test(start_paused = true)]
 async fn when_the_source_fails_what_it_gave_has_its_outcome() {
-    let headnode = Headnode::new(|_, request| Some(saved(request)));
+    let headnode = MemoryHeadnode::new(|_, request| Some(saved(request)));
     let connect = || std::future::ready(io::Result::Ok(headnode.connect()));
-    let (mut outcomes, mut source, shutdown) = (Vec::new(), Failing(false), Shutdown::new());
+    let (mut outcomes, mut source, shutdown) = (Vec::new(), FailingSource(false), Shutdown::new());
     let ended = put_all(connect, &mut source, SessionOptions::default(), rng(), &shutdown, |outcome| {
         outcomes.push(outcome)
     })
@@ -287,7 +287,7 @@ async fn when_the_source_fails_what_it_gave_has_its_outcome() {
 
 #[tokio::test]
 async fn a_session_can_be_a_task_of_its_own() {
-    let headnode = Headnode::new(|_, request| Some(saved(request)));
+    let headnode = MemoryHeadnode::new(|_, request| Some(saved(request)));
     let task =
         tokio::spawn(async move { headnode.put(vec![message(1, "Hola")], SessionOptions::default()).await });
     assert_eq!(ids(&task.await.unwrap()).len(), 1);

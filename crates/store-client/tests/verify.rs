@@ -26,11 +26,11 @@ fn message(number: u64) -> String {
 }
 
 /// Two datanodes that share the messages 1 to `count`, and a client with a receipt for each: odd ones are in datanode1.
-struct Store {
+struct FilesOnDisk {
     folder: tempfile::TempDir,
 }
 
-impl Store {
+impl FilesOnDisk {
     fn new(count: u64) -> Self {
         let store = Self { folder: tempfile::tempdir().unwrap() };
         let mut receipts = Batch::new(Checksum::None);
@@ -121,7 +121,7 @@ fn receipt(number: u64, places: &str) -> Receipt {
 
 #[test]
 fn a_whole_store_passes() {
-    let store = Store::new(1001);
+    let store = FilesOnDisk::new(1001);
     assert_eq!(store.verify(), (VerifyReport { receipts: 1001, places: 1001, problems: 0 }, vec![]));
     let files = ["cliente/registro_cliente.txt", "datanode1/data.txt", "datanode2/data.txt"];
     let output = store.run(&files);
@@ -135,7 +135,7 @@ fn a_whole_store_passes() {
 
 #[test]
 fn empty_files_are_what_their_names_say() {
-    let store = Store::new(0);
+    let store = FilesOnDisk::new(0);
     assert_eq!(store.verify(), (VerifyReport::default(), vec![]));
     let output = store.run(&["cliente/registro_cliente.txt", "datanode1/data.txt", "datanode2/data.txt"]);
     ends_with(&output, 0, &[]);
@@ -144,7 +144,7 @@ fn empty_files_are_what_their_names_say() {
 
 #[test]
 fn a_missing_record_is_found() {
-    let store = Store::new(9);
+    let store = FilesOnDisk::new(9);
     store.change("datanode1/data.txt", |text| {
         text.lines().filter(|line| !line.starts_with("3 ")).map(|line| format!("{line}\n")).collect()
     });
@@ -153,7 +153,7 @@ fn a_missing_record_is_found() {
 
 #[test]
 fn a_damaged_record_is_found() {
-    let store = Store::new(9);
+    let store = FilesOnDisk::new(9);
     store.change("datanode1/data.txt", |text| text.replacen("mensaje \\\"5", "mensajE \\\"5", 1));
     let (line, wrong) = store.only_problem();
     assert!(line == 5 && matches!(wrong, PlaceProblem::Damaged { offset } if offset > 0), "{line} {wrong:?}");
@@ -163,7 +163,7 @@ fn a_damaged_record_is_found() {
 
 #[test]
 fn every_flipped_bit_of_a_file_is_found() {
-    let store = Store::new(2);
+    let store = FilesOnDisk::new(2);
     let good = fs::read(store.path("datanode1/data.txt")).unwrap();
     for byte in 0..good.len() - 1 {
         for bit in 0..8 {
@@ -178,7 +178,7 @@ fn every_flipped_bit_of_a_file_is_found() {
 
 #[test]
 fn another_message_under_the_same_id_is_found() {
-    let store = Store::new(3);
+    let store = FilesOnDisk::new(3);
     let mut batch = Batch::new(Checksum::Crc32c);
     push_data(&mut batch, &record(1, 2, "otro"));
     store.write("datanode2/data.txt", batch.as_bytes());
@@ -188,7 +188,7 @@ fn another_message_under_the_same_id_is_found() {
 
 #[test]
 fn another_text_in_a_receipt_is_found() {
-    let store = Store::new(3);
+    let store = FilesOnDisk::new(3);
     store.change("cliente/registro_cliente.txt", |text| text.replacen("mensaje \\\"2", "mensajE \\\"2", 1));
     let (report, findings) = store.verify();
     assert_eq!(report, VerifyReport { receipts: 3, places: 3, problems: 1 });
@@ -199,11 +199,11 @@ fn another_text_in_a_receipt_is_found() {
 
 #[test]
 fn duplicates_and_other_numbers_are_found() {
-    let store = Store::new(3);
+    let store = FilesOnDisk::new(3);
     store.append("datanode1/data.txt", &record(9, 3, &message(3)));
     assert_eq!(store.only_problem(), (3, PlaceProblem::Duplicate { seqs: vec![2, 9] }));
 
-    let store = Store::new(3);
+    let store = FilesOnDisk::new(3);
     store.write("datanode2/data.txt", b"");
     store.append("datanode2/data.txt", &record(8, 2, &message(2)));
     assert_eq!(store.only_problem(), (2, PlaceProblem::Elsewhere { seqs: vec![8] }));
@@ -211,7 +211,7 @@ fn duplicates_and_other_numbers_are_found() {
 
 #[test]
 fn a_file_that_was_not_given_is_a_problem() {
-    let store = Store::new(3);
+    let store = FilesOnDisk::new(3);
     let output = store.run(&["cliente/registro_cliente.txt", "datanode1/data.txt"]);
     ends_with(&output, 1, &["1 problems were found"]);
     let expected = format!(
@@ -224,7 +224,7 @@ fn a_file_that_was_not_given_is_a_problem() {
 
 #[test]
 fn each_place_of_a_receipt_is_checked() {
-    let store = Store::new(2);
+    let store = FilesOnDisk::new(2);
     let mut batch = Batch::new(Checksum::None);
     push_receipt(&mut batch, &receipt(1, "datanode1:1,datanode2:5"));
     store.write("cliente/registro_cliente.txt", batch.as_bytes());
@@ -235,7 +235,7 @@ fn each_place_of_a_receipt_is_checked() {
 
 #[test]
 fn torn_tails_are_told_and_lines_that_are_no_receipts_are_problems() {
-    let store = Store::new(3);
+    let store = FilesOnDisk::new(3);
     store.change("datanode1/data.txt", |text| text + "3 2026-11");
     store.change("cliente/registro_cliente.txt", |text| text + "2026-11");
     let (report, findings) = store.verify();
@@ -251,7 +251,7 @@ fn torn_tails_are_told_and_lines_that_are_no_receipts_are_problems() {
 
 #[test]
 fn files_that_cannot_be_checked_are_named() {
-    let store = Store::new(1);
+    let store = FilesOnDisk::new(1);
     let receipts = "cliente/registro_cliente.txt";
     ends_with(&store.run(&["datanode1/data.txt"]), 1, &["no file with receipts"]);
     ends_with(&store.run(&[receipts, "nothing"]), 1, &["cannot read nothing", "No such file"]);

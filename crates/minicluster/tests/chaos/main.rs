@@ -26,8 +26,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use common::Files;
-use processes::{Settings, Store, outcome};
+use common::StoreFiles;
+use processes::{StoreProcesses, StoreSettings, outcome};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use records::parse_receipt;
@@ -39,7 +39,7 @@ const CLIENTS: usize = 3;
 const DATANODES: usize = 3;
 
 #[derive(Debug, Default)]
-struct Tally {
+struct ChaosTally {
     kills: AtomicU64,
     stops: AtomicU64,
     saved: AtomicU64,
@@ -56,7 +56,7 @@ fn nothing_acknowledged_is_lost_whatever_is_killed() {
     let schedules = setting("CHAOS_SCHEDULES").unwrap_or(200);
     println!("schedules {first} to {}", first + schedules - 1);
     let next = AtomicU64::new(first);
-    let tally = Tally::default();
+    let tally = ChaosTally::default();
     let failed = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -82,14 +82,14 @@ fn nothing_acknowledged_is_lost_whatever_is_killed() {
 }
 
 /// A client's program that is fed lines for as long as it is wanted.
-struct Traffic {
+struct ChaosTraffic {
     client: std::process::Child,
     feeder: JoinHandle<BTreeSet<String>>,
     sent: Arc<AtomicU64>,
 }
 
-impl Traffic {
-    fn start(store: &Store, number: usize, wanted: Arc<AtomicBool>) -> Self {
+impl ChaosTraffic {
+    fn start(store: &StoreProcesses, number: usize, wanted: Arc<AtomicBool>) -> Self {
         let name = format!("client{number}");
         let arguments = ["--wait", "60s", "--reply-timeout", "2s", "put", "-"];
         let mut client = store.client(&name, &arguments).stdin(Stdio::piped()).spawn().unwrap();
@@ -120,16 +120,19 @@ impl Traffic {
     }
 }
 
-fn run(seed: u64, tally: &Tally) {
+fn run(seed: u64, tally: &ChaosTally) {
     let mut rng = StdRng::seed_from_u64(seed);
     let folder = tempfile::tempdir().unwrap();
     let two_replicas = rng.random_bool(0.3);
     let headnode = if two_replicas { vec!["--replicas", "2"] } else { Vec::new() };
-    let mut store = Store::start(folder.path(), Settings { headnode, ..Settings::default() });
+    let mut store =
+        StoreProcesses::start(folder.path(), StoreSettings { headnode, ..StoreSettings::default() });
     let wanted = Arc::new(AtomicBool::new(true));
-    let traffic: Vec<_> = (0..CLIENTS).map(|number| Traffic::start(&store, number, wanted.clone())).collect();
-    let sent =
-        |traffic: &[Traffic]| traffic.iter().map(|client| client.sent.load(Ordering::SeqCst)).sum::<u64>();
+    let traffic: Vec<_> =
+        (0..CLIENTS).map(|number| ChaosTraffic::start(&store, number, wanted.clone())).collect();
+    let sent = |traffic: &[ChaosTraffic]| {
+        traffic.iter().map(|client| client.sent.load(Ordering::SeqCst)).sum::<u64>()
+    };
     for _ in 0..rng.random_range(1..=4) {
         let before = sent(&traffic);
         pause(&mut rng, 10..400);
@@ -138,7 +141,7 @@ fn run(seed: u64, tally: &Tally) {
     }
     pause(&mut rng, 10..200);
     wanted.store(false, Ordering::SeqCst);
-    let sent: BTreeSet<_> = traffic.into_iter().flat_map(Traffic::finish).collect();
+    let sent: BTreeSet<_> = traffic.into_iter().flat_map(ChaosTraffic::finish).collect();
     store.wait_until_available(DATANODES);
     store.stop();
     let receipts: Vec<_> = (0..CLIENTS)
@@ -149,7 +152,7 @@ fn run(seed: u64, tally: &Tally) {
         })
         .collect();
     assert_eq!(receipts.len(), sent.len());
-    let files = Files::read(folder.path());
+    let files = StoreFiles::read(folder.path());
     let messages = files.messages();
     assert!(messages.keys().eq(sent.iter()), "what is stored is not what was sent");
     let twice = files.check(
@@ -165,7 +168,7 @@ fn pause(rng: &mut StdRng, milliseconds: std::ops::Range<u64>) {
     thread::sleep(Duration::from_millis(rng.random_range(milliseconds)));
 }
 
-fn fault(store: &mut Store, rng: &mut StdRng, tally: &Tally) {
+fn fault(store: &mut StoreProcesses, rng: &mut StdRng, tally: &ChaosTally) {
     let victim = rng.random_range(0..=DATANODES);
     let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::SeqCst);
     if rng.random_bool(0.35) {

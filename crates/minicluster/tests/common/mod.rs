@@ -10,7 +10,7 @@ use protocol::store::types::{Id, MessageCrc, Place, StoredRecord, beginning};
 use records::{Receipt, parse_data, parse_entry};
 
 /// What the programs left on their disks.
-pub struct Files {
+pub struct StoreFiles {
     data: BTreeMap<String, Vec<StoredRecord>>,
     /// Of each message, the places in its newest line.
     registry: BTreeMap<Id, BTreeSet<Place>>,
@@ -18,7 +18,7 @@ pub struct Files {
     beginnings: BTreeMap<Id, Option<String>>,
 }
 
-impl Files {
+impl StoreFiles {
     /// Reads them from the folders of the datanodes and the headnode in `folder`.
     pub fn read(folder: &Path) -> Self {
         let lines = |path: PathBuf| {

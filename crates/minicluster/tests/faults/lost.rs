@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use testkit::{LineClient, wait_for};
 
-use crate::processes::{Settings, Store, outcome};
+use crate::processes::{StoreProcesses, StoreSettings, outcome};
 use crate::{heartbeat_file, put};
 
 /// Each message is to be on one datanode, however slow that is.
-fn patient() -> Settings {
-    Settings { store_timeout: "10s", ..Settings::default() }
+fn patient() -> StoreSettings {
+    StoreSettings { store_timeout: "10s", ..StoreSettings::default() }
 }
 
 fn put_as(id: &str, message: &str) -> Value {
@@ -21,7 +21,7 @@ fn get(id: &str) -> Value {
     json!({"get": {"id": id}})
 }
 
-fn data_file(store: &Store, number: usize) -> PathBuf {
+fn data_file(store: &StoreProcesses, number: usize) -> PathBuf {
     store.folder.join(format!("datanode{number}/data.txt"))
 }
 
@@ -48,7 +48,7 @@ fn lost(client: &mut LineClient, number: usize) -> u64 {
 #[test]
 fn a_lost_last_sector_is_no_torn_tail_where_the_registry_knows_better() {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = Store::start(folder.path(), Settings { datanodes: 1, ..patient() });
+    let mut store = StoreProcesses::start(folder.path(), StoreSettings { datanodes: 1, ..patient() });
     let receipts = store.client("client", &["put", "a", "b", "c", "d", "e", "f", "g"]).spawn().unwrap();
     assert!(outcome(receipts).0);
     let before = store.connect().ask(&json!({"list": {"last": 1}}));
@@ -89,7 +89,7 @@ fn a_lost_last_sector_is_no_torn_tail_where_the_registry_knows_better() {
 #[test]
 fn zeroed_sectors_in_the_middle_are_reported_and_everything_else_is_served() {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = Store::start(folder.path(), Settings { datanodes: 1, ..patient() });
+    let mut store = StoreProcesses::start(folder.path(), StoreSettings { datanodes: 1, ..patient() });
     let saved = saved(&mut store.connect(), 300);
     store.datanodes[0].kill();
     let path = data_file(&store, 1);
@@ -117,7 +117,7 @@ fn zeroed_sectors_in_the_middle_are_reported_and_everything_else_is_served() {
 #[test]
 fn without_the_registry_a_miss_needs_the_word_of_every_datanode() {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = Store::start(folder.path(), patient());
+    let mut store = StoreProcesses::start(folder.path(), patient());
     let saved = saved(&mut store.connect(), 60);
     let (id, away, _) = saved.iter().find(|(_, datanode, _)| *datanode == 2).unwrap().clone();
     // The others are told of it at the end of a round at the latest.
@@ -156,7 +156,7 @@ fn without_the_registry_a_miss_needs_the_word_of_every_datanode() {
 #[test]
 fn with_its_registry_a_headnode_needs_nobody_for_a_miss() {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = Store::start(folder.path(), patient());
+    let mut store = StoreProcesses::start(folder.path(), patient());
     saved(&mut store.connect(), 20);
     // By the end of a round it is noted that the registry lacks nothing.
     let state = store.folder.join("headnode/registro_server.state");

@@ -17,9 +17,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use common::Files;
-use processes::{Settings, Store, add_datanode_flags, datanode, outcome};
-use proxy::{LOSE_CONFIRMATIONS, PASS, Proxy, SILENT};
+use common::StoreFiles;
+use processes::{StoreProcesses, StoreSettings, add_datanode_flags, datanode, outcome};
+use proxy::{DatanodeProxy, LOSE_CONFIRMATIONS, PASS, SILENT};
 use records::parse_receipt;
 use serde_json::{Value, json};
 use service::net::LocalGroup;
@@ -35,14 +35,18 @@ fn places(reply: &Value) -> Vec<String> {
     places.iter().map(|place| place["datanode"].as_str().unwrap().to_owned()).collect()
 }
 
-fn heartbeat_file(store: &Store) -> String {
+fn heartbeat_file(store: &StoreProcesses) -> String {
     std::fs::read_to_string(store.folder.join("headnode/hearbeat_server.txt")).unwrap()
 }
 
 /// A store with one datanode behind a proxy (its last one) and `others` in front of it.
-fn with_proxy(folder: &std::path::Path, others: usize, settings: Settings) -> (Store, Proxy) {
-    let proxy = Proxy::start();
-    let mut store = Store::start(folder, Settings { datanodes: others, ..settings });
+fn with_proxy(
+    folder: &std::path::Path,
+    others: usize,
+    settings: StoreSettings,
+) -> (StoreProcesses, DatanodeProxy) {
+    let proxy = DatanodeProxy::start();
+    let mut store = StoreProcesses::start(folder, StoreSettings { datanodes: others, ..settings });
     let name = format!("datanode{}", others + 1);
     let mut command = datanode(&folder.join(&name), &store.group, &name);
     command.args(["--advertise", &proxy.address.to_string()]);
@@ -56,7 +60,7 @@ fn with_proxy(folder: &std::path::Path, others: usize, settings: Settings) -> (S
 #[test]
 fn a_killed_datanode_is_suspect_within_100_ms_and_comes_back_by_itself() {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = Store::start(folder.path(), Settings::default());
+    let mut store = StoreProcesses::start(folder.path(), StoreSettings::default());
     let mut client = store.connect();
     client.ask(&put("before"));
     store.datanodes[1].signal(Signal::SIGKILL);
@@ -87,7 +91,7 @@ fn a_killed_datanode_is_suspect_within_100_ms_and_comes_back_by_itself() {
 #[test]
 fn messages_are_spread_uniformly() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::start(folder.path(), Settings::default());
+    let store = StoreProcesses::start(folder.path(), StoreSettings::default());
     let mut client = store.connect();
     let mut counts = [0.0; 3];
     let total = 3000;
@@ -108,7 +112,7 @@ fn messages_are_spread_uniformly() {
 #[test]
 fn a_lost_confirmation_is_made_up_for_and_told_in_the_registry() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, proxy) = with_proxy(folder.path(), 1, Settings::default());
+    let (store, proxy) = with_proxy(folder.path(), 1, StoreSettings::default());
     proxy.set(LOSE_CONFIRMATIONS);
     let mut client = store.connect();
     let mut sent = Vec::new();
@@ -135,7 +139,7 @@ fn a_lost_confirmation_is_made_up_for_and_told_in_the_registry() {
 #[test]
 fn a_datanode_that_accepts_and_never_answers_is_given_up_in_time() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, proxy) = with_proxy(folder.path(), 1, Settings::default());
+    let (store, proxy) = with_proxy(folder.path(), 1, StoreSettings::default());
     proxy.set(SILENT);
     let mut client = store.connect();
     let started = Instant::now();
@@ -159,7 +163,8 @@ fn a_datanode_that_accepts_and_never_answers_is_given_up_in_time() {
 #[test]
 fn with_no_operative_datanode_the_client_fails_and_records_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = Store::start(folder.path(), Settings { datanodes: 1, ..Settings::default() });
+    let mut store =
+        StoreProcesses::start(folder.path(), StoreSettings { datanodes: 1, ..StoreSettings::default() });
     store.datanodes[0].kill();
     let client = store.client("client", &["--wait", "1s", "put", "a message"]).spawn().unwrap();
     let (well, printed, logged) = outcome(client);
@@ -177,7 +182,8 @@ fn with_no_operative_datanode_the_client_fails_and_records_nothing() {
 #[test]
 fn a_full_disk_at_one_datanode_is_avoided_and_at_all_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = Store::start(folder.path(), Settings { datanodes: 1, ..Settings::default() });
+    let mut store =
+        StoreProcesses::start(folder.path(), StoreSettings { datanodes: 1, ..StoreSettings::default() });
     store.datanodes.push(Process::start({
         // A limit on the size of files; ignoring the signal makes writes fail as on a full disk.
         let mut command = Command::new("sh");
@@ -207,7 +213,7 @@ fn a_full_disk_at_one_datanode_is_avoided_and_at_all_is_told() {
 #[test]
 fn of_two_datanodes_with_one_name_the_second_is_refused_at_both_ends() {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = Store::start(folder.path(), Settings::default());
+    let mut store = StoreProcesses::start(folder.path(), StoreSettings::default());
     let second = Process::start(datanode(&folder.path().join("second"), &store.group, "datanode1"));
     second.logged("the headnode refuses this datanode");
     store.headnode.logged("datanode refused");
@@ -229,7 +235,7 @@ fn of_two_datanodes_with_one_name_the_second_is_refused_at_both_ends() {
 #[test]
 fn junk_and_forged_datagrams_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::start(folder.path(), Settings::default());
+    let store = StoreProcesses::start(folder.path(), StoreSettings::default());
     let headnode = headnode_datagrams(&store);
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let forged = json!({"v": 1, "answer": {
@@ -257,8 +263,9 @@ fn junk_and_forged_datagrams_change_nothing() {
     let dropped =
         || store.datanodes.iter().any(|node| !node.events("datagrams that are no probe: dropped").is_empty());
     wait_for("a datanode to count it too", dropped);
-    let round =
-        |store: &Store| store.connect().ask(&json!({"status": {}}))["status"]["round"].as_u64().unwrap();
+    let round = |store: &StoreProcesses| {
+        store.connect().ask(&json!({"status": {}}))["status"]["round"].as_u64().unwrap()
+    };
     let now = round(&store);
     wait_for("further rounds", || round(&store) >= now + 2);
     assert!(!heartbeat_file(&store).contains("datanode9"));
@@ -266,7 +273,7 @@ fn junk_and_forged_datagrams_change_nothing() {
 }
 
 /// Where the headnode's probes come from.
-fn headnode_datagrams(store: &Store) -> SocketAddr {
+fn headnode_datagrams(store: &StoreProcesses) -> SocketAddr {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
     socket.bind(&SocketAddr::from((*store.group.address.ip(), store.group.address.port())).into()).unwrap();
@@ -282,7 +289,7 @@ fn headnode_datagrams(store: &Store) -> SocketAddr {
 #[test]
 fn any_text_is_kept_byte_for_byte() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::start(folder.path(), Settings::default());
+    let store = StoreProcesses::start(folder.path(), StoreSettings::default());
     let mut client = store.connect();
     let longest = "\0".repeat(64 * 1024);
     let messages = [
@@ -308,15 +315,15 @@ fn any_text_is_kept_byte_for_byte() {
     assert!(client.reply().contains("\"code\":\"message-too-long\""));
     places(&client.ask(&put("and it goes on")));
     store.stop();
-    let stored: BTreeSet<_> = Files::read(folder.path()).messages().into_keys().collect();
+    let stored: BTreeSet<_> = StoreFiles::read(folder.path()).messages().into_keys().collect();
     assert!(messages.iter().all(|message| stored.contains(*message)));
 }
 
 #[test]
 fn with_two_replicas_any_one_datanode_may_be_lost_for_ever() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings { headnode: vec!["--replicas", "2"], ..Settings::default() };
-    let mut store = Store::start(folder.path(), settings);
+    let settings = StoreSettings { headnode: vec!["--replicas", "2"], ..StoreSettings::default() };
+    let mut store = StoreProcesses::start(folder.path(), settings);
     let mut client = store.connect();
     let ids: Vec<_> = (0..60)
         .map(|number| {
@@ -348,7 +355,7 @@ fn with_two_replicas_any_one_datanode_may_be_lost_for_ever() {
 #[test]
 fn a_registry_that_is_lost_is_made_up_from_the_datanodes() {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = Store::start(folder.path(), Settings::default());
+    let mut store = StoreProcesses::start(folder.path(), StoreSettings::default());
     let mut client = store.connect();
     let ids: Vec<_> =
         (0..100).map(|number| client.ask(&put(&number.to_string()))["saved"]["id"].clone()).collect();
@@ -407,12 +414,12 @@ fn datanodes_are_found_by_unicast_where_there_is_no_multicast() {
 #[test]
 fn receipts_can_be_verified_without_the_servers() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::start(folder.path(), Settings::default());
+    let store = StoreProcesses::start(folder.path(), StoreSettings::default());
     let messages: Vec<_> = (0..50).map(|number| format!("message {number}")).collect();
     let arguments: Vec<_> = std::iter::once("put").chain(messages.iter().map(String::as_str)).collect();
     let (well, _, logged) = outcome(store.client("client", &arguments).spawn().unwrap());
     assert!(well, "{logged}");
-    let verify = |store: &Store| {
+    let verify = |store: &StoreProcesses| {
         let receipts = folder.path().join("client/registro_cliente.txt");
         let mut command = store.client("client", &["verify"]);
         command.arg(receipts);

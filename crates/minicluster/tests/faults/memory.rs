@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::processes::{Settings, Store};
+use crate::processes::{StoreProcesses, StoreSettings};
 use crate::put;
 
 const MIB: u64 = 1024 * 1024;
@@ -15,8 +15,8 @@ fn longest() -> String {
 #[test]
 fn replies_to_many_pipelined_requests_do_not_gather() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings { datanodes: 1, store_timeout: "10s", ..Settings::default() };
-    let store = Store::start(folder.path(), settings);
+    let settings = StoreSettings { datanodes: 1, store_timeout: "10s", ..StoreSettings::default() };
+    let store = StoreProcesses::start(folder.path(), settings);
     let mut client = store.connect();
     let saved = client.ask(&put(&longest()));
     let id = saved["saved"]["id"].as_str().unwrap_or_else(|| panic!("not saved: {saved}"));

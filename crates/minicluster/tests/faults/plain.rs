@@ -4,7 +4,7 @@ use protocol::store::types::Id;
 use records::parse_data;
 use serde_json::{Value, json};
 
-use crate::processes::{Settings, Store};
+use crate::processes::{StoreProcesses, StoreSettings};
 
 /// The datanode, the record's number and the identifier in a reply to a plain line.
 fn parts(reply: &str) -> (String, u64, Id) {
@@ -19,7 +19,7 @@ fn parts(reply: &str) -> (String, u64, Id) {
 #[test]
 fn plain_lines_are_stored_and_told_where() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::start(folder.path(), Settings::default());
+    let store = StoreProcesses::start(folder.path(), StoreSettings::default());
     let mut client = store.connect();
     let texts = ["Hola", "  dos \"palabras\" \\", "[1]", "ñ🦀", "Hola"];
     // All at once, with a request in JSON among them; the last one without its end.

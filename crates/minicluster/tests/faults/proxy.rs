@@ -14,7 +14,7 @@ pub const LOSE_CONFIRMATIONS: u8 = 1;
 pub const SILENT: u8 = 2;
 
 #[derive(Clone)]
-pub struct Proxy {
+pub struct DatanodeProxy {
     pub address: SocketAddr,
     target: Arc<OnceLock<SocketAddr>>,
     mode: Arc<AtomicU8>,
@@ -22,7 +22,7 @@ pub struct Proxy {
     pub faults: Arc<AtomicU64>,
 }
 
-impl Proxy {
+impl DatanodeProxy {
     pub fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let proxy = Self {

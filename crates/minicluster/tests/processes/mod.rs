@@ -11,32 +11,32 @@ use service::net::LocalGroup;
 use testkit::{LineClient, Process, Signal, program, wait_for};
 
 /// A headnode and its datanodes.
-pub struct Store {
+pub struct StoreProcesses {
     pub folder: PathBuf,
     pub group: LocalGroup,
     pub headnode: Process,
     pub datanodes: Vec<Process>,
-    settings: Settings,
+    settings: StoreSettings,
 }
 
 /// What differs from test to test.
 #[derive(Clone)]
-pub struct Settings {
+pub struct StoreSettings {
     pub datanodes: usize,
     pub interval: &'static str,
     pub store_timeout: &'static str,
     pub headnode: Vec<&'static str>,
 }
 
-impl Default for Settings {
+impl Default for StoreSettings {
     fn default() -> Self {
         Self { datanodes: 3, interval: "300ms", store_timeout: "300ms", headnode: Vec::new() }
     }
 }
 
-impl Store {
+impl StoreProcesses {
     /// Starts the programs and waits until all datanodes are operative.
-    pub fn start(folder: &Path, settings: Settings) -> Self {
+    pub fn start(folder: &Path, settings: StoreSettings) -> Self {
         let group = LocalGroup::reserve().unwrap();
         let datanodes =
             (1..=settings.datanodes).map(|number| start_datanode(folder, &group, number)).collect();
@@ -90,7 +90,7 @@ impl Store {
     }
 }
 
-fn start_headnode(folder: &Path, group: &LocalGroup, port: u16, settings: &Settings) -> Process {
+fn start_headnode(folder: &Path, group: &LocalGroup, port: u16, settings: &StoreSettings) -> Process {
     let mut port = port;
     loop {
         let mut command = Command::new(program("headnode"));

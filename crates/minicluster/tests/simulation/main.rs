@@ -20,7 +20,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use world::Tally;
+use world::SimulationTally;
 
 /// Names the seed that a process is to simulate.
 const SEED: &str = "SIMULATION_SEED";
@@ -33,7 +33,7 @@ fn setting(name: &str) -> Option<u64> {
 
 /// Simulates `seed` in a process of its own. When a host crashes, tokio drops its tasks in an order that depends on how
 /// many tasks the process has had before; so only the first simulation of a process can be repeated.
-fn simulate(seed: u64) -> Result<Tally, String> {
+fn simulate(seed: u64) -> Result<SimulationTally, String> {
     let test = std::env::current_exe().unwrap();
     let mut command = Command::new(test);
     command.args(["--exact", "one_seed", "--nocapture"]).env(SEED, seed.to_string());
@@ -61,7 +61,7 @@ fn nothing_acknowledged_is_ever_lost_whatever_the_network_does() {
     let total = thread::scope(|scope| {
         let workers = thread::available_parallelism().map_or(2, usize::from);
         let run = || {
-            let mut total = Tally::default();
+            let mut total = SimulationTally::default();
             loop {
                 let seed = next.fetch_add(1, Ordering::SeqCst);
                 if seed >= first + seeds {
@@ -76,7 +76,7 @@ fn nothing_acknowledged_is_ever_lost_whatever_the_network_does() {
             }
         };
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(run)).collect();
-        workers.into_iter().fold(Tally::default(), |mut total, worker| {
+        workers.into_iter().fold(SimulationTally::default(), |mut total, worker| {
             total.add(&worker.join().unwrap());
             total
         })

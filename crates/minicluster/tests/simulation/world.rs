@@ -19,7 +19,7 @@ use service::{Environment, Shutdown};
 use store_client::session::{OutgoingMessage, PutOutcome, SessionOptions, put_all};
 use turmoil::Builder;
 
-use crate::common::Files;
+use crate::common::StoreFiles;
 use crate::network::Simulated;
 use crate::schedule::{CLIENTS, DATANODES, HEADNODE, Schedule, TROUBLE};
 
@@ -30,7 +30,7 @@ const WAIT: Duration = Duration::from_secs(60);
 
 /// What happened.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct SimulationTally {
     pub crashes: u64,
     pub cuts: u64,
     pub saved: u64,
@@ -38,14 +38,14 @@ pub struct Tally {
     pub twice: u64,
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for SimulationTally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { crashes, cuts, saved, twice } = self;
         write!(f, "{crashes} {cuts} {saved} {twice}")
     }
 }
 
-impl FromStr for Tally {
+impl FromStr for SimulationTally {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -57,7 +57,7 @@ impl FromStr for Tally {
     }
 }
 
-impl Tally {
+impl SimulationTally {
     pub fn add(&mut self, other: &Self) {
         self.crashes += other.crashes;
         self.cuts += other.cuts;
@@ -76,7 +76,7 @@ fn folder() -> tempfile::TempDir {
 ///
 /// # Panics
 /// If anything acknowledged is lost, doubled or changed, or if the registry does not agree with the datanodes.
-pub fn simulate(seed: u64) -> Tally {
+pub fn simulate(seed: u64) -> SimulationTally {
     let folder = folder();
     let mut rng = StdRng::seed_from_u64(seed);
     let replicas = rng.random_range(1..=2usize);
@@ -106,7 +106,7 @@ pub fn simulate(seed: u64) -> Tally {
     let saved = Rc::new(RefCell::new(Vec::new()));
     let done = Rc::new(RefCell::new(0));
     for (number, name) in CLIENTS.into_iter().enumerate() {
-        let client = Client {
+        let client = SimulatedClient {
             number,
             headnode: (headnode, 5000).into(),
             rng: StdRng::seed_from_u64(rng.random()),
@@ -132,11 +132,11 @@ pub fn simulate(seed: u64) -> Tally {
     // The programs end here; their files stay.
     drop(sim);
     let (crashes, cuts) = schedule.count();
-    let store = Files::read(folder.path());
+    let store = StoreFiles::read(folder.path());
     assert_eq!(saved.borrow().len(), sent.borrow().len(), "every message was acknowledged once");
     let twice = store.check(&sent.borrow(), &saved.borrow(), replicas);
     let saved = saved.borrow().len() as u64;
-    Tally { crashes, cuts, saved, twice }
+    SimulationTally { crashes, cuts, saved, twice }
 }
 
 struct Host {
@@ -179,7 +179,7 @@ impl Host {
     }
 }
 
-struct Client {
+struct SimulatedClient {
     number: usize,
     headnode: std::net::SocketAddr,
     rng: StdRng,
@@ -187,7 +187,7 @@ struct Client {
     saved: Rc<RefCell<Vec<Receipt>>>,
 }
 
-impl Client {
+impl SimulatedClient {
     async fn run(mut self) {
         let mut remaining = MESSAGES;
         while remaining > 0 {

@@ -62,12 +62,12 @@ pub fn line(reply: &HeadnodeReply) -> Vec<u8> {
 }
 
 /// The headnode; its threads end with the test.
-pub struct Headnode {
+pub struct ScriptedHeadnode {
     pub address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
-impl Headnode {
+impl ScriptedHeadnode {
     pub fn start(script: impl Fn(&Asked) -> Do + Send + Sync + 'static) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
     }
