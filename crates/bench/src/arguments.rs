@@ -20,41 +20,41 @@ pub struct BenchArguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Measure {
-    /// Put load on one target and show rate and latencies
+    /// Puts load on one target and shows rate and latencies
     Load(LoadArguments),
-    /// `server` or the store beside Redis with `appendfsync always`, alternating, durable before each reply
+    /// Measures `server`, the store or `echo-server` beside Redis, in turn; what is stored is on disk before each reply
     Compare(CompareArguments),
-    /// This load generator beside `redis-benchmark`, on the same Redis
+    /// Measures this load generator beside `redis-benchmark`, on the same Redis
     Agree(CompareArguments),
-    /// Resident memory of `server` with idle connections
+    /// Measures the resident memory of `server` with idle connections
     Idle {
-        /// How many
+        /// Number of idle connections to open
         #[arg(long, default_value_t = 10_000)]
         connections: usize,
     },
-    /// Time from the start of `server` to its first reply
+    /// Measures the time from the start of `server` to its first reply
     Start {
-        /// How often to measure
+        /// Number of measurements
         #[arg(long, default_value_t = 20)]
         rounds: usize,
     },
-    /// Many messages through the store: memory for each, and time until everything is back after kill -9
+    /// Puts many messages into the store: memory for each, and time until everything is back after kill -9
     Scale {
-        /// How many
+        /// Number of messages to store
         #[arg(long, default_value_t = 1_000_000)]
         messages: u64,
         /// Folder for the data
         #[arg(long, value_name = "DIR", default_value = ".")]
         dir: PathBuf,
     },
-    /// Whole lotteries, from the start of the agencies to the last one's winners, beside a plain write of the same file
+    /// Holds whole lotteries, from the start of the agencies to the last one's winners, beside a plain write of the same file
     Lottery(LotteryArguments),
-    /// The heartbeat of a headnode with simulated datanodes: processor time, datagrams, losses
+    /// Measures the heartbeat of a headnode with simulated datanodes: processor time, datagrams, losses
     Heartbeat {
-        /// How many
+        /// Number of simulated datanodes
         #[arg(long, default_value_t = 1000)]
         datanodes: usize,
-        /// Rounds that are measured, 5 s each
+        /// Number of rounds to measure, 5 s each
         #[arg(long, default_value_t = 5)]
         rounds: u64,
     },
@@ -62,25 +62,25 @@ pub enum Measure {
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct LoadArguments {
-    /// Where to send
+    /// Address of the target
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:5000")]
     pub address: SocketAddr,
-    /// What is there
+    /// Protocol of the target
     #[arg(long, value_name = "PROTOCOL", default_value = "server")]
     pub protocol: Protocol,
-    /// Connections at the same time
+    /// Number of connections at the same time
     #[arg(long, default_value_t = 50)]
     pub connections: usize,
-    /// Closed loop: messages on their way on each connection
+    /// Closed loop: number of messages on their way on each connection
     #[arg(long, default_value_t = 1)]
     pub pipeline: usize,
-    /// Messages in all
+    /// Number of messages in all
     #[arg(long, default_value_t = 100_000)]
     pub messages: u64,
-    /// Bytes of each message
+    /// Length of each message in bytes
     #[arg(long, default_value_t = 100)]
     pub size: usize,
-    /// Open loop: send this many a second whatever comes back, and measure from when each was due
+    /// Open loop: number of messages to send each second, whatever comes back; latencies count from when each was due
     #[arg(long, value_name = "PER_SECOND")]
     pub rate: Option<f64>,
     /// Print the result as one JSON object
@@ -90,22 +90,22 @@ pub struct LoadArguments {
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct CompareArguments {
-    /// What is compared with Redis; the store also with nutcracker in front of three Redis, its own topology
+    /// Program that is compared with Redis; the store is also compared with nutcracker in front of three Redis
     #[arg(long, value_name = "WHAT", default_value = "server")]
     pub target: ComparisonTarget,
-    /// Rounds; in each every side is measured, in rotating order
+    /// Number of rounds; each measures every side, in rotating order
     #[arg(long, default_value_t = 10)]
     pub rounds: usize,
-    /// Length of each measurement, roughly
+    /// Approximate length of each measurement
     #[arg(long, value_name = "DURATION", default_value = "1500ms", value_parser = cli::duration)]
     pub length: Duration,
-    /// Bytes of each message
+    /// Length of each message in bytes
     #[arg(long, default_value_t = 100)]
     pub size: usize,
     /// Folder for the data of both sides, so that they use the same disk
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,
-    /// What `server` logs while it is measured (Redis logs no request)
+    /// Least severe events that `server` logs while it is measured (Redis logs no request)
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     pub server_log_level: String,
     /// Print the result as one JSON object
@@ -115,20 +115,20 @@ pub struct CompareArguments {
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct LotteryArguments {
-    /// How many
+    /// Number of agencies
     #[arg(long, default_value_t = 5, value_parser = cli::count(1..=10_000))]
     pub agencies: usize,
-    /// Bets in all; the default is what the course's five agencies have
+    /// Number of bets in all; the default is what the course's five agencies have
     #[arg(long, default_value_t = 78_697, value_parser = clap::value_parser!(u64).range(1..))]
     pub bets: u64,
-    /// Bets in a batch
+    /// Number of bets in a batch
     #[arg(long, default_value_t = 150)]
     pub batch: usize,
-    /// Kill server and agencies when nine tenths are stored, and measure what comes then: all bets are sent again, in
-    /// batches two thirds as large
+    /// Kill server and agencies when nine tenths are stored, and measure what follows: all bets are sent again, in batches
+    /// two thirds as large
     #[arg(long)]
     pub interrupted: bool,
-    /// Rounds; in each both sides are measured, in alternating order
+    /// Number of rounds; each measures both sides, in alternating order
     #[arg(long, default_value_t = 10)]
     pub rounds: usize,
     /// Folder for the data, so that both sides use the same disk
@@ -139,7 +139,7 @@ pub struct LotteryArguments {
     pub json: bool,
 }
 
-/// What can be compared with Redis.
+/// The programs that can be compared with Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ComparisonTarget {
     /// Actividad 1's server

@@ -1,4 +1,4 @@
-//! Several programs in one run, in turn, so that a machine whose speed drifts is fair to all.
+//! Measures several programs in one run, in turn, so that a machine whose speed drifts is fair to all.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -14,9 +14,9 @@ use crate::load::{self, Load, Protocol};
 use crate::peers::Peer;
 use crate::stats::{ComparisonTable, Pairing, Spread};
 
-/// Connections and messages in flight on each.
+/// The shapes of load: connections, and messages in flight on each.
 const SHAPES: [(usize, usize); 4] = [(1, 1), (50, 1), (200, 1), (50, 16)];
-/// Bytes of each write when the disk itself is measured.
+/// Length of each write when the disk itself is measured, in bytes.
 const RAW_WRITE_BYTES: usize = 128;
 
 /// One of the programs that are measured in turn.
@@ -26,7 +26,7 @@ struct Contestant {
     peer: Peer,
 }
 
-/// One of our servers and its peers, each durable before every reply.
+/// Compares one of our servers with its peers. What is stored is on disk before every reply.
 pub async fn with_peers(arguments: &CompareArguments) -> anyhow::Result<ComparisonTable> {
     let flags = ["--log-level", &arguments.server_log_level];
     let dir = &arguments.dir;
@@ -64,7 +64,7 @@ pub async fn with_peers(arguments: &CompareArguments) -> anyhow::Result<Comparis
     Ok(comparison(&contestants, arguments, pairings, note))
 }
 
-/// The echo server and Redis PING, where neither has anything to store.
+/// Compares the echo server with Redis PING: neither has anything to store.
 async fn echo_with_redis(arguments: &CompareArguments) -> anyhow::Result<ComparisonTable> {
     let contestants = [
         Contestant {
@@ -134,7 +134,7 @@ fn comparison(
     ComparisonTable { ours, theirs, rounds: arguments.rounds, pairings, notes: vec![note] }
 }
 
-/// This load generator and `redis-benchmark` on one Redis.
+/// Compares this load generator with `redis-benchmark` on one Redis.
 pub async fn generators(arguments: &CompareArguments) -> anyhow::Result<ComparisonTable> {
     let redis = Peer::redis(&arguments.dir).await?;
     let mut pairings = Vec::new();
@@ -164,7 +164,7 @@ pub async fn generators(arguments: &CompareArguments) -> anyhow::Result<Comparis
     })
 }
 
-/// One side of a comparison, with as many messages as take it the wanted time.
+/// One side of a comparison, with as many messages as it handles in the wanted time.
 struct Side {
     load: Load,
 }
@@ -181,7 +181,7 @@ impl Side {
         let size = arguments.size;
         let mut load =
             Load { address: peer.address, protocol, connections, pipeline, messages, size, rate: None };
-        // Also the warm-up.
+        // The trial is also the warm-up.
         let trial = load::run(&load, false).await?;
         load.messages = (trial.per_second * arguments.length.as_secs_f64()) as u64 + 1;
         Ok(Self { load })
@@ -217,7 +217,7 @@ async fn redis_benchmark(load: &Load) -> anyhow::Result<f64> {
     rate.with_context(|| format!("cannot read what redis-benchmark printed: {text}"))
 }
 
-/// Writes and syncs one small record after the other: what the disk gives a lone writer.
+/// Writes and syncs one small record after the other, and returns how many the disk takes from a lone writer each second.
 fn raw_sync_rate(dir: &Path, length: Duration) -> anyhow::Result<f64> {
     let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(dir)?;
     let mut file = OpenOptions::new().create_new(true).append(true).open(folder.path().join("raw"))?;

@@ -1,4 +1,4 @@
-//! TP0's echo server: a connection for each message, as the course's clients do.
+//! Measures TP0's echo server with a connection for each message, as the course's clients make them.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -7,11 +7,11 @@ use service::net::TcpStream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 
-/// Clients at the same time.
+/// The number of clients at the same time.
 const CLIENTS: u64 = 50;
 const MESSAGE: &[u8] = b"[CLIENT 1] Message N\xc2\xb01\n";
 
-/// How many connections with one message each `messages` of them reach in a second.
+/// Sends `messages` messages on a connection each, and returns how many connections there were in a second.
 pub async fn connections_per_second(address: SocketAddr, messages: u64) -> anyhow::Result<f64> {
     let started = Instant::now();
     let mut clients = JoinSet::new();

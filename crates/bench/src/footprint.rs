@@ -1,4 +1,4 @@
-//! What `server` needs: memory for connections, and time to start.
+//! Measures what `server` needs: memory for connections, and time to start.
 
 use std::fmt;
 use std::path::Path;
@@ -37,7 +37,7 @@ impl fmt::Display for Idle {
     }
 }
 
-/// Opens `connections` to a server, first idle from the start, then idle after a message.
+/// Measures a server with idle connections, at first without a message on any, then after one on each.
 pub async fn idle(connections: usize) -> anyhow::Result<Idle> {
     rlimit::increase_nofile_limit(connections as u64 + 64)?;
     let limit = (connections + 1).to_string();
@@ -48,7 +48,7 @@ pub async fn idle(connections: usize) -> anyhow::Result<Idle> {
     for _ in 0..connections {
         streams.push(TcpStream::connect(server.address).await?);
     }
-    // The last one is served, so all are.
+    // The server accepts in order, so a reply on the last connection means that all are open.
     converse(streams.last_mut()).await?;
     let connected = server.resident_bytes()?;
     for stream in &mut streams {
@@ -58,7 +58,7 @@ pub async fn idle(connections: usize) -> anyhow::Result<Idle> {
     Ok(Idle { connections, empty, connected, used })
 }
 
-/// Milliseconds from the start of the process to the first reply.
+/// The milliseconds from the start of the process to the first reply.
 #[derive(Debug, Serialize)]
 pub struct Start {
     rounds: usize,
@@ -75,7 +75,7 @@ impl fmt::Display for Start {
     }
 }
 
-/// Starts a server again and again.
+/// Measures the start of a server, `rounds` times.
 pub async fn start(rounds: usize) -> anyhow::Result<Start> {
     let mut milliseconds = Vec::new();
     for _ in 0..rounds {

@@ -1,4 +1,4 @@
-//! A real headnode, and datanodes of which only the heartbeat and the greeting exist.
+//! Measures a real headnode with datanodes of which only the heartbeat and the greeting exist.
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -22,23 +22,23 @@ use tokio::task::LocalSet;
 
 use crate::programs::store_part;
 
-/// Datanodes that share a socket.
+/// The number of datanodes that share a socket.
 const PER_SOCKET: usize = 100;
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Rounds before it is measured: all are found and connected.
+/// Rounds before the measurement, in which all datanodes are found and connected.
 const WARM_UP_ROUNDS: u64 = 3;
 
-/// What the rounds took.
+/// What the measured rounds took.
 #[derive(Debug, Serialize)]
 pub struct HeartbeatReport {
     datanodes: usize,
     rounds: u64,
-    /// Of each measured round.
+    /// The number of datanodes that answered in each round.
     answered: Vec<usize>,
     answers_sent: f64,
     probes_received: f64,
     cpu_ms: f64,
-    /// Datagrams that the headnode's socket had no room for.
+    /// The number of datagrams that the headnode's socket had no room for.
     dropped: u64,
 }
 
@@ -54,16 +54,16 @@ impl fmt::Display for HeartbeatReport {
     }
 }
 
-/// What the simulated datanodes count.
+/// Counts what the simulated datanodes do.
 #[derive(Default)]
 struct HeartbeatCounts {
     probes: Cell<u64>,
     answers: Cell<u64>,
-    /// Where the headnode's probes come from.
+    /// The address that the headnode's probes come from.
     headnode: Cell<Option<SocketAddr>>,
 }
 
-/// Runs a headnode with `datanodes` simulated ones.
+/// Runs a headnode with simulated datanodes, and measures `rounds` rounds.
 pub async fn run(datanodes: usize, rounds: u64) -> anyhow::Result<HeartbeatReport> {
     rlimit::increase_nofile_limit(datanodes as u64 + 1024)?;
     let group = LocalGroup::reserve()?;
@@ -115,7 +115,7 @@ pub async fn run(datanodes: usize, rounds: u64) -> anyhow::Result<HeartbeatRepor
         .await
 }
 
-/// Datanodes on one socket.
+/// Simulates the datanodes on one socket.
 struct SimulatedDatanodes {
     socket: MulticastSocket,
     own: MulticastSocket,
@@ -201,20 +201,20 @@ async fn greet(stream: TcpStream) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many answered in each round that the file tells of.
+/// Returns how many datanodes answered in each round of the heartbeat file.
 fn answered(file: &str) -> Vec<usize> {
     let count = |line: &str| line.split("operativos=").nth(1)?.split(' ').next()?.parse().ok();
     file.lines().filter_map(count).collect()
 }
 
-/// Processor time that a program has used.
+/// Returns the processor time that a program has used.
 fn cpu(process: &Child) -> anyhow::Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{}/schedstat", process.id().context("it has ended")?))?;
     let nanoseconds = stat.split(' ').next().context("no schedstat")?.parse()?;
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-/// Datagrams that a UDP port of this host had no room for: the last column of `/proc/net/udp`.
+/// Returns how many datagrams a UDP port of this host had no room for: the last column of `/proc/net/udp`.
 fn dropped(port: u16) -> anyhow::Result<u64> {
     let sockets = std::fs::read_to_string("/proc/net/udp")?;
     let port = format!(":{port:04X}");

@@ -1,8 +1,8 @@
-//! All assignments: load generator and side-by-side comparisons. Nothing needs it to run.
+//! All assignments, the load generator and side-by-side comparisons. No other program needs it to run.
 //!
 //! | command | what it measures |
 //! | --- | --- |
-//! | `bench load` | one target: rate and latencies, in a closed loop or at a fixed rate |
+//! | `bench load` | rate and latencies of one target, in a closed loop or at a fixed rate |
 //! | `bench compare` | `server`, the store or `echo-server`, and Redis, in one run, alternating, with the raw `fdatasync` rate of that run |
 //! | `bench agree` | this load generator and `redis-benchmark` on the same Redis, alternating |
 //! | `bench idle` | resident memory of `server` with many idle connections |
@@ -11,7 +11,7 @@
 //! | `bench lottery` | whole lotteries of real programs: time, bets a second beside a plain write, memory of the server |
 //! | `bench heartbeat` | a headnode's heartbeat with thousands of simulated datanodes |
 //!
-//! Absolute figures move with the machine: compare only what was measured in one run.
+//! Absolute figures depend on the machine: compare only what was measured in one run. README.md tells what was.
 
 mod arguments;
 mod compare;
@@ -49,7 +49,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Measure) -> anyhow::Result<()> {
-    // One thread, as `redis-benchmark` has: the other processors are for the side that is measured.
+    // The generator has one thread, as `redis-benchmark` has: the other processors are for the side that is measured.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {

@@ -1,4 +1,4 @@
-//! The load: the same loop for every target, so that only the target differs.
+//! Puts load on a target. The loop is the same for every target, so that only the target differs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -20,15 +20,15 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::LocalSet;
 use tokio_util::codec::Decoder;
 
-/// Longest latency that is told apart, in nanoseconds.
+/// The longest latency that the histogram tells apart, in nanoseconds.
 const MAX_LATENCY: u64 = 60_000_000_000;
-/// Lists that [`Protocol::RedisRpushSpread`] fills.
+/// The number of lists that [`Protocol::RedisRpushSpread`] fills.
 const SPREAD_LISTS: usize = 1000;
 /// A target that gives no connection or no reply for this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CLOSED: &str = "the target closed the connection";
 
-/// What is spoken to the target. Each request and each reply is counted by its line ends.
+/// The protocols of targets. Each reply is one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
@@ -47,12 +47,12 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// How many different requests there are; they are sent in turn.
+    /// Returns how many different requests there are. They are sent in turn.
     fn variants(self) -> usize {
         if self == Self::RedisRpushSpread { SPREAD_LISTS } else { 1 }
     }
 
-    /// A request; all of one protocol and size are equally long.
+    /// Returns a request. All requests of one protocol and size are equally long.
     fn request(self, size: usize, variant: usize) -> Vec<u8> {
         let payload = "x".repeat(size);
         let rpush = |list: &str| {
@@ -68,7 +68,7 @@ impl Protocol {
         .into_bytes()
     }
 
-    /// What a reply that says "done" begins with.
+    /// Returns the beginning of a reply that says "done".
     fn done(self) -> &'static [u8] {
         match self {
             Self::Server => b"OK ",
@@ -80,7 +80,7 @@ impl Protocol {
     }
 }
 
-/// How much load, and where.
+/// Says how much load goes where.
 #[derive(Debug, Clone, Serialize)]
 pub struct Load {
     pub address: SocketAddr,
@@ -89,11 +89,11 @@ pub struct Load {
     pub pipeline: usize,
     pub messages: u64,
     pub size: usize,
-    /// Messages a second in an open loop; `None` for a closed loop.
+    /// The number of messages a second in an open loop; `None` in a closed loop.
     pub rate: Option<f64>,
 }
 
-/// What came of it. Latencies in microseconds; in an open loop from the moment each message was due.
+/// The result. Latencies are in microseconds; in an open loop they count from the moment each message was due.
 #[derive(Debug, Serialize)]
 pub struct LoadReport {
     pub load: Load,
@@ -196,7 +196,7 @@ async fn show(bar: Option<&ProgressBar>, shared: &LoadProgress) {
     }
 }
 
-/// What all connections share; they run on one thread.
+/// Counts for all connections, which run on one thread.
 struct LoadProgress {
     started: Instant,
     unsent: Cell<u64>,
@@ -222,10 +222,10 @@ impl LoadProgress {
     }
 }
 
-/// All variants of the request, in turn.
+/// Gives all variants of the request, in turn.
 #[derive(Clone)]
 struct Requests {
-    /// Once round, and on as far as the pipeline is deep: what is sent at a time is one piece of it.
+    /// All variants once, and the first ones again as far as the pipeline is deep, so that any requests in a row are one slice.
     bytes: Rc<[u8]>,
     request_bytes: usize,
     variants: usize,
@@ -241,7 +241,7 @@ impl Requests {
         Self { request_bytes: bytes.len() / (variants + load.pipeline), bytes, variants, next: 0 }
     }
 
-    /// The same for connection `number`: each begins elsewhere.
+    /// Returns the requests for connection `number`. Each connection begins with another variant.
     fn starting_at(&self, number: usize) -> Self {
         Self { next: (number * 7) % self.variants, ..self.clone() }
     }
@@ -274,7 +274,7 @@ impl LoadConnection {
         }
     }
 
-    /// Sends as many as the pipeline is deep, waits for all their replies, sends again: as `redis-benchmark` does.
+    /// Sends as many requests as the pipeline is deep, waits for all their replies, and repeats, as `redis-benchmark` does.
     async fn closed_loop(&mut self) -> anyhow::Result<()> {
         loop {
             let count = self.shared.claim(self.pipeline);
@@ -306,7 +306,7 @@ impl LoadConnection {
             };
             tokio::select! {
                 () = due => {
-                    // A timer may wake late: all that is due by now is sent.
+                    // The timer may fire late, so all that is due by now is sent.
                     let mut bytes = Vec::new();
                     while let Some(due) = next.filter(|due| *due <= Instant::now()) {
                         bytes.extend_from_slice(self.requests.next(1));
@@ -327,7 +327,7 @@ impl LoadConnection {
         Ok(())
     }
 
-    /// When the next message of the whole load is due; this connection then sends it.
+    /// Claims the next message of the whole load for this connection, and returns when it is due.
     fn next_due(&self, rate: f64) -> Option<Instant> {
         let number = self.shared.sent.get();
         (self.shared.claim(1) == 1)
@@ -335,7 +335,7 @@ impl LoadConnection {
     }
 }
 
-/// Counts whole replies, all that have come at a time; each must say "done".
+/// Counts the whole replies that have come. Each must say "done".
 struct ReplyCounter {
     done: &'static [u8],
 }

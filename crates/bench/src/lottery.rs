@@ -1,4 +1,4 @@
-//! The lottery with its real programs: from the start of the agencies to the winners of the last one, bets on disk.
+//! Measures lotteries of real programs, from the start of the agencies to the winners of the last one, with bets on disk.
 
 use std::fmt::{self, Write as _};
 use std::fs::{self, File};
@@ -17,9 +17,9 @@ use crate::arguments::LotteryArguments;
 use crate::programs::{READY_WITHIN, free_address, listens, peak_resident_bytes, sibling};
 use crate::stats::Spread;
 
-/// Agencies ask for their winners so often: with the 5 s that they have by default, nothing else could be measured.
+/// The time between two questions of an agency for its winners. With the default, 5 s, nothing else could be measured.
 const LOOP_PERIOD: &str = "100ms";
-/// What the course's five agencies have.
+/// The numbers of bets of the course's five agencies.
 const COURSE: [u64; 5] = [26_936, 25_518, 16_014, 9_238, 991];
 const SEED: u64 = 7574;
 const WRITE_BYTES: usize = 1024 * 1024;
@@ -69,7 +69,7 @@ const LAST_NAMES: [&str; 20] = [
     "Müller",
 ];
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Serialize)]
 pub struct LotteryReport {
     agencies: usize,
@@ -108,7 +108,7 @@ impl fmt::Display for LotteryReport {
     }
 }
 
-/// Runs whole lotteries, each beside a plain write of its file, in alternating order.
+/// Measures whole lotteries, each beside a plain write of its file, in alternating order.
 pub async fn run(arguments: &LotteryArguments) -> anyhow::Result<LotteryReport> {
     let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(&arguments.dir)?;
     let folder = std::path::absolute(folder.path())
@@ -150,7 +150,7 @@ pub async fn run(arguments: &LotteryArguments) -> anyhow::Result<LotteryReport> 
     })
 }
 
-/// Bets of each agency: those of the course if they are as many, or else equal shares.
+/// Returns the number of bets of each agency: those of the course if they add up, or else equal shares.
 fn shares(arguments: &LotteryArguments) -> Vec<u64> {
     let agencies = arguments.agencies as u64;
     if agencies == COURSE.len() as u64 && arguments.bets == COURSE.iter().sum::<u64>() {
@@ -161,7 +161,7 @@ fn shares(arguments: &LotteryArguments) -> Vec<u64> {
         .collect()
 }
 
-/// Writes the files of the agencies, always the same ones; gives back the length of `bets.csv` with all of them.
+/// Writes the files of the agencies, always with the same bets, and returns the length of `bets.csv` with all of them.
 fn write_bets(folder: &Path, shares: &[u64]) -> anyhow::Result<u64> {
     let mut rng = StdRng::seed_from_u64(SEED);
     let mut bytes = 0;
@@ -186,7 +186,7 @@ fn write_bets(folder: &Path, shares: &[u64]) -> anyhow::Result<u64> {
     Ok(bytes)
 }
 
-/// How long it took, the most memory of the server, and the length of `bets.csv`.
+/// Holds one lottery. Returns how long it took, the most memory of the server, and the length of `bets.csv`.
 async fn one_lottery(
     arguments: &LotteryArguments,
     folder: &Path,
@@ -257,7 +257,7 @@ fn program(name: &str, data: &Path) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// Writes as many bytes as `bets.csv` has, in order, and syncs once.
+/// Writes as many bytes as `bets.csv` has, in order, syncs once, and returns how long that took.
 fn raw_write(folder: &Path, bytes: u64) -> anyhow::Result<Duration> {
     let path = folder.join("raw");
     let piece = vec![b'x'; WRITE_BYTES];

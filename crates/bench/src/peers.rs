@@ -15,17 +15,17 @@ use tokio::process::{Child, Command};
 
 use crate::programs::{READY_WITHIN, command, free_address, listens, resident_bytes, sibling, store_part};
 
-/// A program that is running; it ends when this is dropped, and its data with it.
+/// A running program. Dropping the peer kills it and removes its data.
 #[derive(Debug)]
 pub struct Peer {
     pub address: SocketAddr,
-    /// The one that listens at `address`.
+    /// The process that listens at `address`.
     process: Child,
     others: Vec<Child>,
     /// The Redis servers that a proxy stands in front of.
     behind: Vec<Self>,
     is_redis: bool,
-    /// Kept for as long as the store runs.
+    /// The reservation lasts for as long as the store runs.
     group: Option<LocalGroup>,
     data: TempDir,
 }
@@ -100,7 +100,7 @@ impl Peer {
             servers.push(Self::redis(dir).await?);
         }
         let listed: String = servers.iter().map(|server| format!("    - {}:1\n", server.address)).collect();
-        // It serves its figures, whether somebody wants them or not.
+        // nutcracker needs a port for its figures, whether somebody wants them or not.
         let stats = free_address()?;
         let mut proxy = Self::start(dir, |address, data| {
             let configuration = format!(
@@ -159,7 +159,7 @@ impl Peer {
         resident_bytes(&self.process)
     }
 
-    /// Kills all programs at once and gives their folder back.
+    /// Kills all processes at once and returns their folder.
     pub async fn kill(mut self) -> anyhow::Result<TempDir> {
         for process in std::iter::once(&mut self.process).chain(&mut self.others) {
             process.kill().await?;

@@ -1,4 +1,4 @@
-//! Many messages through the store: what they take in memory, and how long it takes until all is back in service.
+//! Puts many messages into the store, and measures the memory that they take and the time until all is back in service.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::programs::{free_address, listens, resident_bytes, store_part};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// Memory in bytes, times in milliseconds.
+/// The result: memory in bytes, times in milliseconds.
 #[derive(Debug, Serialize)]
 pub struct Scale {
     messages: u64,
@@ -52,7 +52,7 @@ impl fmt::Display for Scale {
     }
 }
 
-/// Puts `messages` into a store with one datanode for each third of them, kills everything, and starts it again.
+/// Puts `messages` messages into a store of three datanodes, kills it, and starts its headnode and one datanode again.
 pub async fn run(messages: u64, dir: &Path) -> anyhow::Result<Scale> {
     let store = Peer::store(dir, &["--log-level", "error"]).await?;
     let headnode_empty = store.resident_bytes()?;

@@ -1,4 +1,4 @@
-//! Medians, spreads and tables.
+//! Computes medians and spreads, and prints tables.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of at least one value.
+    /// Returns the spread of at least one value.
     pub fn of(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -35,7 +35,7 @@ impl fmt::Display for Spread {
     }
 }
 
-/// Our side and others measured in turn: what each reached, and the ratios round by round.
+/// Compares our side with others that were measured in turn: what each reached, and the ratios round by round.
 #[derive(Debug, Serialize)]
 pub struct Pairing {
     pub what: String,
@@ -45,7 +45,7 @@ pub struct Pairing {
 }
 
 impl Pairing {
-    /// Of the rates of each round: ours first, then the others.
+    /// Returns the comparison of the rates of each round, ours first, then the others.
     pub fn of(what: String, rounds: &[Vec<f64>]) -> Self {
         let column = |rate: &dyn Fn(&[f64]) -> f64| {
             Spread::of(&rounds.iter().map(|rates| rate(rates)).collect::<Vec<_>>())

@@ -1,4 +1,4 @@
-//! Sends messages and takes their replies, both at the same time.
+//! Sends messages and receives their replies, both at the same time.
 
 use std::io;
 use std::time::Duration;
@@ -19,27 +19,27 @@ use crate::replies::ReplyLog;
 
 /// Messages that may be on their way without a reply.
 const WINDOW: u64 = 256;
-/// How long a server is silent when a reply ends that has no line end.
+/// A server that is silent for this long has ended its reply, even without a line end.
 const REPLY_SILENCE: Duration = Duration::from_millis(200);
 
-/// What became of the messages.
+/// The numbers of messages by what became of them.
 #[derive(Debug, Default)]
 pub struct ExchangeTally {
-    /// Put on the connection.
+    /// Messages that were put on the connection.
     pub sent: u64,
-    /// Acknowledged by the server.
+    /// Messages that the server acknowledged.
     pub acknowledged: u64,
-    /// Answered with an error, or not sent because they cannot travel.
+    /// Messages that the server refused, or that were not sent because they cannot travel.
     pub refused: u64,
-    /// What broke the exchange off.
+    /// The error that ended the exchange early.
     pub broken: Option<anyhow::Error>,
 }
 
 impl ExchangeTally {
-    /// Fails unless every message was acknowledged.
+    /// Succeeds if every message was acknowledged.
     ///
     /// # Errors
-    /// What happened to the others.
+    /// Says what happened to the others.
     pub fn verdict(self) -> anyhow::Result<()> {
         let Self { sent, acknowledged, refused, broken } = self;
         if let Some(broken) = broken {
@@ -51,8 +51,8 @@ impl ExchangeTally {
     }
 }
 
-/// Sends all of `input` and gives each reply to `replies`. A requested shutdown ends the input, not the waiting for
-/// replies to what was sent.
+/// Sends all of `input` and gives each reply to `replies`. A requested shutdown ends the input; replies to what was
+/// sent are still waited for.
 pub async fn run(
     stream: TcpStream,
     input: ClientInput,
@@ -80,7 +80,7 @@ pub async fn run(
     ExchangeTally { sent, acknowledged, refused: refused + unsendable, broken: received.err().or(sent_error) }
 }
 
-/// How far the exchange has come.
+/// Counts what sender and receiver have done so far; both watch it.
 #[derive(Debug, Default)]
 struct ExchangeProgress {
     sent: u64,
@@ -91,7 +91,7 @@ struct ExchangeProgress {
 }
 
 impl ExchangeProgress {
-    /// Messages without a reply. (A server may also send an error that answers no message.)
+    /// Returns the number of messages without a reply. (A server may also send an error that answers no message.)
     fn waiting(&self) -> u64 {
         self.sent.saturating_sub(self.acknowledged + self.refused)
     }
@@ -131,7 +131,7 @@ async fn send(
                 }
             }
         }
-        // It cannot fail: the caller holds the other side.
+        // Waiting cannot fail: the caller holds the other side.
         let _ = watched.wait_for(|progress| progress.waiting() < WINDOW).await;
         progress.send_modify(|progress| {
             progress.sent += sent;
@@ -152,7 +152,7 @@ struct Receiver<'a, R> {
 /// What the connection brought.
 enum Came {
     Bytes,
-    /// Nothing, for [`REPLY_SILENCE`].
+    /// The connection brought nothing for [`REPLY_SILENCE`].
     Silence,
     End,
 }
@@ -161,7 +161,7 @@ impl<R: AsyncRead + Unpin> Receiver<'_, R> {
     /// Receives until every message has its reply.
     async fn run(mut self) -> anyhow::Result<()> {
         loop {
-            // A server that others wrote may send no line end. Of a reply of this protocol, half is not enough.
+            // A server of somebody else may send no line end. A reply of this protocol has one, so it is waited for.
             let unfinished = self.frames.unfinished();
             let heeds_silence =
                 self.frames.decoder().is_mid_line(unfinished) && !ServerReply::can_begin_with(unfinished);
@@ -185,11 +185,12 @@ impl<R: AsyncRead + Unpin> Receiver<'_, R> {
         }
     }
 
-    /// Reads for as long as the server may take, which is for ever while it owes no reply; `None` once all is answered.
+    /// Reads once, for as long as the server may take, which is for ever while it owes no reply. Returns `None` once
+    /// every message is answered.
     async fn read_some(&mut self, heeds_silence: bool) -> anyhow::Result<Option<Came>> {
         let (mut complete, mut owing) = (self.progress.subscribe(), self.progress.subscribe());
         let owed_too_long = async {
-            // It cannot fail: `self` holds the other side.
+            // Waiting cannot fail: `self` holds the other side.
             let _ = owing.wait_for(|progress| progress.waiting() > 0).await;
             tokio::time::sleep(self.reply_timeout).await;
         };
@@ -202,7 +203,7 @@ impl<R: AsyncRead + Unpin> Receiver<'_, R> {
         }
     }
 
-    /// Prints and records replies, whatever they say, and counts them.
+    /// Records and prints replies, whatever they say, and counts them.
     async fn note(&mut self, lines: &[String]) -> anyhow::Result<()> {
         self.replies.record(lines).await?;
         let replies: Vec<_> = lines.iter().map(|line| ServerReply::parse(line)).collect();

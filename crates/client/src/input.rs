@@ -1,4 +1,4 @@
-//! What there is to send: messages from the command line, or lines from standard input.
+//! The messages to send: those from the command line, or lines from standard input.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,19 +8,19 @@ use protocol::line::{AtEof, LineCodec, Rejection};
 use service::frames::FrameReader;
 use tokio::io::Stdin;
 
-/// Lines that are handed over at a time.
+/// Messages that are handed over at a time.
 const PORTION: usize = 64;
 
 /// The messages, in the order in which they are to be sent.
 pub enum ClientInput {
-    /// Given at once.
+    /// The command line has them all.
     Given(VecDeque<String>),
-    /// Read line by line; a person may be typing them.
+    /// Standard input has them, one on each line; a person may be typing.
     Lines(FrameReader<Stdin, LineCodec>),
 }
 
 impl ClientInput {
-    /// What the command line asks for.
+    /// Returns what the command line asks for: a lone `-` stands for standard input.
     pub fn from_arguments(messages: &[String]) -> Self {
         if messages == ["-"] {
             let codec = LineCodec::new(MAX_TEXT_BYTES, AtEof::Accept);
@@ -30,7 +30,7 @@ impl ClientInput {
         Self::Given(messages.iter().cloned().chain(greeting).collect())
     }
 
-    /// The next messages, or why a line cannot be one; empty at the end.
+    /// Returns the next messages, each as a text or as the reason why its line cannot be one; none at the end.
     ///
     /// # Errors
     /// If standard input cannot be read.
@@ -49,7 +49,7 @@ impl ClientInput {
 /// Checks that a message from the command line can travel as one line.
 ///
 /// # Errors
-/// Why it cannot, for a person.
+/// Tells a person why it cannot.
 pub fn one_line(message: &str) -> Result<String, String> {
     if message.contains('\n') {
         return Err("a message is one line: send several as several messages".to_owned());

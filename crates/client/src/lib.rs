@@ -1,8 +1,10 @@
 //! Actividad 1, the client: sends messages to the server, prints each reply and records it in `respuestas.txt`.
 //!
 //! Messages are sent without waiting for each other's replies, up to a window; replies come in the same order.
-//! A message is never sent twice: the server could not tell a repetition from a new message. So when the connection
-//! breaks, the client says how many messages were not acknowledged, and ends.
+//! A message is never sent twice, because the server could not tell a repetition from a new message. When the connection
+//! breaks, the client says how many messages were acknowledged, and ends.
+
+#![allow(missing_docs, reason = "a program's own library: only its binary and tests use it")]
 
 mod exchange;
 mod input;
@@ -20,7 +22,7 @@ use service::{Common, Shutdown, cli, net};
 use input::ClientInput;
 use replies::ReplyLog;
 
-/// The file of the assignment.
+/// The file with the replies, as the assignment names it.
 pub const REPLIES_FILE: &str = "respuestas.txt";
 
 /// Sends messages to the server, prints each reply and records it in respuestas.txt.
@@ -34,7 +36,7 @@ pub const REPLIES_FILE: &str = "respuestas.txt";
                   Each flag can also be set in the environment: --server as CLIENT_SERVER."
 )]
 pub struct ClientArguments {
-    /// What to send, a message each; a lone `-` reads messages from standard input, line by line
+    /// Messages to send; a lone `-` reads them from standard input, line by line
     #[arg(value_name = "MESSAGE", value_parser = input::one_line)]
     pub messages: Vec<String>,
     /// The server's host and port
@@ -43,13 +45,12 @@ pub struct ClientArguments {
     /// Folder of respuestas.txt, created if missing
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub data_dir: PathBuf,
-    /// How long to wait for a server that is not up yet
+    /// Longest wait for a server that is not up yet
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = cli::duration)]
     pub wait: Duration,
-    /// How long to wait for the reply to a message that was sent
+    /// Longest wait for the reply to a message that was sent
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = cli::duration)]
     pub reply_timeout: Duration,
-    /// Flags that every program has
     #[command(flatten)]
     pub common: Common,
 }
@@ -57,7 +58,7 @@ pub struct ClientArguments {
 /// Sends the messages and records the replies.
 ///
 /// # Errors
-/// Unless every message was acknowledged.
+/// If a message was not acknowledged.
 pub async fn run(arguments: ClientArguments, shutdown: Shutdown) -> anyhow::Result<()> {
     let input = ClientInput::from_arguments(&arguments.messages);
     let (file, recovery) = JournalFile::open(&arguments.data_dir.join(REPLIES_FILE))?;
@@ -74,7 +75,7 @@ pub async fn run(arguments: ClientArguments, shutdown: Shutdown) -> anyhow::Resu
     tally.verdict()
 }
 
-/// Connects, again and again until `wait` has passed: a server that is being started is not an error.
+/// Connects, and tries again until `wait` has passed: a server that is being started is not an error.
 async fn connect(server: &str, wait: Duration) -> anyhow::Result<TcpStream> {
     let started = tokio::time::Instant::now();
     let backoff = ExponentialBuilder::default()

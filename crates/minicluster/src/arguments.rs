@@ -22,10 +22,10 @@ pub struct MiniclusterArguments {
     /// Number of datanodes, 1 to 100
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = cli::count(1..=100))]
     pub datanodes: usize,
-    /// Datanodes that must confirm a message before the client is told
+    /// Number of datanodes that must confirm a message before the client is told
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = cli::count(1..=100))]
     pub replicas: usize,
-    /// From one round of the heartbeat to the next
+    /// Time from one round of the heartbeat to the next
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = cli::duration)]
     pub interval: Duration,
     /// Address and port for clients; port 0 takes a free one
@@ -34,7 +34,6 @@ pub struct MiniclusterArguments {
     /// Folder that gets a folder for each part of the store, and registro_cliente.txt
     #[arg(long, value_name = "DIR", default_value = "run")]
     pub data_dir: PathBuf,
-    /// Flags that every program has
     #[command(flatten)]
     pub common: Common,
 }

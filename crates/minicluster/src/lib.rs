@@ -1,4 +1,6 @@
-//! Actividad 2, a whole store inside one process, and a prompt: what is typed is stored. Nothing needs to be installed or set up.
+//! Actividad 2, a whole store inside one process, with a prompt: the store keeps the lines that are typed.
+
+#![allow(missing_docs, reason = "a program's own library: only its binary and tests use it")]
 
 mod arguments;
 mod store;
@@ -10,7 +12,7 @@ use store_client::session::SessionOptions;
 pub use arguments::MiniclusterArguments;
 use store::Cluster;
 
-/// Runs the command: a store, and what is typed goes into it.
+/// Runs a store, and stores in it what is typed.
 ///
 /// # Errors
 /// If a part of the store cannot start or fails, or if a message is not saved.

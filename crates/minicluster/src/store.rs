@@ -1,4 +1,4 @@
-//! A whole store inside one process: its parts run on a thread each, with the sockets and files that they have as programs.
+//! Runs a whole store inside one process: each part has a thread, and the sockets and files that it has as a program.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -16,11 +16,11 @@ use store_client::session::SessionOptions;
 
 use crate::arguments::MiniclusterArguments;
 
-/// How long the datanodes get to become available.
+/// The time that the datanodes have to become available.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
 
-/// A store that runs; it ends when this is dropped.
+/// A running store. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Cluster {
     address: SocketAddr,
@@ -71,7 +71,7 @@ impl Cluster {
         let (ready, address) = mpsc::channel();
         let mut headnode = StorePart::start("headnode".to_owned(), move |environment, shutdown| {
             headnode::run_in(environment, headnode, shutdown, move |address| {
-                // Nobody waits any more if the start was given up.
+                // The receiver is gone if the start was given up.
                 let _ = ready.send(address);
             })
         })?;
@@ -80,16 +80,16 @@ impl Cluster {
         Ok(Self { address, parts, _group: group })
     }
 
-    /// Where clients connect to.
+    /// Returns the address that clients connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Waits until messages can be sent to so many datanodes.
+    /// Waits until messages can be sent to `datanodes` datanodes.
     ///
     /// # Errors
-    /// If a part has ended, or it takes longer than 20 s.
+    /// If a part has ended, or if that takes longer than 20 s.
     pub async fn wait_until_available(&self, datanodes: usize) -> anyhow::Result<()> {
         let options = SessionOptions { wait: READY_WITHIN, ..SessionOptions::default() };
         let mut headnode = HeadnodeClient::new(&self.address.to_string(), options);
@@ -108,7 +108,7 @@ impl Cluster {
         }
     }
 
-    /// Ends all parts, the headnode first, and gives their files back.
+    /// Ends all parts, the headnode first, and releases their files.
     ///
     /// # Errors
     /// If one of them failed.
@@ -158,7 +158,7 @@ impl StorePart {
         outcome.with_context(|| format!("{} failed", self.name))
     }
 
-    /// Why it has ended before it was ready.
+    /// Returns why the part ended before it was ready.
     fn why(&mut self) -> anyhow::Error {
         self.join().err().unwrap_or_else(|| anyhow!("{} ended at its start", self.name))
     }

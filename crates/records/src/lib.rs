@@ -1,4 +1,4 @@
-//! Actividad 2, the lines of its files, written and read back.
+//! Actividad 2, writes and reads the lines of its files.
 //!
 //! | file | a line | closed by a checksum |
 //! | --- | --- | --- |
@@ -6,17 +6,17 @@
 //! | `registro_server.txt` | `2026-11-21T09:30:00.124Z 01K… 172.21.0.3:40522 datanode2:17 message_crc32c=bfaac1a4 "Hola" crc32c=…` | yes |
 //! | `registro_cliente.txt` | `2026-11-21T09:30:00.125Z 01K… datanode2:17 message_crc32c=bfaac1a4 "Hola"` | no |
 //!
-//! `01K…` is the message's id; `datanode2:17` says that record 17 of datanode2's `data.txt` holds it (several places are
-//! joined by commas); `message_crc32c` is the CRC-32C of the message's bytes. If a retry landed on another datanode,
+//! `01K…` is the message's id; `datanode2:17` says that record 17 of datanode2's `data.txt` holds the message (commas join
+//! several places); `message_crc32c` is the CRC-32C of the message's bytes. If a retry landed on another datanode,
 //! the registry has a later line of the same id, with all places. A text is a JSON string: the whole message in `data.txt`
 //! and in the client's file, its [`beginning`](protocol::store::types::beginning) in the registry. Earlier versions wrote
-//! `registro_server.txt` and `registro_cliente.txt` without it; such lines are read all the same.
+//! `registro_server.txt` and `registro_cliente.txt` without a text; such lines can be read too.
 
 use journal::record::{Batch, fields};
 use protocol::store::client_api::RegistryEntry;
 use protocol::store::types::{Id, MessageCrc, Place, StoredRecord};
 
-/// The file of a datanode.
+/// The file of a datanode: its messages.
 pub const DATA_FILE: &str = "data.txt";
 /// The file of the headnode: where each message is.
 pub const REGISTRY_FILE: &str = "registro_server.txt";
@@ -27,18 +27,18 @@ pub const RECEIPTS_FILE: &str = "registro_cliente.txt";
 
 const CRC_KEY: &str = "message_crc32c=";
 
-/// What a client keeps: where its message is, to be checked later without the servers.
+/// Says where a client's message is, so that it can be checked later without the servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// When it was recorded: RFC 3339, UTC.
+    /// The time of the receipt: RFC 3339, UTC.
     pub time: String,
-    /// The message's identifier.
+    /// The identifier of the message.
     pub id: Id,
-    /// Where it is on disk.
+    /// The places of the message.
     pub places: Vec<Place>,
-    /// Checksum of the message.
+    /// The checksum of the message.
     pub message_crc32c: MessageCrc,
-    /// The message; none where an older version wrote the line.
+    /// The message, or `None` if an older version wrote the line.
     pub text: Option<String>,
 }
 
@@ -54,7 +54,7 @@ fn parse_crc(text: &str) -> Option<MessageCrc> {
     text.strip_prefix(CRC_KEY)?.parse().ok()
 }
 
-/// Reads the text that closes a line of newer versions.
+/// Reads the text at the end of a line, which older versions did not write.
 fn parse_text(word: Option<&str>) -> Option<Option<String>> {
     let Some(quoted) = word else { return Some(None) };
     match <[String; 1]>::try_from(fields(quoted).filter(|_| quoted.starts_with('"'))?) {
@@ -70,7 +70,7 @@ pub fn push_data(batch: &mut Batch, record: &StoredRecord) {
     });
 }
 
-/// Reads a line of `data.txt`, its checksum already cut off.
+/// Reads a line of `data.txt` without its checksum.
 #[must_use]
 pub fn parse_data(line: &str) -> Option<StoredRecord> {
     let [seq, time, id, client, message] = fields(line)?.try_into().ok()?;
@@ -83,7 +83,7 @@ pub fn parse_data(line: &str) -> Option<StoredRecord> {
     })
 }
 
-/// The number and the identifier in a line of `data.txt`, without reading the rest.
+/// Reads the number and the identifier in a line of `data.txt`, and not the rest.
 #[must_use]
 pub fn parse_data_key(line: &[u8]) -> Option<(u64, Id)> {
     let mut words = line.splitn(4, |byte| *byte == b' ').map(std::str::from_utf8);
@@ -103,7 +103,7 @@ pub fn push_entry(batch: &mut Batch, entry: &RegistryEntry) {
     });
 }
 
-/// Reads a line of `registro_server.txt`, its checksum already cut off.
+/// Reads a line of `registro_server.txt` without its checksum.
 #[must_use]
 pub fn parse_entry(line: &[u8]) -> Option<RegistryEntry> {
     let line = std::str::from_utf8(line).ok()?;
@@ -118,7 +118,7 @@ pub fn parse_entry(line: &[u8]) -> Option<RegistryEntry> {
     })
 }
 
-/// The identifier and the places in a line of `registro_server.txt`, without reading the rest.
+/// Reads the identifier and the places in a line of `registro_server.txt`, and not the rest.
 #[must_use]
 pub fn parse_entry_key(line: &[u8]) -> Option<(Id, Vec<Place>)> {
     let mut words = line.splitn(6, |byte| *byte == b' ').map(std::str::from_utf8);

@@ -13,7 +13,7 @@ use crate::verify::NamedFile;
 
 /// Stores messages through the headnode, keeps receipts for them, and checks that they are still there.
 ///
-/// Exit code 0: all that was asked for is done; 1: not so, and why; 2: wrong arguments.
+/// Exit code 0: everything was done; 1: something was not, and the log says why; 2: wrong arguments.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(
     name = "store-client",
@@ -27,15 +27,13 @@ use crate::verify::NamedFile;
         Each flag can also be set in the environment: --headnode as STORE_CLIENT_HEADNODE."
 )]
 pub struct StoreClientArguments {
-    /// Flags that may stand before or after the subcommand
     #[command(flatten)]
     pub everywhere: Everywhere<StoreClientSettings>,
-    /// What to do
     #[command(subcommand)]
     pub action: StoreClientCommand,
 }
 
-/// Flags of every subcommand.
+/// The flags of every subcommand.
 #[derive(Debug, Clone, Args)]
 pub struct StoreClientSettings {
     /// The headnode's host and port
@@ -44,32 +42,31 @@ pub struct StoreClientSettings {
     /// Folder of registro_cliente.txt, created if missing
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub data_dir: PathBuf,
-    /// How long a message is tried, and a headnode that is not up is waited for
+    /// Longest time for which a message is tried, and a headnode that is not up is waited for
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = cli::duration)]
     pub wait: Duration,
-    /// How long the headnode may owe a reply before another connection is made
+    /// Longest wait for a reply before the client makes another connection
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = cli::duration)]
     pub reply_timeout: Duration,
-    /// Flags that every program has
     #[command(flatten)]
     pub common: Common,
 }
 
 impl StoreClientSettings {
-    /// How patient to be.
+    /// Returns the limits of a session.
     #[must_use]
     pub fn options(&self) -> SessionOptions {
         SessionOptions { wait: self.wait, reply_timeout: self.reply_timeout, window: DEFAULT_WINDOW }
     }
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum StoreClientCommand {
     /// Stores messages and appends a receipt for each to registro_cliente.txt
     ///
-    /// A line on stdout says where each message is, once its receipt is on disk. What cannot be stored is tried again
-    /// until --wait has passed, always with the same id, so nothing is stored twice.
+    /// A line on stdout says where each message is, once its receipt is on disk. A message that cannot be stored is tried
+    /// again until --wait has passed, always with the same id, so nothing is stored twice.
     #[command(
         after_help = "Examples:\n  store-client put Hola \"¿Qué tal?\"\n  seq 1000 | store-client put -\n  \
                       store-client put -    (on a terminal: a message a line, Ctrl-D to end)"
@@ -78,7 +75,7 @@ pub enum StoreClientCommand {
     /// Prints a message
     #[command(after_help = "Example:\n  store-client get 01KAJ3YQ5WZ3M3J9Y8Q6T2B7XC --json")]
     Get {
-        /// Its identifier, as in registro_cliente.txt
+        /// Identifier of the message, as in registro_cliente.txt
         #[arg(value_name = "ID", value_parser = parse_id)]
         id: Id,
         /// Print the whole record as a JSON object
@@ -88,29 +85,29 @@ pub enum StoreClientCommand {
     /// Lists the last messages, newest first: time, id, places, client, beginning of the message
     #[command(after_help = "Example:\n  store-client list --last 1000 --json")]
     List {
-        /// How many
+        /// Number of messages to list
         #[arg(long, value_name = "N", default_value_t = 10)]
         last: u64,
-        /// Print a JSON object for each
+        /// Print each message as a JSON object
         #[arg(long)]
         json: bool,
     },
     /// Shows the datanodes and totals
     Status {
-        /// Print a JSON object
+        /// Print everything as a JSON object
         #[arg(long)]
         json: bool,
     },
     /// Checks receipts against the files of the datanodes, without any server
     ///
-    /// Each place of each receipt must hold the message, intact and just once. What is wrong is named on stdout.
+    /// Each place of each receipt must hold the message, intact and just once. Stdout names each place that does not.
     #[command(
         after_help = "A datanode has the name of the folder that its data.txt is in, or the one in front of =.\n\n\
                       Example:\n  store-client verify client/registro_cliente.txt datanode1/data.txt \
                       datanode2=/mnt/copy.txt"
     )]
     Verify {
-        /// Files with receipts (registro_cliente.txt, registro_server.txt) and with records (data.txt), told apart by what is in them
+        /// Files with receipts (registro_cliente.txt, registro_server.txt) and with records (data.txt); their contents tell which is which
         #[arg(value_name = "[NAME=]FILE", required = true)]
         files: Vec<NamedFile>,
     },
@@ -118,15 +115,15 @@ pub enum StoreClientCommand {
     #[command(after_help = "Example:\n  store-client completions bash > \
                             ~/.local/share/bash-completion/completions/store-client")]
     Completions {
-        /// For which shell
+        /// Shell that the script is for
         shell: clap_complete::Shell,
     },
 }
 
-/// What to store.
+/// The arguments of `put`.
 #[derive(Debug, Clone, Args)]
 pub struct PutArguments {
-    /// A message each, any characters, at most 64 KiB; a lone `-` reads them from standard input, line by line
+    /// Messages of any characters, each at most 64 KiB; a lone `-` reads them from standard input, line by line
     #[arg(value_name = "MESSAGE", required = true)]
     pub messages: Vec<String>,
     /// Print a table at the end: which message is where (only totals for messages from standard input)
@@ -138,7 +135,7 @@ pub struct PutArguments {
 }
 
 impl PutArguments {
-    /// Returns what is to be done, a lone `-` understood.
+    /// Returns what is to be stored and how. A lone `-` stands for standard input.
     pub(crate) fn with(self, settings: StoreClientSettings) -> PutConfig {
         let options = settings.options();
         let messages = match self.messages {
@@ -154,7 +151,7 @@ fn parse_id(text: &str) -> Result<Id, String> {
     Id::from_string(text).map_err(|error| format!("{error}; allowed: 26 letters and digits, a ULID"))
 }
 
-/// Flags that may stand before or after the subcommand.
+/// Lets the flags of `T` stand before or after the subcommand.
 #[derive(Debug, Clone)]
 pub struct Everywhere<T>(pub T);
 

@@ -6,8 +6,8 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-/// The pauses between tries: from 50 ms, doubled up to 2 s, each with up to as much again at random, so that many
-/// clients of a headnode that comes back do not all come at once.
+/// Returns the pauses between attempts. They double from 50 ms up to 2 s. Each is lengthened at random, at most to twice its
+/// length, so that many clients of a headnode that comes back do not all come at once.
 pub fn pauses(rng: &mut StdRng) -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
@@ -19,7 +19,7 @@ pub fn pauses(rng: &mut StdRng) -> ExponentialBackoff {
         .build()
 }
 
-/// The next of `pauses`.
+/// Returns the next of `pauses`.
 pub fn next_pause(pauses: &mut ExponentialBackoff) -> Duration {
     pauses.next().expect("the number of pauses is not limited")
 }

@@ -1,4 +1,4 @@
-//! The headnode as this client reaches it: over TCP, with patience.
+//! Asks the headnode over TCP, with patience.
 
 use std::io;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::backoff::{next_pause, pauses};
 use crate::message::SessionOptions;
 use crate::request::{RequestError, request};
 
-/// Requests to the headnode, one after the other, on as few connections as possible.
+/// Sends requests to the headnode one after the other, on as few connections as possible.
 #[derive(Debug)]
 pub struct HeadnodeClient {
     address: String,
@@ -21,17 +21,17 @@ pub struct HeadnodeClient {
 }
 
 impl HeadnodeClient {
-    /// The headnode at `address`; nothing is sent yet.
+    /// Returns a client of the headnode at `address`. It connects with the first request.
     #[must_use]
     pub fn new(address: &str, options: SessionOptions) -> Self {
         Self { address: address.to_owned(), options, stream: None }
     }
 
-    /// The reply to `ask`. A headnode that is not up, or a connection that breaks, is tried again for
+    /// Returns the reply to `ask`. While the headnode is not up, or if the connection breaks, it tries again for
     /// [`SessionOptions::wait`]: a request that only reads may be sent twice.
     ///
     /// # Errors
-    /// Why there is no reply, or what the headnode refused.
+    /// Says why there is no reply, or what the headnode refused.
     pub async fn ask(&mut self, ask: ClientRequest) -> anyhow::Result<HeadnodeReply> {
         let started = tokio::time::Instant::now();
         let SessionOptions { wait, reply_timeout, .. } = self.options;
@@ -61,7 +61,7 @@ impl HeadnodeClient {
     /// Returns the datanodes and totals.
     ///
     /// # Errors
-    /// As [`ask`](Self::ask); also if the reply is about something else.
+    /// Those of [`ask`](Self::ask); also if the reply is about something else.
     pub async fn status(&mut self) -> anyhow::Result<StoreStatus> {
         match self.ask(ClientRequest::Status).await? {
             HeadnodeReply::Status(status) => Ok(status),

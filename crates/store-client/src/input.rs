@@ -1,4 +1,4 @@
-//! What there is to store: messages from the command line, or lines from standard input.
+//! The messages to store: those from the command line, or lines from standard input.
 
 use std::collections::{VecDeque, vec_deque};
 use std::io::{self, Write as _};
@@ -14,10 +14,10 @@ use tokio::io::AsyncRead;
 use crate::message::OutgoingMessage;
 use crate::session::MessageSource;
 
-/// Lines that are handed over at a time.
+/// The number of lines that are handed over at a time.
 const PORTION: usize = 64;
 
-/// Gives each text its id.
+/// Gives each text an identifier of its own.
 struct Ids(StdRng);
 
 impl Ids {
@@ -30,39 +30,39 @@ impl Ids {
 pub struct MessageInput {
     texts: Texts,
     ids: Ids,
-    /// Lines that cannot be messages.
+    /// The number of lines so far that cannot be messages.
     pub rejected: u64,
 }
 
 enum Texts {
-    /// Given at once.
+    /// The command line has them all.
     Given(VecDeque<OutgoingMessage>),
-    /// Read line by line; a person may be typing them.
+    /// They are read line by line; a person may be typing them.
     Lines(InputLines),
 }
 
 struct InputLines {
     frames: FrameReader<Box<dyn AsyncRead + Unpin>, LineCodec>,
-    /// Somebody types: an empty line is no message.
+    /// A person types, so an empty line is no message.
     typed: bool,
 }
 
 impl MessageInput {
-    /// Messages that are there.
+    /// Returns these messages as an input.
     pub fn given(texts: &[String], rng: StdRng) -> Self {
         let mut ids = Ids(rng);
         let messages = texts.iter().map(|text| ids.give(text.clone())).collect();
         Self { texts: Texts::Given(messages), ids, rejected: 0 }
     }
 
-    /// Lines of `reader`; if they are `typed`, empty ones are skipped.
+    /// Returns the lines of `reader` as an input. If a person types them (`typed`), empty ones are no messages.
     pub fn lines(reader: impl AsyncRead + Unpin + 'static, typed: bool, rng: StdRng) -> Self {
         let reader: Box<dyn AsyncRead + Unpin> = Box::new(reader);
         let frames = FrameReader::new(reader, LineCodec::new(MAX_MESSAGE_BYTES, AtEof::Accept));
         Self { texts: Texts::Lines(InputLines { frames, typed }), ids: Ids(rng), rejected: 0 }
     }
 
-    /// The messages that are certain to be left.
+    /// Returns the messages that are known to be left.
     pub fn left(&self) -> impl ExactSizeIterator<Item = &OutgoingMessage> {
         match &self.texts {
             Texts::Given(messages) => messages.iter(),
@@ -85,8 +85,8 @@ impl MessageSource for MessageInput {
 }
 
 impl InputLines {
-    /// Returns the texts that have come, at most `most`; none at the end. Dropping the future loses nothing: it counts
-    /// and asks only right after it has read, without a pause in between.
+    /// Returns the texts that have come, at most `most`; none at the end. Dropping the future loses nothing: from a line
+    /// that was decoded to its text nothing is waited for.
     async fn next_texts(&mut self, most: usize, rejected: &mut u64) -> io::Result<Vec<String>> {
         loop {
             let mut lines = Vec::new();
@@ -110,7 +110,7 @@ impl InputLines {
     }
 }
 
-/// Asks a person for a line.
+/// Asks a person for a line on stderr.
 pub fn ask() {
     // Whoever closed stderr does not want to be asked.
     let _ = io::stderr().write_all(b"> ");

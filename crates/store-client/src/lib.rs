@@ -1,16 +1,21 @@
 //! Actividad 2, the client: stores messages through the headnode and keeps a receipt for each in `registro_cliente.txt`.
 //!
-//! It knows nothing but the headnode's address. A receipt is written, and on disk, before anything is called saved, and
-//! only if the checksum of what was stored is that of what was sent; [`verify`] checks receipts later against the files
-//! of the datanodes, without any server.
+//! The client knows nothing but the headnode's address. It calls a message saved once its receipt is on disk, and writes a
+//! receipt only if the checksum of what was stored is that of what was sent. [`verify`] checks receipts later against the
+//! files of the datanodes, without any server.
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`session`] | puts messages until each is saved or failed; on any transport, with any clock of tokio's |
-//! | [`request`](mod@request) | single requests: get, list, status |
-//! | [`headnode`] | the headnode over TCP, with patience |
-//! | [`put`](mod@put) | what a person does with a session: input, receipts, output |
-//! | [`verify`](mod@verify) | receipts against the files of the datanodes |
+//! | [`session`] | puts messages until each is saved or failed; its transport and tokio's clock can be simulated |
+//! | [`request`](mod@request) | sends single requests: get, list, status |
+//! | [`headnode`] | asks the headnode over TCP, with patience |
+//! | [`put`](mod@put) | stores messages for a person: input, session, receipts, output |
+//! | [`verify`](mod@verify) | checks receipts against the files of the datanodes |
+
+#![allow(
+    missing_docs,
+    reason = "a program's own library: its binary, its tests and other programs of this workspace use it"
+)]
 
 mod arguments;
 mod backoff;
@@ -42,7 +47,7 @@ use verify::NamedFile;
 /// Does what the command line asks for.
 ///
 /// # Errors
-/// If it could not be done, or only in part.
+/// If not all of it could be done.
 pub async fn run(arguments: StoreClientArguments, shutdown: Shutdown) -> anyhow::Result<()> {
     let settings = arguments.everywhere.0;
     let mut headnode = HeadnodeClient::new(&settings.headnode, settings.options());

@@ -1,6 +1,7 @@
-//! Messages on their way: which are to be sent, which wait for a reply, which for another try, and when each is given up.
+//! Keeps account of the messages on their way: which are to be sent, which wait for a reply, which for another attempt, and
+//! when each is given up.
 //!
-//! No socket and no clock: the time is passed in, and the randomness comes from the caller.
+//! The outbox has no socket and no clock: the caller passes the time and the randomness.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -16,35 +17,35 @@ use tokio::time::Instant;
 use crate::backoff::{next_pause, pauses};
 use crate::message::{OutgoingMessage, PutFailure, PutOutcome, SavedMessage, SessionOptions, UnsavedMessage};
 
-/// The messages of a session that have no outcome yet.
+/// Holds the messages of a session that have no outcome yet.
 pub struct Outbox {
     options: SessionOptions,
     rng: StdRng,
-    /// Number of the next message; numbers tell in which order messages came.
+    /// The number of the next message. Numbers tell in which order messages came.
     next: u64,
     open: BTreeMap<u64, Open>,
-    /// To be sent, the oldest first.
+    /// Messages to send, the oldest first.
     ready: BTreeSet<u64>,
-    /// To be sent again at a certain time.
+    /// Messages to send again, each at its time.
     waiting: BTreeSet<(Instant, u64)>,
-    /// Sent on the present connection; replies come in this order. A message that was given up keeps its turn.
+    /// Messages that were sent on the present connection. Replies come in this order. A message that was given up keeps its turn.
     sent: VecDeque<Sent>,
-    /// When the last reply came on the present connection.
+    /// The moment of the last reply on the present connection.
     answered: Option<Instant>,
 }
 
 struct Open {
     message: OutgoingMessage,
     admitted: Instant,
-    /// It was sent at least once.
+    /// The message was sent at least once.
     was_sent: bool,
-    /// It was sent on the present connection and has no reply.
+    /// The message was sent on the present connection and has no reply.
     under_way: bool,
-    /// It was sent on an earlier connection, and nobody knows what became of that.
+    /// The message was sent on an earlier connection, and nobody knows what became of it there.
     uncertain: bool,
     pauses: Option<ExponentialBackoff>,
     trouble: Option<Arc<str>>,
-    /// Counts it among what is left at a shutdown.
+    /// Counts the message among what is left at a shutdown.
     held: Option<OpenGuard>,
 }
 
@@ -68,12 +69,12 @@ impl Outbox {
         }
     }
 
-    /// How many more messages may be on their way.
+    /// Returns how many more messages may be on their way.
     pub fn room(&self) -> usize {
         self.options.window.saturating_sub(self.open.len())
     }
 
-    /// Whether every message has its outcome.
+    /// Returns whether every message has its outcome.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
@@ -82,7 +83,7 @@ impl Outbox {
         &mut self.rng
     }
 
-    /// Takes a message to be sent, or tells why it cannot be.
+    /// Accepts a message to send, or returns why it cannot be sent.
     pub fn admit(&mut self, now: Instant, message: OutgoingMessage) -> Option<PutOutcome> {
         let bytes = message.text.len();
         if bytes > MAX_MESSAGE_BYTES {
@@ -107,7 +108,7 @@ impl Outbox {
         None
     }
 
-    /// The next request to send, if there is one.
+    /// Returns the next request to send, if there is one.
     pub fn send_next(&mut self, now: Instant) -> Option<ClientRequest> {
         let number = self.ready.pop_first()?;
         let open = self.open.get_mut(&number)?;
@@ -118,10 +119,10 @@ impl Outbox {
         Some(ClientRequest::Put { id: Some(id), is_new, message: open.message.text.clone() })
     }
 
-    /// Takes a reply: the outcome of a message, if this is one.
+    /// Notes a reply, and returns the outcome of its message if the reply decides it.
     ///
     /// # Errors
-    /// Why nothing more can be expected from this connection.
+    /// Says why nothing more can be expected from this connection.
     pub fn answer(&mut self, now: Instant, reply: HeadnodeReply) -> Result<Option<PutOutcome>, String> {
         if let HeadnodeReply::Error { code, reason, .. } = &reply
             && code.ends_connection()
@@ -160,7 +161,7 @@ impl Outbox {
         Ok(self.open.remove(&number).map(|open| open.end(now, reply)))
     }
 
-    /// The connection is gone: what was sent on it and not answered is to be sent again, in the same order.
+    /// Notes that the connection broke: what was sent on it and not answered is sent again, in the same order.
     pub fn broken(&mut self, trouble: &str) {
         let trouble: Arc<str> = trouble.into();
         for open in self.open.values_mut() {
@@ -169,10 +170,10 @@ impl Outbox {
         self.forget_connection();
     }
 
-    /// A new connection begins: nothing was sent on it yet.
+    /// Prepares for a new connection, on which nothing was sent yet.
     pub fn forget_connection(&mut self) {
         for Sent { number, .. } in self.sent.drain(..) {
-            // What was given up meanwhile is not sent again.
+            // A message that was given up meanwhile is not sent again.
             if let Some(open) = self.open.get_mut(&number) {
                 (open.under_way, open.uncertain) = (false, true);
                 self.ready.insert(number);
@@ -181,27 +182,27 @@ impl Outbox {
         self.answered = None;
     }
 
-    /// Whether a reply to a message came on the present connection.
+    /// Returns whether a reply to a message came on the present connection.
     pub fn has_answer(&self) -> bool {
         self.answered.is_some()
     }
 
-    /// When the connection has to be taken for dead unless a reply comes; none while no reply is owed.
+    /// Returns when the connection counts as dead unless a reply comes, or `None` while no reply is owed.
     pub fn reply_due(&self) -> Option<Instant> {
         let oldest = self.sent.front()?.at;
         // Replies come in order, so the oldest one may have had to wait for its turn.
         Some(self.answered.map_or(oldest, |answered| answered.max(oldest)) + self.options.reply_timeout)
     }
 
-    /// When [`tick`](Self::tick) has something to do.
+    /// Returns when [`tick`](Self::tick) has something to do.
     pub fn wakes_at(&self) -> Option<Instant> {
-        // All wait equally long, so the oldest one is given up first.
+        // All messages have the same time, so the oldest one is given up first.
         let give_up = self.open.values().next().map(|open| open.admitted + self.options.wait);
         let again = self.waiting.first().map(|(at, _)| *at);
         give_up.into_iter().chain(again).min()
     }
 
-    /// Makes ready what has waited long enough; gives up what was tried for too long.
+    /// Makes ready what has waited long enough, and gives up what was tried for too long.
     pub fn tick(&mut self, now: Instant) -> Vec<PutOutcome> {
         while let Some((at, number)) = self.waiting.first().copied().filter(|(at, _)| *at <= now) {
             self.waiting.remove(&(at, number));
@@ -219,7 +220,8 @@ impl Outbox {
         given_up
     }
 
-    /// The program is to end: gives back what was never sent, and counts the rest with `hold` while it lasts.
+    /// Returns what was never sent as stopped, because the program is to end. `hold` counts each of the other messages for as
+    /// long as it has no outcome.
     pub fn stop(&mut self, hold: impl Fn() -> OpenGuard) -> Vec<PutOutcome> {
         let mut unsent = Vec::new();
         self.open.retain(|_, open| {
@@ -245,7 +247,7 @@ impl Open {
         PutOutcome::Failed(UnsavedMessage { id: self.message.id, failure })
     }
 
-    /// What a reply for good means.
+    /// Returns what a final reply means.
     fn end(self, now: Instant, reply: HeadnodeReply) -> PutOutcome {
         let id = self.message.id;
         let failure = match reply {
@@ -268,7 +270,7 @@ impl Open {
     }
 }
 
-/// Whether what was stored is what was sent.
+/// Checks that what was stored is what was sent.
 fn check(message: &str, places: &[Place], stored: MessageCrc) -> Result<(), PutFailure> {
     let sent = MessageCrc::of(message);
     if sent != stored {

@@ -15,44 +15,41 @@ use crate::session::{self, SessionError};
 use crate::show::print;
 use crate::summary::Summary;
 
-/// Groups of outcomes that may wait for their receipts.
+/// The number of groups of outcomes that may wait for their receipts.
 const WAITING_GROUPS: usize = 4;
 
-/// What to store, through which headnode, and what to keep of it.
+/// Says what to store, through which headnode, and where to keep the receipts.
 #[derive(Debug, Clone)]
 pub struct PutConfig {
-    /// The headnode's host and port.
+    /// Host and port.
     pub headnode: String,
     /// Folder of `registro_cliente.txt`.
     pub data_dir: PathBuf,
-    /// How long each message is tried.
     pub options: SessionOptions,
-    /// The messages.
     pub messages: GivenMessages,
-    /// What to print at the end.
+    /// Without it, no table is printed at the end.
     pub summary: Option<SummaryConfig>,
 }
 
-/// Where messages come from.
+/// Says where messages come from.
 #[derive(Debug, Clone)]
 pub enum GivenMessages {
-    /// They are these.
     Texts(Vec<String>),
-    /// They are the lines of standard input. On a terminal each is asked for with a prompt, until Ctrl-D.
+    /// Each line of standard input is a message. On a terminal a prompt asks for each, until Ctrl-D.
     StandardInput,
 }
 
-/// A table at the end: which message is where (only totals for messages from standard input).
+/// Asks for a table at the end: which message is where (only totals for messages from standard input).
 #[derive(Debug, Clone)]
 pub struct SummaryConfig {
-    /// Command that the table names for checking the receipts.
+    /// The command for checking the receipts that the table names.
     pub check_command: Option<String>,
 }
 
 /// Stores messages and keeps a receipt for each.
 ///
 /// # Errors
-/// Unless every message has its receipt.
+/// If a message has no receipt.
 pub async fn run(config: PutConfig, shutdown: &Shutdown) -> anyhow::Result<()> {
     let PutConfig { headnode, data_dir, options, messages, summary } = config;
     let receipts = Receipts::open(&data_dir)?;

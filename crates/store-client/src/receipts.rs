@@ -1,4 +1,4 @@
-//! Where outcomes go: receipts to `registro_cliente.txt`, and only then to standard output; failures to the log.
+//! Writes receipts to `registro_cliente.txt`, and only then tells of them on standard output. Failures go to the log.
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -17,25 +17,25 @@ use crate::input::ask;
 use crate::message::{PutOutcome, SavedMessage};
 use crate::summary::Summary;
 
-/// Fewer messages than this are done before a bar is of use.
+/// The bar appears after this many messages: fewer are done before it is of use.
 const WORTH_A_BAR: u64 = 256;
-/// So many bytes of messages get their receipts with one sync; escaped, they take up to six times as much memory.
+/// Messages of this many bytes together get their receipts with one sync. Escaped, they take up to six times as much memory.
 const TOGETHER_BYTES: usize = 1024 * 1024;
 
-/// How many messages there were of each kind.
+/// Counts the messages with and without a receipt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReceiptCounts {
-    /// With a receipt on disk.
+    /// Messages with a receipt on disk.
     pub saved: u64,
-    /// Without.
+    /// Messages without a receipt.
     pub failed: u64,
 }
 
-/// The open `registro_cliente.txt`.
+/// Keeps `registro_cliente.txt` open and writes to it.
 pub struct Receipts {
     journal: Journal,
     tally: ReceiptCounts,
-    /// Somebody types messages: ask for the next one.
+    /// A person types the messages and is asked for each.
     prompt: bool,
     bar: Option<ProgressBar>,
     summary: Option<Summary>,
@@ -45,7 +45,7 @@ impl Receipts {
     /// Opens or creates the file in `data_dir`.
     ///
     /// # Errors
-    /// If that cannot be done.
+    /// If the file can be neither opened nor created.
     pub fn open(data_dir: &Path) -> anyhow::Result<Self> {
         let (file, recovery) = JournalFile::open(&data_dir.join(RECEIPTS_FILE))?;
         if recovery.torn_bytes > 0 {
@@ -67,7 +67,7 @@ impl Receipts {
         Self { prompt: true, ..self }
     }
 
-    /// Shows a bar on stderr where nothing else shows that it goes on.
+    /// Shows a bar on stderr if nothing else on the terminal shows that work goes on.
     pub fn with_bar(self) -> Self {
         let shown = std::io::stderr().is_terminal() && !std::io::stdout().is_terminal();
         let style = ProgressStyle::with_template("{spinner} {pos} guardados, {per_sec}, {elapsed}");
@@ -77,22 +77,22 @@ impl Receipts {
         Self { bar: shown.then(bar), ..self }
     }
 
-    /// Notes in `summary` what has its receipt.
+    /// Notes in `summary` which messages have their receipt.
     pub fn noting(self, summary: Option<Summary>) -> Self {
         Self { summary, ..self }
     }
 
-    /// Keeps all that `outcomes` brings, closes the file, and gives the summary back.
+    /// Writes a receipt for each saved message of `outcomes`, closes the file, and returns the summary.
     ///
     /// # Errors
-    /// If a receipt cannot be recorded or printed; the messages of that group are named.
+    /// If a receipt cannot be recorded or printed. The error names the messages of its group.
     pub async fn keep(
         mut self,
         mut outcomes: mpsc::Receiver<Vec<PutOutcome>>,
     ) -> anyhow::Result<(ReceiptCounts, Option<Summary>)> {
         let mut kept = Ok(());
         while let Some(mut group) = outcomes.recv().await {
-            // What came during the last sync shares the next one.
+            // Outcomes that came during the last sync share the next one.
             while let Ok(further) = outcomes.try_recv() {
                 group.extend(further);
             }
@@ -101,7 +101,7 @@ impl Receipts {
                 break;
             }
         }
-        // From here on the session gives up: nobody hears it.
+        // Without a receiver the session gives up.
         drop(outcomes);
         if let Some(bar) = self.bar {
             bar.finish_and_clear();
@@ -162,7 +162,7 @@ impl Receipts {
     }
 }
 
-/// How many of `saved` get their receipts together, at least one.
+/// Returns how many of `saved` get their receipts together, at least one.
 fn fitting(saved: &[SavedMessage]) -> usize {
     let mut bytes = 0;
     let fit = saved.iter().take_while(|saved| {

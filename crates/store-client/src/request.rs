@@ -1,4 +1,4 @@
-//! Single requests: everything that is not `put`.
+//! Sends single requests: everything that is not `put`.
 
 use std::time::Duration;
 
@@ -8,30 +8,25 @@ use protocol::store::json::{self, MAX_FRAME_BYTES};
 use service::frames::FrameReader;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-/// A request without a useful reply.
+/// Says why a request has no useful reply.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// The connection failed; another one may do.
+    /// The connection failed; another one may work.
     #[error("the connection broke: {0}")]
     Broken(String),
-    /// No reply came in time; another connection may do.
+    /// No reply came in time; another connection may work.
     #[error("no reply for {0:?}")]
     Late(Duration),
-    /// What answers does not speak this protocol.
+    /// The other side does not speak this protocol.
     #[error("what answers is no headnode: {0}")]
     Foreign(String),
-    /// The headnode says why it did not do it.
+    /// The headnode did not do what was asked for, and says why.
     #[error("{reason} ({code})")]
-    Refused {
-        /// For programs.
-        code: ErrorCode,
-        /// For people.
-        reason: String,
-    },
+    Refused { code: ErrorCode, reason: String },
 }
 
 impl RequestError {
-    /// Whether the same request may succeed on another connection, a little later.
+    /// Returns whether the same request may succeed on another connection, a little later.
     #[must_use]
     pub fn is_about_connection(&self) -> bool {
         match self {
@@ -42,8 +37,8 @@ impl RequestError {
     }
 }
 
-/// Sends one request and waits for its reply, at most for `reply_timeout`. The stream can be used for more requests,
-/// one after the other.
+/// Sends one request and waits for its reply, at most for `reply_timeout`. The stream can carry more requests, one after
+/// the other.
 ///
 /// # Errors
 /// [`RequestError`]; an error reply is [`RequestError::Refused`].
@@ -55,7 +50,7 @@ pub async fn request(
     let mut line = Vec::new();
     request.encode(&mut line);
     let answered = async {
-        // Where writing fails, a reply that came before may say why.
+        // If writing fails, a reply that came before may say why.
         let written = match stream.write_all(&line).await {
             Ok(()) => stream.flush().await,
             failed => failed,

@@ -1,21 +1,21 @@
-//! The heart of the client: gives messages to the headnode until each is saved or has failed for a reason.
+//! Gives messages to the headnode until each is saved or has failed for a reason.
 //!
-//! A message keeps its id, however often it is sent, so a repetition is told from a second message:
+//! A message keeps its id, however often it is sent, so the store can tell a repetition from a second message:
 //!
 //! - Up to a window of messages are on their way at a time; replies come in order.
-//! - A temporary error delays that message alone, by pauses that double; the others go on.
-//! - When the connection breaks, is refused, or gives no reply in time, all that was not acknowledged is sent again on a
-//!   new one, in the same order.
-//! - After [`SessionOptions::wait`] a message is given up. If it was under way just then, nobody knows whether it is stored,
-//!   and [`PutFailure::GivenUp`] says so.
-//! - "Saved" is believed only with a place and with the checksum of the message that was sent.
+//! - A temporary error delays its message alone, by pauses that double; the others go on.
+//! - When the connection breaks, is refused, or gives no reply in time, the session makes a new one and sends all that was
+//!   not acknowledged again, in the same order.
+//! - After [`SessionOptions::wait`] the session gives a message up. If the message was under way just then, nobody knows
+//!   whether it is stored, and [`PutFailure::GivenUp`] says so.
+//! - The session believes that a message is saved only if the reply names a place and the checksum of what was sent.
 //!
 //! All timing is tokio's and all randomness the caller's, so a run on a simulated network can be repeated exactly.
 //!
 //! ```
 //! use protocol::store::types::ulid;
 //! use rand::SeedableRng as _;
-//! use store_client::session::{OutgoingMessage, SessionOptions, PutOutcome, put_all};
+//! use store_client::session::{OutgoingMessage, PutOutcome, SessionOptions, put_all};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let connect = || tokio::net::TcpStream::connect("127.0.0.1:5000");
@@ -56,17 +56,17 @@ pub use crate::message::{
 };
 use crate::outbox::Outbox;
 
-/// Requests are gathered up to this many bytes before they are given to the system.
+/// The session gathers requests up to this many bytes before it gives them to the system.
 const WRITE_BYTES: usize = 64 * 1024;
-/// Groups of outcomes that may wait for whoever takes them.
+/// The number of groups of outcomes that may wait for their reader.
 const WAITING_OUTCOMES: usize = 4;
 
-/// Longer times than this are cut to it, so that no date leaves the range of the clock.
+/// The session cuts longer times to this one, so that no date leaves the range of the clock.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Makes connections to the headnode. Any `FnMut() -> impl Future<Output = io::Result<S>>` is one.
 pub trait Connector {
-    /// A connection. What is written to it must need no flush, as with TCP.
+    /// The type of a connection. What is written to it must need no flush, as with TCP.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send;
     /// Tries once to connect.
     fn connect(&mut self) -> impl Future<Output = io::Result<Self::Stream>>;
@@ -85,33 +85,33 @@ where
     }
 }
 
-/// Where a session takes its messages from. Any iterator of [`OutgoingMessage`]s is one.
+/// Supplies a session with messages. Any iterator of [`OutgoingMessage`]s is a source.
 pub trait MessageSource {
-    /// Up to `most` further messages; none at the end. Dropping the future before it is ready, polled or not, must
+    /// Returns up to `most` further messages; none at the end. Dropping the future before it is ready, polled or not, must
     /// lose nothing.
     fn next_messages(&mut self, most: usize) -> impl Future<Output = io::Result<Vec<OutgoingMessage>>>;
 }
 
 impl<I: Iterator<Item = OutgoingMessage>> MessageSource for I {
-    // Nothing may be taken before the future is polled: one that is dropped unpolled would lose it.
+    // The iterator may not move before the future is polled: a future that is dropped unpolled would lose messages.
     async fn next_messages(&mut self, most: usize) -> io::Result<Vec<OutgoingMessage>> {
         Ok(self.take(most).collect())
     }
 }
 
-/// Why a session ended before its messages did.
+/// Says why a session ended before its messages did.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// The source failed. What was taken from it has its outcome.
+    /// The source failed. The messages that it gave before have their outcome.
     #[error("cannot read the messages: {0}")]
     Source(io::Error),
-    /// Nobody takes the outcomes any more.
+    /// Nobody receives the outcomes any more.
     #[error("nobody takes the outcomes any more")]
     Unheard,
 }
 
-/// Gives the messages of `source` to the headnode; `outcome` is told of each what became of it, in the order in which
-/// that is known. Returns when all have their outcome. After `shutdown` nothing more is taken from `source`.
+/// Gives the messages of `source` to the headnode, and tells `outcome` what became of each, in the order in which that is
+/// known. Returns when all messages have their outcome. After `shutdown` the session reads no more from `source`.
 ///
 /// # Errors
 /// [`SessionError::Source`].
@@ -133,8 +133,8 @@ pub async fn put_all<C: Connector, S: MessageSource>(
     ended
 }
 
-/// As [`put_all`], with the outcomes sent to a channel, those that came together as one group. A full channel holds
-/// the session up.
+/// Does what [`put_all`] does, and sends the outcomes to a channel, those that came together as one group. A full channel
+/// holds the session up.
 ///
 /// # Errors
 /// [`SessionError`].
@@ -166,7 +166,7 @@ pub async fn run<C: Connector, S: MessageSource>(
     };
     while work.something_to_send().await? {
         let connecting = tokio::time::timeout(options.reply_timeout, connector.connect());
-        // None: what was to be sent is given up meanwhile.
+        // Without a result, all that was to be sent has been given up meanwhile.
         let Some(connected) = work.during(connecting).await? else { continue };
         let trouble = match connected {
             Ok(Ok(stream)) => {
@@ -189,7 +189,7 @@ pub async fn run<C: Connector, S: MessageSource>(
     work.source_error.map_or(Ok(()), |error| Err(SessionError::Source(error)))
 }
 
-/// What goes on whether or not there is a connection.
+/// The work that goes on whether or not there is a connection.
 struct Work<'a, S> {
     source: &'a mut S,
     outbox: Outbox,
@@ -205,7 +205,7 @@ struct Work<'a, S> {
 }
 
 impl<S: MessageSource> Work<'_, S> {
-    /// Waits for a message; false at the end of all.
+    /// Waits for a message to send. Returns `false` when there are no more.
     async fn something_to_send(&mut self) -> Result<bool, SessionError> {
         loop {
             self.tell().await?;
@@ -216,7 +216,7 @@ impl<S: MessageSource> Work<'_, S> {
         }
     }
 
-    /// Waits for `doing`; none if there is nothing left to send before that.
+    /// Waits for `doing`. Returns `None` if nothing is left to send before that.
     async fn during<T>(&mut self, doing: impl Future<Output = T>) -> Result<Option<T>, SessionError> {
         let mut doing = pin!(doing);
         loop {
@@ -232,13 +232,13 @@ impl<S: MessageSource> Work<'_, S> {
         }
     }
 
-    /// Waits for one event that has nothing to do with a connection, and sees to it. Dropping the future loses nothing.
+    /// Waits for one event that has nothing to do with a connection, and handles it. Dropping the future loses nothing.
     async fn step(&mut self) {
         let room = self.outbox.room();
         tokio::select! {
             biased;
             () = self.shutdown.requested(), if !self.stopping => self.stop(),
-            // `tell` says so.
+            // `tell` returns that as an error.
             () = self.outcomes.closed() => {}
             () = sleep_until(self.outbox.wakes_at()) => {
                 let given_up = self.outbox.tick(Instant::now());
@@ -274,7 +274,7 @@ impl<S: MessageSource> Work<'_, S> {
         self.outcomes.send(std::mem::take(&mut self.ended)).await.map_err(|_| SessionError::Unheard)
     }
 
-    /// Gives the replies that have come to the outbox, and says why no more can come.
+    /// Gives the outbox the replies that have come.
     fn note_replies<R: AsyncRead + Unpin>(
         &mut self,
         frames: &mut FrameReader<R, LineCodec>,
@@ -294,11 +294,11 @@ impl<S: MessageSource> Work<'_, S> {
 /// A connection that ended before the messages did.
 struct BrokenConnection {
     why: String,
-    /// Whether it was of any use.
+    /// The connection brought at least one reply.
     answered: bool,
 }
 
-/// Uses a connection until it breaks; none if it ended with nothing left to answer.
+/// Uses a connection until it breaks. Returns `None` if it ended with nothing left to answer.
 async fn exchange<S: MessageSource>(
     work: &mut Work<'_, S>,
     stream: impl AsyncRead + AsyncWrite + Unpin,
@@ -310,7 +310,7 @@ async fn exchange<S: MessageSource>(
     let why = loop {
         work.tell().await?;
         if work.outbox.is_empty() && !work.reading {
-            // What it says no longer matters: everything is acknowledged.
+            // The result no longer matters: everything is acknowledged.
             let _ = writer.shutdown().await;
             return Ok(None);
         }
@@ -333,7 +333,7 @@ async fn exchange<S: MessageSource>(
                     break why;
                 }
             }
-            // What could not be written is told by reading: the reason may be on its way.
+            // After a failed write, reading goes on: a reply with the reason may be on its way.
             written = writer.write_buf(&mut unsent), if writable && !unsent.is_empty() => {
                 writable = written.is_ok();
             }

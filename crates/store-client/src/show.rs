@@ -1,4 +1,4 @@
-//! What the headnode knows, for people and, as JSON, for programs.
+//! Shows what the headnode knows, to people and, as JSON, to programs.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -17,7 +17,7 @@ use text::{Quoted, Shown};
 use crate::headnode::{HeadnodeClient, unexpected};
 use crate::table::aligned;
 
-/// A message as `get --json` shows it.
+/// The object that `get --json` prints.
 #[derive(Serialize)]
 struct RecordJson<'a> {
     id: Id,
@@ -27,7 +27,7 @@ struct RecordJson<'a> {
     from: &'a Place,
 }
 
-/// Prints a message: as it is, or safe for a terminal if there is one.
+/// Prints a message byte for byte, or escaped if standard output is a terminal.
 pub async fn get(headnode: &mut HeadnodeClient, id: Id, json: bool) -> anyhow::Result<()> {
     let reply = headnode.ask(ClientRequest::Get { id }).await?;
     let HeadnodeReply::Record { id: found, time, client, message, from } = &reply else {
@@ -79,7 +79,8 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     Ok(stdout.flush()?)
 }
 
-/// One line of JSON. What a terminal would act on can only stand inside strings, where its escape means the same.
+/// Returns one line of JSON. Characters that a terminal would act on can only stand inside strings, where their escapes
+/// mean the same.
 fn json_line(value: &impl Serialize) -> anyhow::Result<String> {
     Ok(format!("{}\n", Shown(&serde_json::to_string(value)?)))
 }
@@ -111,7 +112,7 @@ fn table(status: &StoreStatus) -> String {
 
 fn row(node: &NodeStatus) -> [String; 8] {
     let NodeStatus { name, state, address, records, lost, free_bytes, last_answer, round_trip_us } = node;
-    // Nothing but its name is known of a datanode that has not answered since the headnode started.
+    // The headnode knows nothing but the name of a datanode that has not answered since the headnode started.
     let unless_absent = |shown: String| if address.is_some() { shown } else { "-".to_owned() };
     [
         name.to_string(),

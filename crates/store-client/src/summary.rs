@@ -1,4 +1,4 @@
-//! What a run has saved, as a person reads it at its end.
+//! Tells a person at the end of a run what was saved where.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use unicode_width::UnicodeWidthChar as _;
 use crate::message::{OutgoingMessage, SavedMessage};
 use crate::table::aligned;
 
-/// Columns that a message takes, at most; a longer one is cut.
+/// The most columns that a message takes; a longer one is cut.
 const MESSAGE_COLUMNS: usize = 40;
 
 const HEADINGS: [&str; 3] = ["mensaje", "datanode", "registro"];
@@ -18,15 +18,14 @@ const HEADINGS: [&str; 3] = ["mensaje", "datanode", "registro"];
 /// A table of the messages, if they are known beforehand, and totals.
 #[derive(Debug)]
 pub struct Summary {
-    /// In the order in which they were given, cut.
+    /// The messages in their order, cut to [`MESSAGE_COLUMNS`].
     messages: Vec<(Id, String)>,
     places: HashMap<Id, Vec<Place>>,
-    /// Command that checks the receipts.
     check_command: Option<String>,
 }
 
 impl Summary {
-    /// A table of these messages; none if there are none.
+    /// Returns a summary with a table of these messages, or only with totals if there are none.
     pub fn of<'a>(
         messages: impl Iterator<Item = &'a OutgoingMessage>,
         check_command: Option<String>,
@@ -35,15 +34,15 @@ impl Summary {
         Self { messages, places: HashMap::new(), check_command }
     }
 
-    /// Notes where messages are that have their receipts.
+    /// Notes the places of messages that have their receipts.
     pub fn note(&mut self, saved: &[SavedMessage]) {
-        // Of messages that are read as they come, only the totals are told.
+        // The table does not have messages that are read as they come.
         if !self.messages.is_empty() {
             self.places.extend(saved.iter().map(|saved| (saved.id, saved.places.clone())));
         }
     }
 
-    /// The text: `saved` of `all` messages have a receipt.
+    /// Returns the text of the summary; `saved` of `all` messages have a receipt.
     pub fn text(&self, saved: u64, all: u64) -> String {
         let mut text = String::from("\n");
         if !self.messages.is_empty() {
@@ -68,9 +67,9 @@ impl Summary {
     }
 }
 
-/// The message as a terminal may show it, in at most [`MESSAGE_COLUMNS`].
+/// Returns the message as a terminal may show it, in at most [`MESSAGE_COLUMNS`].
 fn cut(message: &str) -> String {
-    // One character takes a column or more, or is shown escaped; those that take none are few.
+    // Most characters take a column or more, or are shown escaped.
     let end = message.char_indices().nth(4 * MESSAGE_COLUMNS).map_or(message.len(), |(index, _)| index);
     let shown = Shown(&message[..end]).to_string();
     let mut columns = 0;

@@ -1,11 +1,11 @@
 //! Checks receipts against the files of the datanodes, without any server. The headnode's registry counts as receipts of
 //! all messages.
 //!
-//! Each place of each receipt must hold, in the file of its datanode, an intact record with that number and that id,
-//! the only one of that id there, whose message has the receipt's checksum. Anything else is a problem, also a datanode
-//! whose file was not given: nobody has looked there. The text in a receipt must have the receipt's checksum too.
+//! The file of a datanode must hold, for each place of each receipt, an intact record with that number and that id, the
+//! only one with that id, whose message has the receipt's checksum. Anything else is a problem; so is a datanode whose file
+//! was not given, since nobody has looked there. The text in a receipt must have the receipt's checksum too.
 //!
-//! Of a datanode's records no more is kept than id, number and checksum: 32 bytes each.
+//! The check keeps no more of a record than id, number and checksum: 32 bytes.
 
 mod file;
 mod finding;
@@ -27,14 +27,13 @@ use index::Indexes;
 pub use file::{NamedFile, VerifyError};
 pub use finding::{Finding, PlaceProblem};
 
-/// How the check went.
+/// Counts what was checked and what is wrong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VerifyReport {
-    /// Receipts that were read.
     pub receipts: u64,
-    /// Places that they name.
+    /// Places that the receipts name.
     pub places: u64,
-    /// Places and texts that are not as they should be, and lines that are no receipts.
+    /// Places and texts that are wrong, and lines that are no receipts.
     pub problems: u64,
 }
 
@@ -46,7 +45,7 @@ impl fmt::Display for VerifyReport {
     }
 }
 
-/// Checks the receipts in `files` against the records in `files`, and tells `tell` each finding.
+/// Checks the receipts in `files` against the records in `files`, and gives each finding to `tell`.
 ///
 /// # Errors
 /// [`VerifyError`], if the files cannot be checked at all.
@@ -80,7 +79,7 @@ pub fn verify(files: &[NamedFile], tell: &mut dyn FnMut(Finding)) -> Result<Veri
 /// Checks `files` and prints each finding and the summary.
 ///
 /// # Errors
-/// If the files cannot be checked, or the findings not be printed.
+/// If the files cannot be checked, or the findings cannot be printed.
 pub fn print(files: &[NamedFile]) -> anyhow::Result<VerifyReport> {
     let mut stdout = io::BufWriter::new(io::stdout().lock());
     let mut printed = Ok(());

@@ -116,8 +116,7 @@ fn a_broken_connection_is_made_again_until_the_wait_is_over() {
 #[test]
 fn something_else_than_a_headnode_is_recognized() {
     let folder = tempfile::tempdir().unwrap();
-    let headnode =
-        ScriptedHeadnode::start(|_| Do::SayAndClose(b"HTTP/1.1 400 Bad Request\r\n".to_vec()));
+    let headnode = ScriptedHeadnode::start(|_| Do::SayAndClose(b"HTTP/1.1 400 Bad Request\r\n".to_vec()));
     ends_with(&headnode.run(folder.path(), &["status"]), 1, &["what answers is no headnode"]);
     let headnode = ScriptedHeadnode::start(|_| Do::Say(record("Hola")));
     ends_with(&headnode.run(folder.path(), &["status"]), 1, &["the headnode answered something else"]);

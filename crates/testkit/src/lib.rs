@@ -1,6 +1,6 @@
-//! All assignments, what the process tests share: real programs on free ports, killed when dropped; a plain client; waiting for things.
+//! All assignments, what the process tests share: real programs that are killed when dropped, a plain client, and waiting.
 //!
-//! Everything here panics when something is not as it should be: that is how a test fails.
+//! Everything here panics when something goes wrong: that is how a test fails.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -17,13 +17,13 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 pub use serde_json::Value;
 
-/// Long enough for any machine: a test that waits this long has failed.
+/// A test that waits this long has failed, on any machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A program of this workspace, as cargo left it beside the test that runs.
+/// Returns the path of a program of this workspace, as cargo left it beside the running test.
 ///
 /// # Panics
-/// If it is not there.
+/// If the program is not there.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
@@ -35,38 +35,38 @@ pub fn program(name: &str) -> PathBuf {
 /// A running program that logs JSON events to stderr.
 #[derive(Debug)]
 pub struct Process {
-    /// The process itself.
+    /// The running process.
     pub child: Child,
-    /// Where it listens, as it logged.
+    /// The address that the program logged as its own.
     pub address: SocketAddr,
     events: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Process {
-    /// Starts it and waits until it logs that it listens. `--log-format json` is added.
+    /// Starts a program with `--log-format json` and waits until it logs that it listens.
     ///
     /// # Panics
-    /// If it ends before it listens.
+    /// If the program ends before it listens.
     pub fn start(command: Command) -> Self {
         Self::start_writing_to(Stdio::null(), command)
     }
 
-    /// The same, with its standard output in this file.
+    /// Does what [`start`](Self::start) does, with the program's standard output in this file.
     ///
     /// # Panics
-    /// If it ends before it listens.
+    /// If the program ends before it listens.
     pub fn start_writing_to(stdout: impl Into<Stdio>, command: Command) -> Self {
         Self::try_start_writing_to(stdout, command)
             .unwrap_or_else(|events| panic!("the program ended before it listened: {events:?}"))
     }
 
-    /// The same, for a program that may refuse to start.
+    /// Does what [`start`](Self::start) does, for a program that may refuse to start.
     ///
     /// # Errors
-    /// What it logged, if it ends before it listens.
+    /// Returns what the program logged if it ends before it listens.
     ///
     /// # Panics
-    /// If it cannot be started at all.
+    /// If the program cannot be started at all.
     pub fn try_start(command: Command) -> Result<Self, Vec<Value>> {
         Self::try_start_writing_to(Stdio::null(), command)
     }
@@ -101,18 +101,18 @@ impl Process {
         Ok(Self { child, address, events })
     }
 
-    /// Sends it a signal.
+    /// Sends the program a signal.
     ///
     /// # Panics
-    /// If it is gone.
+    /// If the program is gone.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
-    /// Waits for it to end.
+    /// Waits for the program to end.
     ///
     /// # Panics
-    /// If it does not.
+    /// If the program does not end.
     pub fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         wait_for("the program to end", || {
@@ -122,17 +122,17 @@ impl Process {
         status.unwrap()
     }
 
-    /// Kills it at once, as `kill -9` does.
+    /// Kills the program at once, as `kill -9` does.
     ///
     /// # Panics
-    /// If it cannot be waited for.
+    /// If the program cannot be waited for.
     pub fn kill(&mut self) {
-        // It may have ended already.
+        // The program may have ended already.
         let _ = self.child.kill();
         self.child.wait().unwrap();
     }
 
-    /// The events with this message so far.
+    /// Returns the events with this message so far.
     ///
     /// # Panics
     /// Never.
@@ -145,24 +145,24 @@ impl Process {
     /// Waits for an event with this message.
     ///
     /// # Panics
-    /// If it does not come.
+    /// If the event does not come.
     pub fn logged(&self, message: &str) {
         wait_for(&format!("the event {message:?}"), || !self.events(message).is_empty());
     }
 
-    /// Resident memory in bytes.
+    /// Returns the resident memory in bytes.
     ///
     /// # Panics
-    /// If it is gone.
+    /// If the program is gone.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         self.memory("VmRSS:")
     }
 
-    /// The most resident memory that it ever had, in bytes.
+    /// Returns the most resident memory that the program ever had, in bytes.
     ///
     /// # Panics
-    /// If it is gone.
+    /// If the program is gone.
     #[must_use]
     pub fn peak_resident_bytes(&self) -> u64 {
         self.memory("VmHWM:")
@@ -182,19 +182,19 @@ impl Drop for Process {
     }
 }
 
-/// A plain client of a protocol of lines.
+/// A plain client for protocols of lines.
 #[derive(Debug)]
 pub struct LineClient {
-    /// The connection.
+    /// The connection, for tests that set its options or write to it themselves.
     pub stream: TcpStream,
     reader: BufReader<TcpStream>,
 }
 
 impl LineClient {
-    /// Connects.
+    /// Connects to `address`.
     ///
     /// # Panics
-    /// If it cannot.
+    /// If the connection cannot be made.
     #[must_use]
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
@@ -203,7 +203,7 @@ impl LineClient {
         Self { reader: BufReader::new(stream.try_clone().unwrap()), stream }
     }
 
-    /// Sends.
+    /// Sends these bytes.
     ///
     /// # Panics
     /// If the connection is broken.
@@ -211,10 +211,10 @@ impl LineClient {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// The next reply, without its line end; empty at the end of the stream.
+    /// Returns the next reply without its line end; an empty one at the end of the stream.
     ///
     /// # Panics
-    /// If none comes.
+    /// If no reply comes.
     pub fn reply(&mut self) -> String {
         let mut line = String::new();
         self.reader.read_line(&mut line).unwrap();
@@ -224,7 +224,7 @@ impl LineClient {
     /// Waits until the other side closes the connection without a reply.
     ///
     /// # Panics
-    /// If it replies, or keeps the connection.
+    /// If the other side replies, or keeps the connection.
     pub fn cut_off(&mut self) {
         let mut line = String::new();
         match self.reader.read_line(&mut line) {
@@ -234,17 +234,17 @@ impl LineClient {
         }
     }
 
-    /// Sends a line of JSON and gives back the reply, which is one too.
+    /// Sends a line of JSON and returns the reply, which is JSON too.
     ///
     /// # Panics
-    /// If it is not.
+    /// If the reply is not JSON.
     pub fn ask(&mut self, request: &Value) -> Value {
         self.send(format!("{request}\n"));
         let reply = self.reply();
         serde_json::from_str(&reply).unwrap_or_else(|_| panic!("not JSON: {reply:?}"))
     }
 
-    /// Ends the sending side and reads what is left.
+    /// Ends the sending side and returns what is left to read.
     ///
     /// # Panics
     /// If the connection is broken.
@@ -257,7 +257,7 @@ impl LineClient {
     }
 }
 
-/// Waits until `done`.
+/// Waits until `done` returns `true`.
 ///
 /// # Panics
 /// If that takes longer than [`PATIENCE`].

@@ -9,20 +9,23 @@ use turmoil::net::{TcpListener, TcpStream, UdpSocket};
 #[derive(Clone, Copy)]
 pub struct Simulated;
 
-pub struct Listener(TcpListener);
+pub struct SimulatedListener(TcpListener);
 pub struct Socket(UdpSocket);
 
 impl Network for Simulated {
     type Stream = TcpStream;
-    type Listener = Listener;
+    type Listener = SimulatedListener;
     type Datagrams = Socket;
 
     async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
         TcpStream::connect(address).await
     }
 
-    async fn listen(&self, address: SocketAddr) -> Result<Listener, ListenError> {
-        TcpListener::bind(address).await.map(Listener).map_err(|cause| ListenError { address, cause })
+    async fn listen(&self, address: SocketAddr) -> Result<SimulatedListener, ListenError> {
+        TcpListener::bind(address)
+            .await
+            .map(SimulatedListener)
+            .map_err(|cause| ListenError { address, cause })
     }
 
     async fn sender(&self, _: &Interface) -> io::Result<Socket> {
@@ -40,7 +43,7 @@ impl Network for Simulated {
     }
 }
 
-impl net::Listener for Listener {
+impl net::Listener for SimulatedListener {
     type Stream = TcpStream;
 
     async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {

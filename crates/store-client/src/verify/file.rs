@@ -14,16 +14,14 @@ use records::{DATA_FILE, RECEIPTS_FILE, REGISTRY_FILE, parse_data_key, parse_ent
 use super::finding::Finding;
 
 const READ_BUFFER_BYTES: usize = 256 * 1024;
-/// The most of a line that is looked at to tell what a file is.
+/// The most bytes of a line that are read to tell what a file is.
 const LINE_BYTES: u64 = 1024 * 1024;
 
-/// A file to look at, and the datanode that it belongs to where that is said. Written `FILE` or `NAME=FILE`; a file
-/// whose own name looks so is written `./NAME=FILE`.
+/// A file to check, and the datanode that it belongs to if the user names it. The user writes `FILE` or `NAME=FILE`, and
+/// `./NAME=FILE` for a file that is itself called so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedFile {
-    /// The datanode.
     pub datanode: Option<NodeName>,
-    /// The file.
     pub path: PathBuf,
 }
 
@@ -39,50 +37,40 @@ impl FromStr for NamedFile {
     }
 }
 
-/// Files that cannot be checked: the cause and the way out.
+/// Says why files cannot be checked: the cause and the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// The system refused.
+    /// The system cannot read the file.
     #[error("cannot read {}: {cause}", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The system's word.
-        cause: io::Error,
-    },
-    /// It is something else.
+    Unreadable { path: PathBuf, cause: io::Error },
+    /// The file holds something else.
     #[error(
         "{} holds neither receipts ({RECEIPTS_FILE} or {REGISTRY_FILE}) nor records of a datanode ({DATA_FILE})",
         .0.display()
     )]
     Neither(PathBuf),
-    /// Nothing says which datanode it is.
+    /// Nothing says which datanode the file belongs to.
     #[error("which datanode does {} belong to? Say so: NAME={}", .0.display(), .0.display())]
     Nameless(PathBuf),
     /// Receipts belong to no datanode.
     #[error("{} holds receipts, not the records of {datanode}: give it without a name", .path.display())]
-    NotRecords {
-        /// The file.
-        path: PathBuf,
-        /// The name that it was given.
-        datanode: NodeName,
-    },
+    NotRecords { path: PathBuf, datanode: NodeName },
     /// Two files claim to be of the same datanode.
     #[error("two files of {0} were given: name them apart, NAME=FILE, or leave one out")]
     Twice(NodeName),
-    /// There is nothing to check.
+    /// No file holds receipts.
     #[error("no file with receipts was given: give a {RECEIPTS_FILE} or the {REGISTRY_FILE}")]
     NoReceipts,
 }
 
-/// Tells of half a line at the end of a file.
+/// Tells of half a line at the end of a file, if there is one.
 pub fn tell_tail(path: &Path, recovery: &Recovery, tell: &mut dyn FnMut(Finding)) {
     if recovery.torn_bytes > 0 {
         tell(Finding::TornTail { file: path.to_owned(), bytes: recovery.torn_bytes });
     }
 }
 
-/// Gives each line of a file, without its checksum, and where it starts to `visit`.
+/// Calls `visit` with the start of each line, in bytes, and the line without its checksum.
 ///
 /// # Errors
 /// [`VerifyError::Unreadable`].
@@ -94,18 +82,18 @@ pub fn read(path: &Path, checksum: Checksum, visit: impl FnMut(u64, &[u8])) -> R
 
 /// What a file holds.
 pub enum FileKind {
-    /// Of a client: `registro_cliente.txt`.
+    /// Receipts of a client: `registro_cliente.txt`.
     Receipts,
-    /// Of the headnode, as good as receipts: `registro_server.txt`.
+    /// The headnode's registry, as good as receipts: `registro_server.txt`.
     Registry,
-    /// Of a datanode: `data.txt`.
+    /// Records of a datanode: `data.txt`.
     Records,
 }
 
-/// Returns what a file is: by the first line that can be read, or else by its name.
+/// Returns what a file holds, as its first readable line tells, or else its name.
 ///
 /// # Errors
-/// If the file cannot be read, or is something else.
+/// If the file cannot be read, or holds something else.
 pub fn kind_of(path: &Path) -> Result<FileKind, VerifyError> {
     let by_line = || {
         let mut file = BufReader::with_capacity(READ_BUFFER_BYTES, File::open(path)?);

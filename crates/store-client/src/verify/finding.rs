@@ -1,4 +1,4 @@
-//! What a check finds, as it is told to a person.
+//! The findings of a check, as they are told to a person.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,83 +6,76 @@ use std::path::{Path, PathBuf};
 use protocol::store::types::{Id, MessageCrc, Place};
 use text::Shown;
 
-/// What was found on the way.
+/// A finding of the check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// A place is not as it should be.
+    /// A place does not hold what its receipt says.
     Problem {
-        /// The file of the receipt.
+        /// The file with the receipt.
         file: PathBuf,
-        /// The receipt's line in it, from 1.
+        /// The line of the receipt, from 1.
         line: u64,
-        /// The message.
         id: Id,
-        /// Where it should be.
+        /// The place where the message should be.
         place: Place,
-        /// What is wrong there.
         wrong: PlaceProblem,
     },
     /// The text in a receipt is not that of its message.
     OtherText {
-        /// The file.
         file: PathBuf,
         /// The line, from 1.
         line: u64,
-        /// The message.
         id: Id,
         /// The checksum of the text.
         found: MessageCrc,
         /// The checksum in the receipt.
         expected: MessageCrc,
     },
-    /// A line is no receipt, so what it vouched for is not checked.
+    /// A line is no receipt, so the message that it may have been for is not checked.
     NoReceipt {
-        /// The file.
         file: PathBuf,
         /// The line, from 1.
         line: u64,
     },
-    /// A line of a datanode's file is damaged. Not a problem by itself: it may belong to no receipt.
+    /// A line of a datanode's file is damaged. That is no problem by itself: the line may belong to no receipt.
     DamagedLine {
-        /// The file.
         file: PathBuf,
-        /// Where the line starts, in bytes.
+        /// The start of the line, in bytes.
         offset: u64,
     },
-    /// A file ends in half a line. Not a problem by itself: as a rule, it is of a write that was not acknowledged.
+    /// A file ends in half a line. That is no problem by itself: as a rule, it is of a write that was not acknowledged.
     TornTail {
-        /// The file.
         file: PathBuf,
-        /// Length of the half line.
+        /// The length of the half line.
         bytes: u64,
     },
 }
 
-/// What is wrong with a place.
+/// Says what is wrong with a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlaceProblem {
     /// The datanode's file was not given.
     Unchecked,
     /// No record has the id.
     Missing,
-    /// The record is there, and its checksum is wrong.
+    /// The record is there, and the checksum of its line is wrong.
     Damaged {
-        /// Where its line starts, in bytes.
+        /// The start of the line, in bytes.
         offset: u64,
     },
-    /// The id is there, but in these records.
+    /// Other records have the id.
     Elsewhere {
-        /// Their numbers.
+        /// The numbers of these records.
         seqs: Vec<u64>,
     },
     /// More than one record has the id.
     Duplicate {
-        /// Their numbers.
+        /// The numbers of these records.
         seqs: Vec<u64>,
     },
     /// The record holds another message.
     Different {
-        /// The checksum of that one.
+        /// The checksum of the other message.
         found: MessageCrc,
         /// The checksum in the receipt.
         expected: MessageCrc,

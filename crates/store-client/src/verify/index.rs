@@ -1,4 +1,4 @@
-//! What the files of the datanodes hold.
+//! Indexes of the records in the files of the datanodes.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,17 +12,17 @@ use records::{parse_data, parse_data_key};
 use super::file::{VerifyError, read, tell_tail};
 use super::finding::{Finding, PlaceProblem};
 
-/// As much of a damaged line as number, time and id take.
+/// The length of number, time and id at the start of a line, at most.
 const KEY_BYTES: u64 = 128;
 
-/// The datanodes whose files were read.
+/// An index for each datanode whose file was read.
 #[derive(Default)]
 pub struct Indexes(BTreeMap<NodeName, RecordIndex>);
 
-/// What one file holds.
+/// The records of one file.
 #[derive(Default)]
 struct RecordIndex {
-    /// By id, then number.
+    /// Sorted by id, then by number.
     records: Vec<IndexedRecord>,
     damaged: Vec<Suspect>,
 }
@@ -33,7 +33,7 @@ struct IndexedRecord {
     message_crc32c: MessageCrc,
 }
 
-/// What a damaged line seems to have been.
+/// The number and the id that a damaged line seems to have.
 struct Suspect {
     offset: u64,
     seq: u64,
@@ -75,7 +75,7 @@ impl Indexes {
         Ok(())
     }
 
-    /// Whether `place` holds the message.
+    /// Checks that `place` holds the message.
     pub fn check(&self, place: &Place, id: Id, message_crc32c: MessageCrc) -> Result<(), PlaceProblem> {
         let Some(index) = self.0.get(&place.datanode) else { return Err(PlaceProblem::Unchecked) };
         let found = index.of(id);
@@ -93,7 +93,7 @@ impl Indexes {
 }
 
 impl RecordIndex {
-    /// The records with this id.
+    /// Returns the records with this id.
     fn of(&self, id: Id) -> &[IndexedRecord] {
         let start = self.records.partition_point(|held| held.id < id);
         let length = self.records[start..].iter().take_while(|held| held.id == id).count();
@@ -101,13 +101,13 @@ impl RecordIndex {
     }
 
     fn damaged_at(&self, seq: u64, id: Id) -> PlaceProblem {
-        // Either of them may be what is damaged in the line.
+        // Either number or id may be what is damaged in the line.
         let suspect = self.damaged.iter().find(|suspect| suspect.seq == seq || suspect.id == id);
         suspect.map_or(PlaceProblem::Missing, |suspect| PlaceProblem::Damaged { offset: suspect.offset })
     }
 }
 
-/// What damaged lines seem to have been, where that can still be read.
+/// Returns what damaged lines seem to have been, where number and id can still be read.
 fn suspects(path: &Path, damaged: &[Damage]) -> io::Result<Vec<Suspect>> {
     if damaged.is_empty() {
         return Ok(Vec::new());
