@@ -1,4 +1,4 @@
-//! The load generator against a real server in this process: what it counts is what the server has.
+//! Tests the load generator against a real server in this process: what it counts is what the server has.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -10,7 +10,7 @@ use clap::Parser as _;
 use journal::JournalFile;
 use service::{Shutdown, net};
 
-/// Runs `bench load` with these arguments; gives back its output and the number of messages in `log.txt`.
+/// Runs `bench load` with these arguments. Returns its output and the number of messages in `log.txt`.
 fn load(arguments: &[&str]) -> (Output, usize) {
     let folder = tempfile::tempdir().unwrap();
     let (shutdown, log) = (Shutdown::new(), folder.path().join("log.txt"));

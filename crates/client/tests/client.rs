@@ -1,4 +1,4 @@
-//! The real `client` against a real server in this process, or against one that misbehaves.
+//! Tests the real `client` against a real server in this process, or against one that misbehaves.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -52,7 +52,7 @@ impl Drop for ServerThread {
     }
 }
 
-/// The last field of each record of a file.
+/// Returns the last field of each record of a file.
 fn records(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().map(|line| journal::record::fields(line).unwrap().pop().unwrap()).collect()
@@ -237,7 +237,7 @@ fn something_else_than_the_server_is_recognized() {
     assert_eq!(records(&folder.path().join("respuestas.txt")), ["HTTP/1.1 400 Bad Request"]);
 }
 
-/// What most servers of this assignment do: they answer in their own words and without a line end.
+/// Answers as most servers of this assignment do: in its own words and without a line end.
 #[test]
 fn the_reply_of_a_server_by_others_is_printed_and_recorded() {
     for closes in [false, true] {

@@ -1,4 +1,4 @@
-//! The program itself: what is typed is stored, and the receipts say where.
+//! Tests the program: the store keeps what is typed, and the receipts say where.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,5 +1,5 @@
-//! `store-client get`, `list`, `status` and `completions`: the real program against a headnode that does what
-//! the test says.
+//! Tests `store-client get`, `list`, `status` and `completions` as a process, against a headnode that does what the test
+//! says.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

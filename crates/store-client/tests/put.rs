@@ -1,4 +1,4 @@
-//! `store-client put`: the real program against a headnode that does what the test says.
+//! Tests `store-client put` as a process, against a headnode that does what the test says.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

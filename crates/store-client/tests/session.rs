@@ -1,4 +1,4 @@
-//! A session on streams in memory and under a clock that only moves when everything waits.
+//! Tests a session on streams in memory, under a clock that only moves when everything waits.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -41,7 +41,7 @@ fn temporary(request: &ClientRequest) -> HeadnodeReply {
 
 type AnswerRule = dyn Fn(usize, &ClientRequest) -> Option<HeadnodeReply> + Send + Sync;
 
-/// A headnode in memory: `answer` gets the number of the connection; none closes it.
+/// A headnode in memory. `answer` gets the number of the connection, and closes it by returning `None`.
 #[derive(Clone)]
 struct MemoryHeadnode {
     answer: Arc<AnswerRule>,
@@ -195,7 +195,7 @@ async fn a_refused_connection_is_tried_again_and_a_hanging_one_left() {
     assert_eq!(started.elapsed().as_secs(), 10, "the reply timeout and two short pauses");
 }
 
-/// Messages that come now and then, as from a person.
+/// Supplies messages now and then, as a person does.
 struct TypedMessages(mpsc::Receiver<OutgoingMessage>);
 
 impl MessageSource for TypedMessages {
@@ -228,7 +228,7 @@ async fn an_idle_connection_may_end_and_the_next_message_makes_another() {
     };
     let (mut outcomes, mut source, shutdown) = (Vec::new(), TypedMessages(typed), Shutdown::new());
     let session = put_all(connect, &mut source, SessionOptions::default(), rng(), &shutdown, |outcome| {
-        outcomes.push(outcome)
+        outcomes.push(outcome);
     });
     let (ended, ()) = tokio::join!(session, person);
     ended.unwrap();
@@ -250,7 +250,7 @@ async fn a_shutdown_gives_back_what_was_not_sent_and_ends_with_what_was() {
     let mut outcomes = Vec::new();
     let mut source = (0..300).map(|number| message(number, "Hola"));
     put_all(connect, &mut source, SessionOptions::default(), rng(), &shutdown, |outcome| {
-        outcomes.push(outcome)
+        outcomes.push(outcome);
     })
     .await
     .unwrap();
@@ -260,7 +260,7 @@ async fn a_shutdown_gives_back_what_was_not_sent_and_ends_with_what_was() {
     assert_eq!(source.count(), 44, "nothing more is taken from the source");
 }
 
-/// One message, and then an error.
+/// Supplies one message, and then an error.
 struct FailingSource(bool);
 
 impl MessageSource for FailingSource {
@@ -278,7 +278,7 @@ async fn when_the_source_fails_what_it_gave_has_its_outcome() {
     let connect = || std::future::ready(io::Result::Ok(headnode.connect()));
     let (mut outcomes, mut source, shutdown) = (Vec::new(), FailingSource(false), Shutdown::new());
     let ended = put_all(connect, &mut source, SessionOptions::default(), rng(), &shutdown, |outcome| {
-        outcomes.push(outcome)
+        outcomes.push(outcome);
     })
     .await;
     assert!(matches!(ended, Err(SessionError::Source(_))), "{ended:?}");

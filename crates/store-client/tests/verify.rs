@@ -1,4 +1,4 @@
-//! `store-client verify`: receipts against the files of the datanodes.
+//! Tests `store-client verify`, as a function and as a process.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -77,7 +77,7 @@ impl FilesOnDisk {
         check(&self.files()).unwrap()
     }
 
-    /// The one thing that is wrong: the line of the receipt, and what is wrong with its place.
+    /// Returns the only finding: the line of the receipt, and what is wrong with its place.
     fn only_problem(&self) -> (u64, PlaceProblem) {
         let (report, findings) = self.verify();
         assert_eq!(report.problems, 1, "{findings:?}");

@@ -1,5 +1,5 @@
-//! Real programs under random faults: `kill -9` of datanodes and headnode, SIGSTOP for seconds, restarts, while several
-//! clients send without a pause.
+//! Tests real programs under random faults: `kill -9` of datanodes and headnode, SIGSTOP for seconds, restarts, while
+//! several clients send without a pause.
 //!
 //! A run takes `CHAOS_SCHEDULES` schedules (200 unless told otherwise) from `CHAOS_FIRST` on (at random unless told
 //! otherwise). A failure prints its schedule's seed:
@@ -33,7 +33,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use records::parse_receipt;
 use testkit::Signal;
 
-/// Schedules at the same time: most of the time they wait.
+/// The number of schedules at the same time. Most of the time they wait.
 const AT_ONCE: usize = 20;
 const CLIENTS: usize = 3;
 const DATANODES: usize = 3;
@@ -81,7 +81,7 @@ fn nothing_acknowledged_is_lost_whatever_is_killed() {
     assert!(count(&tally.saved) >= 10 * schedules, "{tally:?}");
 }
 
-/// A client's program that is fed lines for as long as it is wanted.
+/// A client's program that gets lines for as long as `wanted`.
 struct ChaosTraffic {
     client: std::process::Child,
     feeder: JoinHandle<BTreeSet<String>>,
@@ -110,7 +110,7 @@ impl ChaosTraffic {
         Self { client, feeder, sent }
     }
 
-    /// Waits until everything is saved; gives back what was sent.
+    /// Waits until everything is saved, and returns what was sent.
     fn finish(self) -> BTreeSet<String> {
         let sent = self.feeder.join().unwrap();
         let (well, printed, logged) = outcome(self.client);

@@ -1,4 +1,4 @@
-//! What has to hold of a store's files, whatever has happened to it.
+//! Checks what has to hold of a store's files, whatever has happened to the store.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -9,17 +9,17 @@ use journal::{Checksum, scan};
 use protocol::store::types::{Id, MessageCrc, Place, StoredRecord, beginning};
 use records::{Receipt, parse_data, parse_entry};
 
-/// What the programs left on their disks.
+/// The files that the programs left on their disks.
 pub struct StoreFiles {
     data: BTreeMap<String, Vec<StoredRecord>>,
-    /// Of each message, the places in its newest line.
+    /// The places in the newest line of each message.
     registry: BTreeMap<Id, BTreeSet<Place>>,
-    /// Of each message, its beginning in the registry.
+    /// The beginning of each message in the registry.
     beginnings: BTreeMap<Id, Option<String>>,
 }
 
 impl StoreFiles {
-    /// Reads them from the folders of the datanodes and the headnode in `folder`.
+    /// Reads the files from the folders of the datanodes and the headnode in `folder`.
     pub fn read(folder: &Path) -> Self {
         let lines = |path: PathBuf| {
             let mut lines = Vec::new();
@@ -42,7 +42,7 @@ impl StoreFiles {
         Self { data, registry: places.collect(), beginnings }
     }
 
-    /// The messages on all datanodes, and the identifier of each: one for each text.
+    /// Returns the messages on all datanodes and their identifiers, one for each text.
     pub fn messages(&self) -> BTreeMap<String, Id> {
         let mut messages = BTreeMap::new();
         for record in self.data.values().flatten() {
@@ -52,8 +52,9 @@ impl StoreFiles {
         messages
     }
 
-    /// What was acknowledged is where its receipt says, once on each datanode and byte for byte; nothing else is
-    /// anywhere; the registry tells just that. Gives back how many messages are on more datanodes than were wanted.
+    /// Checks that what was acknowledged is where its receipt says, once on each datanode and byte for byte, that nothing
+    /// else is anywhere, and that the registry tells just that. Returns how many messages are on more datanodes than were
+    /// wanted.
     pub fn check(&self, sent: &BTreeMap<Id, String>, saved: &[Receipt], replicas: usize) -> u64 {
         let mut places: BTreeMap<Id, BTreeSet<Place>> = BTreeMap::new();
         for (name, records) in &self.data {

@@ -1,4 +1,4 @@
-//! What a disk or an operator loses: sectors of `data.txt`, and the registry.
+//! Tests what a disk or an operator may lose: sectors of `data.txt`, and the registry.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use testkit::{LineClient, wait_for};
 use crate::processes::{StoreProcesses, StoreSettings, outcome};
 use crate::{heartbeat_file, put};
 
-/// Each message is to be on one datanode, however slow that is.
+/// Returns settings with which each message is on one datanode, however slow that is.
 fn patient() -> StoreSettings {
     StoreSettings { store_timeout: "10s", ..StoreSettings::default() }
 }
@@ -25,7 +25,7 @@ fn data_file(store: &StoreProcesses, number: usize) -> PathBuf {
     store.folder.join(format!("datanode{number}/data.txt"))
 }
 
-/// Stores `count` messages; returns the id of each and where it is: number of the datanode and of the record.
+/// Stores `count` messages. Returns the id of each and its place: the number of the datanode and of the record.
 fn saved(client: &mut LineClient, count: usize) -> Vec<(String, usize, u64)> {
     let saved = |number| {
         let reply = client.ask(&put(&format!("mensaje {number}")));

@@ -1,4 +1,4 @@
-//! Real programs, and one fault at a time.
+//! Tests real programs under one fault at a time.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -39,7 +39,7 @@ fn heartbeat_file(store: &StoreProcesses) -> String {
     std::fs::read_to_string(store.folder.join("headnode/hearbeat_server.txt")).unwrap()
 }
 
-/// A store with one datanode behind a proxy (its last one) and `others` in front of it.
+/// Starts a store whose last datanode is behind a proxy, with `others` datanodes before it.
 fn with_proxy(
     folder: &std::path::Path,
     others: usize,
@@ -272,7 +272,7 @@ fn junk_and_forged_datagrams_change_nothing() {
     store.wait_until_available(3);
 }
 
-/// Where the headnode's probes come from.
+/// Returns the address that the headnode's probes come from.
 fn headnode_datagrams(store: &StoreProcesses) -> SocketAddr {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();

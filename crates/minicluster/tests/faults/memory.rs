@@ -1,4 +1,4 @@
-//! What clients cannot make the store hold in memory.
+//! Tests that clients cannot make the store hold more in memory than its limits.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::put;
 
 const MIB: u64 = 1024 * 1024;
 
-/// The message that takes most memory: each of its bytes travels as six.
+/// Returns the message that takes most memory: each of its bytes travels as six.
 fn longest() -> String {
     "\u{1}".repeat(64 * 1024)
 }

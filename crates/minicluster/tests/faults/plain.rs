@@ -1,4 +1,4 @@
-//! Clients that other people wrote: they send lines of text.
+//! Tests clients of other people, which send lines of text.
 
 use protocol::store::types::Id;
 use records::parse_data;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::processes::{StoreProcesses, StoreSettings};
 
-/// The datanode, the record's number and the identifier in a reply to a plain line.
+/// Returns the datanode, the record's number and the identifier in a reply to a plain line.
 fn parts(reply: &str) -> (String, u64, Id) {
     let saved = || {
         let (datanode, rest) = reply.strip_prefix("guardado en ")?.split_once(" (registro ")?;

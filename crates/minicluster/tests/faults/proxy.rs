@@ -1,4 +1,4 @@
-//! Stands between the headnode and a datanode, and behaves badly on demand.
+//! A proxy between the headnode and a datanode that behaves badly on demand.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-/// Everything passes.
+/// The mode in which everything passes.
 pub const PASS: u8 = 0;
-/// The connection breaks instead of a confirmation.
+/// The mode in which the connection breaks instead of a confirmation.
 pub const LOSE_CONFIRMATIONS: u8 = 1;
-/// Connections stay open and nothing passes in either direction.
+/// The mode in which connections stay open and nothing passes in either direction.
 pub const SILENT: u8 = 2;
 
 #[derive(Clone)]
@@ -18,7 +18,7 @@ pub struct DatanodeProxy {
     pub address: SocketAddr,
     target: Arc<OnceLock<SocketAddr>>,
     mode: Arc<AtomicU8>,
-    /// How often it behaved badly.
+    /// The number of times that the proxy behaved badly.
     pub faults: Arc<AtomicU64>,
 }
 

@@ -1,4 +1,4 @@
-//! A store of real programs: killed, stopped and started again one by one.
+//! A store of real programs, which tests kill, stop and start again one by one.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -19,7 +19,7 @@ pub struct StoreProcesses {
     settings: StoreSettings,
 }
 
-/// What differs from test to test.
+/// The settings that differ from test to test.
 #[derive(Clone)]
 pub struct StoreSettings {
     pub datanodes: usize,
@@ -71,7 +71,7 @@ impl StoreProcesses {
         self.headnode = start_headnode(&self.folder, &self.group, port, &self.settings);
     }
 
-    /// A client's program, with its own folder.
+    /// Returns the command of a client with a folder of its own.
     pub fn client(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("store-client"));
         command.arg("--headnode").arg(self.headnode.address.to_string());
@@ -126,7 +126,7 @@ pub fn add_datanode_flags(command: &mut Command, data: &Path, group: &LocalGroup
     command.args(["--group", &group.address.to_string(), "--data-dir"]).arg(data);
 }
 
-/// A port below those that the system gives to connections, so that it stays free while the headnode is down.
+/// Returns a port below those that the system gives to connections, so that it stays free while the headnode is down.
 fn free_port() -> u16 {
     loop {
         let port = rand::rng().random_range(12_000..32_000);
@@ -136,7 +136,7 @@ fn free_port() -> u16 {
     }
 }
 
-/// Waits for a client's program and gives back whether it ended well, and what it printed and logged.
+/// Waits for a client's program. Returns whether it ended well, and what it printed and logged.
 pub fn outcome(child: Child) -> (bool, String, String) {
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

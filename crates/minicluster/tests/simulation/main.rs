@@ -1,5 +1,5 @@
-//! The whole store on a simulated network, with simulated time: loss, delay, partitions in one direction or both, and
-//! crashes, all from a seed.
+//! Tests the whole store on a simulated network, with simulated time: loss, delay, partitions in one direction or both,
+//! and crashes, all from a seed.
 //!
 //! A run takes `SIMULATION_SEEDS` seeds (200 unless told otherwise) from `SIMULATION_FIRST` on (at random unless told
 //! otherwise). A failure prints its seed, which can be replayed alone:
@@ -22,9 +22,9 @@ use std::thread;
 
 use world::SimulationTally;
 
-/// Names the seed that a process is to simulate.
+/// The variable that names the seed that a process simulates.
 const SEED: &str = "SIMULATION_SEED";
-/// Begins the line that tells how a simulation went.
+/// The beginning of the line that tells how a simulation went.
 const OUTCOME: &str = "simulated: ";
 
 fn setting(name: &str) -> Option<u64> {

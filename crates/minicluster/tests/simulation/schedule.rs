@@ -1,4 +1,4 @@
-//! What happens to the network and the hosts, from a seed.
+//! Makes a schedule of faults of the network and the hosts from a seed.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ impl Schedule {
         }
     }
 
-    /// How many hosts crash, and how many links are cut or slow.
+    /// Returns how many hosts crash, and how many links are cut or slow.
     pub fn count(&self) -> (u64, u64) {
         let crashes = self.0.iter().filter(|planned| matches!(planned.fault, Fault::Crash(_))).count() as u64;
         (crashes, self.0.len() as u64 - crashes)
@@ -93,7 +93,7 @@ impl Fault {
         }
     }
 
-    /// Whether it could happen.
+    /// Begins the fault if it can happen now, and returns whether it could.
     fn begin(self, sim: &mut Sim<'_>) -> bool {
         match self {
             Self::Crash(host) if !sim.is_host_running(host) => return false,

@@ -1,4 +1,4 @@
-//! One simulation: a store and two clients, trouble, and what has to hold afterwards.
+//! Runs one simulation: a store and two clients, trouble, and what has to hold afterwards.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -25,10 +25,10 @@ use crate::schedule::{CLIENTS, DATANODES, HEADNODE, Schedule, TROUBLE};
 
 const MESSAGES: u64 = 25;
 const TICK: Duration = Duration::from_millis(10);
-/// Enough for every message to be retried after the trouble.
+/// A time that lets every message be retried after the trouble.
 const WAIT: Duration = Duration::from_secs(60);
 
-/// What happened.
+/// Counts what happened.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SimulationTally {
     pub crashes: u64,
@@ -66,7 +66,7 @@ impl SimulationTally {
     }
 }
 
-/// On a file system in memory if there is one: the simulated disks need not be real.
+/// Returns a folder on a file system in memory if there is one: the simulated disks need not be real.
 fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()

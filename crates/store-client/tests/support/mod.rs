@@ -17,7 +17,7 @@ use records::Receipt;
 /// What the headnode does with a request.
 pub enum Do {
     Say(HeadnodeReply),
-    /// These bytes, and then it closes.
+    /// Sends these bytes, and then closes the connection.
     SayAndClose(Vec<u8>),
     Nothing,
     Close,
@@ -39,7 +39,7 @@ impl Asked {
         }
     }
 
-    /// The reply that it is saved.
+    /// Returns the reply that the message is saved.
     pub fn saved(&self, places: &str) -> Do {
         let (id, message) = self.put();
         Do::Say(saved(id, places, MessageCrc::of(&message)))
@@ -61,7 +61,7 @@ pub fn line(reply: &HeadnodeReply) -> Vec<u8> {
     line
 }
 
-/// The headnode; its threads end with the test.
+/// A headnode whose threads end with the test.
 pub struct ScriptedHeadnode {
     pub address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -144,7 +144,7 @@ fn serve(
     }
 }
 
-/// The real program, without a headnode's address.
+/// Returns the command of the real program, without a headnode's address.
 pub fn client(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_store-client"));
     command.arg("--data-dir").arg(folder);
@@ -163,7 +163,7 @@ pub fn ends_with(output: &Output, code: i32, parts: &[&str]) {
     }
 }
 
-/// The receipts in a folder; every line must be one.
+/// Returns the receipts in a folder, where every line must be one.
 pub fn receipts(folder: &Path) -> Vec<Receipt> {
     let text = std::fs::read_to_string(folder.join("registro_cliente.txt")).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'), "{text}");
