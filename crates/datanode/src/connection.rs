@@ -17,8 +17,8 @@ use service::exchange::{Exchange, ExchangeEnded, PeerLimits};
 use text::timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::Identity;
 use crate::contents::ReadError;
+use crate::identity::DatanodeIdentity;
 use crate::lobby::LobbyPlace;
 use crate::store::{Claim, Confirmation, MessageStore, NewMessage, StoreError};
 
@@ -35,7 +35,7 @@ const REPLY_BYTES: usize = 256 * 1024;
 
 /// What all connections of the datanode share.
 pub struct ConnectionContext {
-    pub identity: Arc<Identity>,
+    pub identity: Arc<DatanodeIdentity>,
     /// All connections are served on one thread, and none keeps the lock while it waits.
     pub store: Mutex<MessageStore>,
     pub shutdown: Shutdown,

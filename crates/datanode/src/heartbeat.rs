@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::DropGuard;
 
-use crate::Identity;
+use crate::identity::DatanodeIdentity;
 
 /// Time between two searches for new network interfaces.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The content of the answers, and the sockets that send them.
 pub struct AnswererConfig {
-    pub identity: Arc<Identity>,
+    pub identity: Arc<DatanodeIdentity>,
     pub group: SocketAddrV4,
     pub interface: Interface,
     /// The address on which the datanode listens for the headnode.
@@ -204,7 +204,7 @@ mod tests {
 
     fn config(group: SocketAddrV4, records: watch::Receiver<u64>) -> AnswererConfig {
         AnswererConfig {
-            identity: Arc::new(Identity {
+            identity: Arc::new(DatanodeIdentity {
                 name: "datanode1".parse().unwrap(),
                 incarnation: Incarnation::from_parts(1, 2),
             }),

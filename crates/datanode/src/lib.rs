@@ -21,6 +21,7 @@ mod arguments;
 mod connection;
 pub mod contents;
 mod heartbeat;
+mod identity;
 mod lobby;
 pub mod remembered;
 pub mod store;
@@ -28,7 +29,6 @@ pub mod store;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
-use protocol::store::types::{Incarnation, NodeName};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use records::DATA_FILE;
@@ -37,19 +37,13 @@ use service::{Environment, Shutdown, new_ulid};
 
 pub use arguments::{DatanodeArguments, DatanodeConfig};
 use connection::ConnectionContext;
+use identity::DatanodeIdentity;
 use lobby::Lobby;
 use store::MessageStore;
 
 /// Connections at the same time: one headnode, broken connections that the datanode has not noticed yet, those in the
 /// lobby, and those that are being closed.
 const MAX_CONNECTIONS: usize = 256;
-
-/// The name of this datanode and its present run.
-#[derive(Debug, Clone)]
-pub(crate) struct Identity {
-    pub name: NodeName,
-    pub incarnation: Incarnation,
-}
 
 /// Runs the datanode until `shutdown`, on the network of the operating system.
 ///
@@ -70,7 +64,7 @@ pub async fn run_in<N: Network>(
 ) -> anyhow::Result<()> {
     net::make_room_for(MAX_CONNECTIONS).map_err(anyhow::Error::msg)?;
     let mut rng = StdRng::seed_from_u64(environment.seed);
-    let identity = Arc::new(Identity { name: config.name, incarnation: new_ulid(rng.random()) });
+    let identity = Arc::new(DatanodeIdentity { name: config.name, incarnation: new_ulid(rng.random()) });
     let store = MessageStore::open(&config.data_dir)?;
     let listener = environment.network.listen(config.listen).await?;
     let address = listener.local_addr().context("cannot tell the listening address")?;

@@ -28,7 +28,7 @@ use crate::verify::NamedFile;
 )]
 pub struct StoreClientArguments {
     #[command(flatten)]
-    pub everywhere: Everywhere<StoreClientSettings>,
+    pub settings: AtAnyPosition<StoreClientSettings>,
     #[command(subcommand)]
     pub action: StoreClientCommand,
 }
@@ -153,9 +153,9 @@ fn parse_id(text: &str) -> Result<Id, String> {
 
 /// Lets the flags of `T` stand before or after the subcommand.
 #[derive(Debug, Clone)]
-pub struct Everywhere<T>(pub T);
+pub struct AtAnyPosition<T>(pub T);
 
-impl<T: Args> Args for Everywhere<T> {
+impl<T: Args> Args for AtAnyPosition<T> {
     fn augment_args(command: Command) -> Command {
         everywhere(command, T::augment_args)
     }
@@ -173,7 +173,7 @@ fn everywhere(command: Command, augment: fn(Command) -> Command) -> Command {
     added.fold(command, |command, id| command.mut_arg(id, |flag| flag.global(true)))
 }
 
-impl<T: FromArgMatches> FromArgMatches for Everywhere<T> {
+impl<T: FromArgMatches> FromArgMatches for AtAnyPosition<T> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         T::from_arg_matches(matches).map(Self)
     }
@@ -199,7 +199,7 @@ mod tests {
         let before = ["store-client", "--wait", "5s", "--log-level", "debug", "put", "Hola"];
         let after = ["store-client", "put", "Hola", "--wait", "5s", "--log-level", "debug"];
         for words in [before, after] {
-            let settings = StoreClientArguments::parse_from(words).everywhere.0;
+            let settings = StoreClientArguments::parse_from(words).settings.0;
             assert_eq!(settings.wait, Duration::from_secs(5), "{words:?}");
             assert_eq!(settings.common.log_level, cli::LogLevel::Debug, "{words:?}");
         }

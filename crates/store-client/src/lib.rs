@@ -39,7 +39,7 @@ use clap::CommandFactory as _;
 use service::Shutdown;
 
 pub use arguments::{
-    Everywhere, PutArguments, StoreClientArguments, StoreClientCommand, StoreClientSettings,
+    AtAnyPosition, PutArguments, StoreClientArguments, StoreClientCommand, StoreClientSettings,
 };
 use headnode::HeadnodeClient;
 use verify::NamedFile;
@@ -49,7 +49,7 @@ use verify::NamedFile;
 /// # Errors
 /// If not all of it could be done.
 pub async fn run(arguments: StoreClientArguments, shutdown: Shutdown) -> anyhow::Result<()> {
-    let settings = arguments.everywhere.0;
+    let settings = arguments.settings.0;
     let mut headnode = HeadnodeClient::new(&settings.headnode, settings.options());
     match arguments.action {
         StoreClientCommand::Put(put) => put::run(put.with(settings), &shutdown).await,

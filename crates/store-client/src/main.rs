@@ -5,7 +5,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     service::run(
         "STORE_CLIENT",
-        |arguments: &store_client::StoreClientArguments| &arguments.everywhere.0.common,
+        |arguments: &store_client::StoreClientArguments| &arguments.settings.0.common,
         store_client::run,
     )
 }

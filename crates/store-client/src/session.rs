@@ -153,7 +153,7 @@ pub async fn run<C: Connector, S: MessageSource>(
         window: window.max(1),
     };
     let mut reconnect = pauses(&mut rng);
-    let mut work = Work {
+    let mut work = SessionWork {
         source,
         outbox: Outbox::new(options, rng),
         outcomes,
@@ -190,7 +190,7 @@ pub async fn run<C: Connector, S: MessageSource>(
 }
 
 /// The work that goes on whether or not there is a connection.
-struct Work<'a, S> {
+struct SessionWork<'a, S> {
     source: &'a mut S,
     outbox: Outbox,
     outcomes: mpsc::Sender<Vec<PutOutcome>>,
@@ -204,7 +204,7 @@ struct Work<'a, S> {
     source_error: Option<io::Error>,
 }
 
-impl<S: MessageSource> Work<'_, S> {
+impl<S: MessageSource> SessionWork<'_, S> {
     /// Waits for a message to send. Returns `false` when there are no more.
     async fn something_to_send(&mut self) -> Result<bool, SessionError> {
         loop {
@@ -300,7 +300,7 @@ struct BrokenConnection {
 
 /// Uses a connection until it breaks. Returns `None` if it ended with nothing left to answer.
 async fn exchange<S: MessageSource>(
-    work: &mut Work<'_, S>,
+    work: &mut SessionWork<'_, S>,
     stream: impl AsyncRead + AsyncWrite + Unpin,
 ) -> Result<Option<BrokenConnection>, SessionError> {
     let (reader, mut writer) = tokio::io::split(stream);

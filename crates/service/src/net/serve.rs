@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::Listener;
+use super::network::Listener;
 use crate::Shutdown;
 
 /// Files that a program opens besides its connections: journals, logs and files of the runtime.

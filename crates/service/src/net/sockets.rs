@@ -7,7 +7,9 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs};
 
-use super::{Interface, Listener, MulticastSocket, Network};
+use super::interface::Interface;
+use super::multicast::MulticastSocket;
+use super::network::{ListenError, Listener, Network};
 
 /// Connections that may wait in the kernel to be accepted.
 const BACKLOG: u32 = 4096;
@@ -15,16 +17,6 @@ const BACKLOG: u32 = 4096;
 const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
-
-/// Says why an address cannot be listened on, and what the user can do about it.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {cause}: stop what uses it, or choose another --listen")]
-pub struct ListenError {
-    /// The address that was asked for.
-    pub address: SocketAddr,
-    /// The error of the operating system.
-    pub cause: io::Error,
-}
 
 /// Listens on `address`. Port 0 chooses a free port.
 ///
