@@ -30,8 +30,8 @@ mod sources;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use crate::action_log::Level;
-use crate::{ActionLog, GoDuration};
+use crate::action_log::{ActionLevel, ActionLog, action};
+use crate::go_duration::GoDuration;
 use sources::Sources;
 
 /// The servers' file.
@@ -77,7 +77,7 @@ pub struct ServerConfig {
     /// Connections that wait in the kernel to be accepted.
     pub listen_backlog: u32,
     /// Least severe action lines to write.
-    pub logging_level: Level,
+    pub logging_level: ActionLevel,
     /// How long a connection may go without completing a message, or without taking its replies.
     pub connection_timeout: GoDuration,
     /// Agencies that the draw waits for.
@@ -108,7 +108,7 @@ impl ServerConfig {
             ip: take("SERVER_IP").text().unwrap_or_default(),
             listen_backlog: take("SERVER_LISTEN_BACKLOG")
                 .read(4096, "0 to 65535", |text| text.parse::<u16>().ok().map(u32::from))?,
-            logging_level: take("LOGGING_LEVEL").parse(Level::Info, LEVELS)?,
+            logging_level: take("LOGGING_LEVEL").parse(ActionLevel::Info, LEVELS)?,
             connection_timeout: take("CONNECTION_TIMEOUT").read(
                 GoDuration::from_nanos(60_000_000_000),
                 "a duration of more than 0, like 5s or 1m30s, or a number of seconds",
@@ -132,12 +132,15 @@ impl ServerConfig {
 
     /// Writes the `config` line with which the server begins.
     pub fn tell(&self, log: &ActionLog) {
-        log.info("config")
-            .success()
-            .field("port", self.port)
-            .field("listen_backlog", self.listen_backlog)
-            .field("logging_level", self.logging_level)
-            .write();
+        action!(
+            log,
+            INFO,
+            "config",
+            "success",
+            port = self.port,
+            listen_backlog = self.listen_backlog,
+            logging_level = %self.logging_level
+        );
     }
 }
 
@@ -155,7 +158,7 @@ pub struct ClientConfig {
     /// Time to wait after each message, and before asking again whether the draw was held.
     pub loop_period: GoDuration,
     /// Least severe action lines to write.
-    pub log_level: Level,
+    pub log_level: ActionLevel,
     /// Most bets in one batch.
     pub batch_max_amount: usize,
 }
@@ -205,7 +208,7 @@ impl ClientConfig {
                 duration,
                 not_negative,
             )?,
-            log_level: sources.take(&["log.level"], &["CLI_LOG_LEVEL"]).parse(Level::Info, LEVELS)?,
+            log_level: sources.take(&["log.level"], &["CLI_LOG_LEVEL"]).parse(ActionLevel::Info, LEVELS)?,
             batch_max_amount: sources
                 .take(
                     &["batch.maxAmount", "batch.batch_size"],
@@ -219,14 +222,17 @@ impl ClientConfig {
 
     /// Writes the `config` line with which the client begins.
     pub fn tell(&self, log: &ActionLog) {
-        log.info("config")
-            .success()
-            .field("client_id", &self.id)
-            .field("server_address", &self.server_address)
-            .field("loop_amount", self.loop_amount)
-            .field("loop_period", self.loop_period)
-            .field("log_level", self.log_level)
-            .write();
+        action!(
+            log,
+            INFO,
+            "config",
+            "success",
+            client_id = self.id,
+            server_address = self.server_address,
+            loop_amount = self.loop_amount,
+            loop_period = %self.loop_period,
+            log_level = %self.log_level
+        );
     }
 }
 

@@ -15,21 +15,11 @@ const HOUR: u64 = 60 * MINUTE;
 const LARGEST: u64 = 1 << 63;
 
 /// A duration in nanoseconds, possibly negative, as Go's `time.Duration`.
-///
-/// ```
-/// use tp0::GoDuration;
-///
-/// let period: GoDuration = "0m90s".parse()?;
-/// assert_eq!(period.to_string(), "1m30s");
-/// assert!("5".parse::<GoDuration>().is_err(), "the unit is missing");
-/// # Ok::<(), tp0::go_duration::ParseError>(())
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct GoDuration(i64);
 
 /// Text that is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say it")]
 pub enum ParseError {
     #[error("not a duration")]
     Invalid,

@@ -10,15 +10,10 @@
 //! | [`lottery`] | exercises 5 to 8: `lottery-server` and `lottery-agency` |
 //! | [`go_duration`] | durations as Go reads and prints them |
 
-pub mod action_log;
-pub mod config;
+mod action_log;
+mod config;
 pub mod echo;
-pub mod go_duration;
-pub mod listener;
+mod go_duration;
+mod listener;
 pub mod lottery;
 pub mod start;
-
-pub use action_log::ActionLog;
-pub use config::{ClientConfig, ServerConfig};
-pub use go_duration::GoDuration;
-pub use listener::LoggedListener;

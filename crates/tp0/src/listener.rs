@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 
 use service::net::{self, ListenError, Listener, TcpListener, TcpStream};
 
-use crate::{ActionLog, ServerConfig};
+use crate::action_log::{ActionLog, action};
+use crate::config::ServerConfig;
 
 /// Tells the action log of each connection it accepts, and when it is closed: by being dropped.
 ///
@@ -30,7 +31,7 @@ impl LoggedListener {
     /// [`ListenError`].
     pub fn open(config: &ServerConfig, log: ActionLog) -> Result<Self, ListenError> {
         let listener = net::listen_with_backlog(config.address(), config.listen_backlog)
-            .inspect_err(|error| log.critical("listen").fail().error(error).write())?;
+            .inspect_err(|error| action!(log, CRITICAL, "listen", "fail", error = %error))?;
         if let Ok(address) = listener.local_addr() {
             tracing::info!(%address, "listening");
         }
@@ -43,13 +44,14 @@ impl Listener for LoggedListener {
 
     async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         let Some(listener) = &mut self.listener else { return Err(io::ErrorKind::NotConnected.into()) };
-        self.log.info("accept_connections").in_progress().write();
+        action!(self.log, INFO, "accept_connections", "in_progress");
         let accepted = Listener::accept(listener).await;
         match &accepted {
             Ok((_, peer)) => {
-                self.log.info("accept_connections").success().field("ip", peer.ip().to_canonical()).write();
+                let ip = peer.ip().to_canonical();
+                action!(self.log, INFO, "accept_connections", "success", ip = %ip);
             }
-            Err(error) => self.log.error("accept_connections").fail().error(error).write(),
+            Err(error) => action!(self.log, ERROR, "accept_connections", "fail", error = %error),
         }
         accepted
     }
@@ -62,6 +64,6 @@ impl Listener for LoggedListener {
 impl Drop for LoggedListener {
     fn drop(&mut self) {
         self.listener.take();
-        self.log.info("close_listener").success().write();
+        action!(self.log, INFO, "close_listener", "success");
     }
 }

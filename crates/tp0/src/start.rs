@@ -14,7 +14,7 @@ use service::cli::{self, LogFormat, LogLevel};
 use service::{Shutdown, logging};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::action_log::{ActionLog, Level, Line};
+use crate::action_log::{ActionLevel, ActionLog, action};
 use crate::config::{ClientConfig, ConfigError, ServerConfig};
 
 /// How long background threads get to end once a program has that nobody asked to.
@@ -49,7 +49,7 @@ pub trait Configuration: Sized {
     fn load(file: Option<&std::path::Path>) -> Result<Self, ConfigError>;
 
     /// The level of the action log.
-    fn log_level(&self) -> Level;
+    fn log_level(&self) -> ActionLevel;
 
     /// Which client the last action lines are of.
     fn client_id(&self) -> Option<&str> {
@@ -62,7 +62,7 @@ impl Configuration for ServerConfig {
         Self::load(file)
     }
 
-    fn log_level(&self) -> Level {
+    fn log_level(&self) -> ActionLevel {
         self.logging_level
     }
 }
@@ -72,7 +72,7 @@ impl Configuration for ClientConfig {
         Self::load(file)
     }
 
-    fn log_level(&self) -> Level {
+    fn log_level(&self) -> ActionLevel {
         self.log_level
     }
 
@@ -140,8 +140,8 @@ where
             return ExitCode::from(cli::USAGE);
         }
     };
-    let outcome = ActionLog::stdout(config.log_level()).map_err(Into::into).and_then(|(log, mut flush)| {
-        let shutdown = Shutdown::on_signals(flags.shutdown_deadline)?;
+    let (log, mut flush) = ActionLog::stdout(config.log_level());
+    let outcome = Shutdown::on_signals(flags.shutdown_deadline).map_err(Into::into).and_then(|shutdown| {
         let runtime = runtime(threads(&arguments))?;
         let client_id = config.client_id().map(str::to_owned);
         let context = Context { arguments, config, log: log.clone(), shutdown: shutdown.clone() };
@@ -180,16 +180,14 @@ fn end(
     client_id: Option<&str>,
     outcome: &anyhow::Result<()>,
 ) {
-    let of_client = |line: Line<'_>| match client_id {
-        Some(id) => line.field("client_id", id).write(),
-        None => line.write(),
-    };
     let held = shutdown.hold("threads");
     drop(runtime);
     drop(held);
-    of_client(log.info("join_thread").success().field("thread", "runtime"));
+    action!(log, INFO, "join_thread", "success", thread = "runtime", client_id);
     match outcome {
-        Ok(()) => of_client(log.info("shutdown").success()),
-        Err(error) => of_client(log.error("shutdown").fail().error(format_args!("{error:#}"))),
+        Ok(()) => action!(log, INFO, "shutdown", "success", client_id),
+        Err(error) => {
+            action!(log, ERROR, "shutdown", "fail", error = %format_args!("{error:#}"), client_id);
+        }
     }
 }

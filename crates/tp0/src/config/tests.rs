@@ -28,7 +28,7 @@ fn the_documented_defaults() {
         port: 12345,
         ip: String::new(),
         listen_backlog: 4096,
-        logging_level: Level::Info,
+        logging_level: ActionLevel::Info,
         connection_timeout: "60s".parse().unwrap(),
         number_of_clients: 5,
     };
@@ -40,7 +40,7 @@ fn the_documented_defaults() {
         loop_amount: 5,
         loop_lapse: GoDuration::default(),
         loop_period: "5s".parse().unwrap(),
-        log_level: Level::Info,
+        log_level: ActionLevel::Info,
         batch_max_amount: 150,
     };
     assert_eq!(client("", &[]).unwrap(), expected);
@@ -55,7 +55,7 @@ fn the_environment_wins_over_the_file() {
     assert_eq!(config.address().to_string(), "10.0.0.7:2");
     assert_eq!(config.connection_timeout.to_string(), "1m30s");
     assert_eq!((config.listen_backlog, config.number_of_clients), (7, 3));
-    assert_eq!(config.logging_level, Level::Error);
+    assert_eq!(config.logging_level, ActionLevel::Error);
 
     let text = "id: 4\nserver:\n  address: \"otro:9\"\nloop:\n  amount: 2\n  lapse: 0m20s\n  period: \"150ms\"\n\
                 log:\n  level: \"debug\"\nbatch:\n  maxAmount: 7\n";
@@ -67,7 +67,7 @@ fn the_environment_wins_over_the_file() {
         (config.loop_lapse.to_string(), config.loop_period.to_string()),
         ("20s".into(), "1h0m0s".into())
     );
-    assert_eq!(config.log_level, Level::Debug);
+    assert_eq!(config.log_level, ActionLevel::Debug);
 }
 
 #[test]

@@ -10,9 +10,9 @@ use service::exchange::{self, Exchange, ExchangeEnded};
 use service::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::action_log::Line;
+use crate::action_log::{ActionLog, action, closed};
+use crate::config::ClientConfig;
 use crate::start::{self, Context};
-use crate::{ActionLog, ClientConfig};
 
 /// How long the server may take to accept a connection, to take a message, and to send its echo.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -82,7 +82,7 @@ impl Client<'_> {
         let lapse = self.config.loop_lapse.duration();
         for number in 1..=self.config.loop_amount {
             if !lapse.is_zero() && started.elapsed() >= lapse {
-                self.tell(self.log.info("timeout_detected").success());
+                action!(self.log, INFO, "timeout_detected", "success", client_id = self.config.id);
                 break;
             }
             self.send_one(&format!("[CLIENT {}] Message N°{number}", self.config.id)).await?;
@@ -94,12 +94,8 @@ impl Client<'_> {
                 return Ok(());
             }
         }
-        self.tell(self.log.info("loop_finished").success());
+        action!(self.log, INFO, "loop_finished", "success", client_id = self.config.id);
         Ok(())
-    }
-
-    fn tell(&self, line: Line<'_>) {
-        line.field("client_id", &self.config.id).write();
     }
 
     /// Sends a message on a connection of its own; returns without an echo at a shutdown.
@@ -109,7 +105,10 @@ impl Client<'_> {
             connected = timeout(PATIENCE, connect(&self.config.server_address)) => {
                 match connected.unwrap_or(Err(Failed::NoAnswer(PATIENCE))) {
                     Ok(stream) => stream,
-                    Err(error) => return self.fail("connect", &error),
+                    Err(error) => {
+                        action!(self.log, ERROR, "connect", "fail", client_id = self.config.id, error = %error);
+                        bail!("connect: {error}");
+                    }
                 }
             }
         };
@@ -119,29 +118,15 @@ impl Client<'_> {
             () = async { self.shutdown.requested().await; sleep(GRACE).await } => None,
         };
         // Whether it was echoed or not, the connection is closed by now.
-        let closed = if self.shutdown.is_requested() {
-            self.log.info("close_connection")
-        } else {
-            self.log.debug("close_connection")
-        };
-        match echoed {
-            Some(Ok(echo)) => {
-                let id = &self.config.id;
-                self.log.info("receive_message").success().field("client_id", id).field("msg", echo).write();
-            }
-            Some(Err(error)) => {
-                self.tell(closed.success());
-                return self.fail("receive_message", &error);
-            }
-            None => {}
+        if let Some(Ok(echo)) = &echoed {
+            action!(self.log, INFO, "receive_message", "success", client_id = self.config.id, msg = echo);
         }
-        self.tell(closed.success());
+        closed!(self.log, self.shutdown, "close_connection", client_id = self.config.id);
+        if let Some(Err(error)) = echoed {
+            action!(self.log, ERROR, "receive_message", "fail", client_id = self.config.id, error = %error);
+            bail!("receive_message: {error}");
+        }
         Ok(())
-    }
-
-    fn fail(&self, action: &'static str, error: &Failed) -> anyhow::Result<()> {
-        self.log.error(action).fail().field("client_id", &self.config.id).error(error).write();
-        bail!("{action}: {error}")
     }
 }
 

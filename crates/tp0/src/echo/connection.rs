@@ -11,8 +11,7 @@ use service::Shutdown;
 use service::exchange::{self, Exchange, ExchangeEnded};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::ActionLog;
-use crate::action_log::Level;
+use crate::action_log::{ActionLog, action, closed};
 
 /// Lines that are echoed together where connections are kept.
 const BATCH_LINES: usize = 1024;
@@ -57,20 +56,14 @@ where
     let mut connection =
         Connection { exchange, ip, shared, lines: Vec::new(), echo: Vec::new(), received: 0 };
     if let Err(failed) = connection.run().await {
-        shared.log.error("receive_message").fail().field("ip", ip).error(&failed).write();
+        action!(shared.log, ERROR, "receive_message", "fail", ip = %ip, error = %failed);
         connection.tell(&failed).await;
         if matches!(failed, Failed::Ended(ExchangeEnded::Broken(_) | ExchangeEnded::NotReading(_))) {
-            return close(&shared.log, ip, &shared.shutdown);
+            return closed!(shared.log, shared.shutdown, "close_connection", ip = %ip);
         }
     }
     connection.exchange.close().await;
-    close(&shared.log, ip, &shared.shutdown);
-}
-
-/// Each message ends its connection, so that is worth a line only where the server itself ends it.
-fn close(log: &ActionLog, ip: IpAddr, shutdown: &Shutdown) {
-    let level = if shutdown.is_requested() { Level::Info } else { Level::Debug };
-    log.at(level, "close_connection").success().field("ip", ip).write();
+    closed!(shared.log, shared.shutdown, "close_connection", ip = %ip);
 }
 
 struct Connection<'a, S> {
@@ -116,8 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     fn echo(&mut self, line: &str) {
         self.received += 1;
-        let log = &self.shared.log;
-        log.info("receive_message").success().field("ip", self.ip).field("msg", line.trim_end()).write();
+        action!(self.shared.log, INFO, "receive_message", "success", ip = %self.ip, msg = line.trim_end());
         self.echo.extend_from_slice(line.as_bytes());
         self.echo.push(b'\n');
     }

@@ -7,8 +7,9 @@ use clap::builder::{RangedU64ValueParser, TypedValueParser as _};
 use service::net;
 
 use super::connection;
+use crate::config::ServerConfig;
+use crate::listener::LoggedListener;
 use crate::start::{self, Context};
-use crate::{LoggedListener, ServerConfig};
 
 const MAX_THREADS: usize = 1024;
 

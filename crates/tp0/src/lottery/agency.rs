@@ -18,9 +18,9 @@ use protocol::lottery::Agency;
 use service::{Shutdown, cli};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::action_log::{Level, Line};
+use crate::action_log::{ActionLog, action, closed};
+use crate::config::ClientConfig;
 use crate::start::{self, Context};
-use crate::{ActionLog, ClientConfig};
 use bets::Source;
 use session::{Broken, Session};
 
@@ -73,7 +73,7 @@ pub async fn run(context: Context<Arguments, ClientConfig>) -> anyhow::Result<()
             Source::File(arguments.bets.clone().unwrap_or(usual))
         }
         Err(error) => {
-            log.error("apuesta_enviada").fail().error(format_args!("{error:#}")).write();
+            action!(log, ERROR, "apuesta_enviada", "fail", error = %format_args!("{error:#}"));
             return Err(error);
         }
     };
@@ -115,8 +115,12 @@ impl Client<'_> {
                 Ok(()) => break,
                 Err(Broken::Stopped) => return Ok(()),
                 Err(Broken::Fatal(error)) => {
-                    let action = if progress.finished { "consulta_ganadores" } else { "apuesta_enviada" };
-                    self.log.error(action).fail().error(format_args!("{error:#}")).write();
+                    let why = format_args!("{error:#}");
+                    if progress.finished {
+                        action!(self.log, ERROR, "consulta_ganadores", "fail", error = %why);
+                    } else {
+                        action!(self.log, ERROR, "apuesta_enviada", "fail", error = %why);
+                    }
                     return Err(error);
                 }
                 Err(Broken::Connection(error)) => error,
@@ -132,7 +136,7 @@ impl Client<'_> {
             };
             if let Err(given_up) = paused {
                 let error = format!("{server} is away for {given_up:?}: {error:#}");
-                self.log.error("connect").fail().field("client_id", &self.agency).error(&error).write();
+                action!(self.log, ERROR, "connect", "fail", client_id = %self.agency, error);
                 bail!("{error}");
             }
             tracing::info!(%server, error = %format_args!("{error:#}"), "connecting again");
@@ -154,7 +158,7 @@ impl Client<'_> {
         let held = self.shutdown.hold("connection");
         let outcome = self.converse(&mut session, progress).await;
         drop((session, held));
-        self.closed("close_connection").field("client_id", &self.config.id).write();
+        closed!(self.log, self.shutdown, "close_connection", client_id = self.config.id);
         outcome
     }
 
@@ -170,12 +174,6 @@ impl Client<'_> {
             session.await_winners(self, progress).await?;
         }
         Ok(())
-    }
-
-    /// A line about something that was closed: worth telling where the agency was asked to end.
-    fn closed(&self, action: &'static str) -> Line<'_> {
-        let level = if self.shutdown.is_requested() { Level::Info } else { Level::Debug };
-        self.log.at(level, action).success()
     }
 
     /// Whether nothing new is to be begun.

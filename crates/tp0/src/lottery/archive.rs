@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use journal::JournalFile;
 
 use super::store::{BETS_FILE, Files, JOURNAL_FILE, WINNERS_FILE};
-use crate::ActionLog;
+use crate::action_log::{ActionLog, action};
 
 /// Earlier lotteries, in the data folder.
 pub const ARCHIVE_FOLDER: &str = "sorteos";
@@ -36,7 +36,7 @@ pub enum Which {
 pub fn run(folder: &Path, which: Which, log: &ActionLog) -> anyhow::Result<()> {
     // What an earlier call has begun comes first.
     while let Some(moved) = archive(folder, which, Utc::now())? {
-        log.info("sorteo_archivado").success().field("carpeta", moved.display()).write();
+        action!(log, INFO, "sorteo_archivado", "success", carpeta = %moved.display());
     }
     Ok(())
 }

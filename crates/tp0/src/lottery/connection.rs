@@ -1,7 +1,7 @@
 //! One agency's connection: requests in, replies and action lines out, in order.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::csv_line;
 use super::store::{Claims, NewBatch, Outcome, Pending, Store};
-use crate::ActionLog;
-use crate::action_log::Level;
+use crate::action_log::{ActionLog, action, closed};
 
 /// Messages that are answered together.
 const BATCH_MESSAGES: usize = 64;
@@ -81,13 +80,7 @@ where
     ) {
         exchange.close().await;
     }
-    close(&shared.log, peer.ip(), &shared.shutdown);
-}
-
-/// Worth a line where the server itself ends it.
-fn close(log: &ActionLog, ip: IpAddr, shutdown: &Shutdown) {
-    let level = if shutdown.is_requested() { Level::Info } else { Level::Debug };
-    log.at(level, "close_connection").success().field("ip", ip).write();
+    closed!(shared.log, shared.shutdown, "close_connection", ip = %peer.ip());
 }
 
 /// Who the agency is, and the beginning of its lines in `bets.csv`.
@@ -191,7 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     fn tell_refused(&mut self, bets: u64, why: &Refused) {
-        self.shared.log.error("apuesta_recibida").fail().field("cantidad", bets).error(why).write();
+        action!(self.shared.log, ERROR, "apuesta_recibida", "fail", cantidad = bets, error = %why);
         self.reply(Reply::Refused);
     }
 
@@ -213,10 +206,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                         tracing::info!(bets, new, "some bets of a batch are stored already");
                     }
                     if let Some((document, number)) = single {
-                        let line = self.shared.log.info("apuesta_almacenada").success();
-                        line.field("dni", document).field("numero", number).write();
+                        let log = &self.shared.log;
+                        action!(log, INFO, "apuesta_almacenada", "success", dni = document, numero = number);
                     }
-                    self.shared.log.info("apuesta_recibida").success().field("cantidad", new).write();
+                    action!(self.shared.log, INFO, "apuesta_recibida", "success", cantidad = new);
                     self.reply(Reply::Acknowledged);
                 }
                 Outcome::Done | Outcome::Repeated => {

@@ -10,8 +10,10 @@ use service::{Shutdown, net};
 use super::archive::{self, Which};
 use super::connection;
 use super::store::{self, BETS_FILE, Files, JOURNAL_FILE, Store};
+use crate::action_log::action;
+use crate::config::ServerConfig;
+use crate::listener::LoggedListener;
 use crate::start::{self, Context};
-use crate::{LoggedListener, ServerConfig};
 
 /// Stores the bets of agencies in bets.csv, draws when NUMBER_OF_CLIENTS agencies have sent all theirs, and tells each
 /// its winners.
@@ -76,9 +78,9 @@ pub async fn run(context: Context<Arguments, ServerConfig>) -> anyhow::Result<()
     store.close().await;
     drop(files_open);
     for file in [BETS_FILE, JOURNAL_FILE] {
-        log.info("close_file").success().field("file", file).write();
+        action!(log, INFO, "close_file", "success", file);
     }
-    log.info("join_thread").success().field("thread", store::THREAD).write();
+    action!(log, INFO, "join_thread", "success", thread = store::THREAD);
     store.failure().map_or(Ok(()), |failure| Err(failure.into()))
 }
 

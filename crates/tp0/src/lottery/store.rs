@@ -43,7 +43,7 @@ pub use ledger::{Ledger, Refusal};
 pub use record::Draw;
 pub use winners::Winners;
 
-use crate::ActionLog;
+use crate::action_log::{ActionLog, action};
 use round::{Answer, Round};
 
 /// The name of the thread that owns the files.
@@ -326,14 +326,14 @@ impl Worker {
         match self.round.draw() {
             // In this order: it is told once at most, and never again after a restart.
             Ok(draw) => {
-                self.log.info("sorteo").success().write();
+                action!(self.log, INFO, "sorteo", "success");
                 tracing::info!(winners = draw.winners, "draw held");
                 self.draw_after = None;
                 self.shared.drawn.send_replace(Some(draw));
             }
             Err(error) => {
                 if self.draw_after.is_none() {
-                    self.log.error("sorteo").fail().error(format_args!("{error:#}")).write();
+                    action!(self.log, ERROR, "sorteo", "fail", error = %format_args!("{error:#}"));
                 }
                 self.draw_after = Some(Instant::now() + DRAW_AGAIN);
                 if let Ok(failure @ WriteFailure::Fatal { .. }) = error.downcast::<WriteFailure>() {

@@ -11,6 +11,7 @@ use tokio_util::codec::Decoder as _;
 
 use super::bets::Reader;
 use super::{Client, Progress};
+use crate::action_log::{action, closed};
 
 const READ_BYTES: usize = 16 * 1024;
 
@@ -71,8 +72,7 @@ impl Session {
         let sent = self.send_from(&mut reader, client, progress).await;
         if let Some(file) = reader.close() {
             drop(held);
-            let line = client.closed("close_file").field("client_id", &client.config.id);
-            line.field("file", file).write();
+            closed!(client.log, client.shutdown, "close_file", client_id = client.config.id, file);
         }
         // What is on its way is answered also where the agency was asked to end.
         if let Ok(()) | Err(Broken::Stopped) = &sent {
@@ -199,7 +199,7 @@ impl Session {
                 other => return Err(unexpected(&other)),
             }
         }
-        client.log.info("consulta_ganadores").success().field("cant_ganadores", winners).write();
+        action!(client.log, INFO, "consulta_ganadores", "success", cant_ganadores = winners);
         Ok(())
     }
 
@@ -228,22 +228,21 @@ impl Client<'_> {
         if let super::Source::Single([_, _, document, _, number]) = &self.source {
             let digits = number.trim_start_matches('0');
             let number = if digits.is_empty() { "0" } else { digits };
-            let line = self.log.info("apuesta_enviada").success();
-            line.field("dni", document).field("numero", number).write();
+            action!(self.log, INFO, "apuesta_enviada", "success", dni = document, numero = number);
         }
     }
 
     fn tell_refused(&self, bets: usize, progress: &mut Progress) {
         progress.refused += bets as u64;
-        let line = self.log.error("apuesta_enviada").fail().field("cantidad", bets);
-        line.error("the server refused the batch: its log tells why").write();
+        let error = "the server refused the batch: its log tells why";
+        action!(self.log, ERROR, "apuesta_enviada", "fail", cantidad = bets, error);
     }
 
     /// A bet that is not sent; told in the first pass only.
     fn refuse_line(&self, progress: &mut Progress, error: &dyn std::fmt::Display) {
         progress.refused += 1;
         if !progress.told {
-            self.log.error("apuesta_enviada").fail().error(error).write();
+            action!(self.log, ERROR, "apuesta_enviada", "fail", error = %error);
         }
     }
 }

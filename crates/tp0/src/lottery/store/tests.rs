@@ -8,15 +8,16 @@ use tempfile::TempDir;
 use super::files::ReadAt;
 use super::record::Entry;
 use super::*;
-use crate::action_log::{Captured, Level};
+use crate::action_log::ActionLevel;
+use crate::action_log::tests::CapturedActions;
 
 struct Running {
     store: Store,
-    log: Captured,
+    log: CapturedActions,
 }
 
 fn start_with(folder: &Path, files: Files, contents: Contents, agencies: usize) -> Running {
-    let (log, captured) = ActionLog::captured(Level::Info);
+    let (log, captured) = CapturedActions::start(ActionLevel::Info);
     Running { store: Store::start(folder, files, contents, agencies, log).unwrap(), log: captured }
 }
 
