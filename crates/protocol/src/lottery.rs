@@ -11,7 +11,7 @@
 //! | server | `server:3:<winner>\n…<winner>\n\r\n` | the winners of this agency; `server:3:\r\n` without any | |
 //!
 //! A bet is `first_name,last_name,document,birthdate,number`; a winner has the agency in front of that. The types are
-//! numbers; who sends is text, 1 to [`MAX_AGENCY_BYTES`] bytes.
+//! numbers; the sender is text of 1 to [`MAX_AGENCY_BYTES`] bytes.
 //!
 //! What a field may hold, so that it can travel, and lie in a CSV file, as it is:
 //!
@@ -28,67 +28,20 @@
 //! longer one as it comes. Winners may be any number, each in a line of bounded length. The `\n` behind the last bet or
 //! winner may be missing: `\r\n` ends it just as well.
 
+mod agency_name;
 mod bet;
+mod field;
+mod limits;
 mod reply;
 mod request;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-use std::str::FromStr;
-
-pub use bet::{Bet, BetError, Field, Winner};
-pub use reply::{Part, Reply, ReplyDecoder, ReplyError, end_winners, start_winners};
-pub use request::{BatchWriter, Bets, Frame, Malformed, Rejection, Request, RequestDecoder};
-
-/// The longest name of an agency, in bytes.
-pub const MAX_AGENCY_BYTES: usize = 64;
-/// The longest message that an agency sends, in bytes.
-pub const MAX_BATCH_BYTES: usize = 8 * 1024;
-/// The longest message that the server takes, in bytes, without its `\r\n`: others may count their 8 kB differently.
-pub const MAX_REQUEST_BYTES: usize = 16 * 1024;
-/// The longest line of a winner, in bytes: the longest bet that the server takes, and its agency.
-pub const MAX_WINNER_BYTES: usize = MAX_REQUEST_BYTES + MAX_AGENCY_BYTES;
-/// The sender of every reply.
-pub const SERVER: &str = "server";
-/// The number that wins.
-pub const WINNING_NUMBER: u32 = 7574;
-
-/// Who an agency is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Agency(String);
-
-impl Agency {
-    /// The name as it travels.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Checks that `name` can be an agency's.
-    ///
-    /// # Errors
-    /// Why it cannot.
-    pub fn check(name: &str) -> Result<(), BetError> {
-        bet::check_text(Field::Agency, name)?;
-        if name.len() > MAX_AGENCY_BYTES {
-            return Err(BetError::LongAgency { bytes: name.len() });
-        }
-        Ok(())
-    }
-}
-
-impl FromStr for Agency {
-    type Err = BetError;
-
-    fn from_str(name: &str) -> Result<Self, BetError> {
-        Self::check(name)?;
-        Ok(Self(name.to_owned()))
-    }
-}
-
-impl fmt::Display for Agency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+pub use agency_name::AgencyName;
+pub use bet::{Bet, Winner};
+pub use field::{BetError, BetField};
+pub use limits::{MAX_AGENCY_BYTES, MAX_BATCH_BYTES, MAX_REQUEST_BYTES, MAX_WINNER_BYTES, WINNING_NUMBER};
+pub use reply::{LotteryReply, ReplyDecoder, ReplyError, ReplyPart, end_winners, start_winners};
+pub use request::{
+    AgencyRequest, BatchWriter, BetLines, FrameRejection, MalformedRequest, RequestDecoder, RequestFrame,
+};

@@ -28,96 +28,87 @@
 mod sources;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::str::FromStr;
+
+use config::FileFormat;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::action_log::{ActionLevel, ActionLog, action};
 use crate::go_duration::GoDuration;
-use sources::Sources;
+pub use sources::ConfigError;
+use sources::{Environment, Setting};
 
-/// The servers' file.
-pub const SERVER_FILE: &str = "config.ini";
-/// The clients' file.
-pub const CLIENT_FILE: &str = "config.yaml";
-
-const LEVELS: &str = "DEBUG, INFO, WARNING, ERROR, CRITICAL";
+const SERVER_FILE: &str = "config.ini";
+const CLIENT_FILE: &str = "config.yaml";
 const MAX_ID_BYTES: usize = 64;
 
-/// Configuration that cannot be used: exit code 2.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read, or is not what its name says.
-    #[error("cannot read the configuration {}: {cause}", path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// The system's or the parser's word.
-        cause: String,
-    },
-    /// A value that is not allowed.
-    #[error("invalid value {value:?} for {key} ({origin}): allowed: {allowed}")]
-    Value {
-        /// Which key, as the file or the environment calls it.
-        key: String,
-        /// What was given.
-        value: String,
-        /// Where it was given.
-        origin: String,
-        /// What is allowed.
-        allowed: String,
-    },
+const fn setting(variables: &'static [&'static str], keys: &'static [&'static str]) -> Setting {
+    Setting { variables, keys, last_variables: &[] }
 }
 
+const SERVER_SETTINGS: [Setting; 6] = [
+    setting(&["SERVER_PORT"], &["DEFAULT.SERVER_PORT"]),
+    setting(&["SERVER_IP"], &["DEFAULT.SERVER_IP"]),
+    setting(&["SERVER_LISTEN_BACKLOG"], &["DEFAULT.SERVER_LISTEN_BACKLOG"]),
+    setting(&["LOGGING_LEVEL"], &["DEFAULT.LOGGING_LEVEL"]),
+    setting(&["CONNECTION_TIMEOUT"], &["DEFAULT.CONNECTION_TIMEOUT"]),
+    setting(&["NUMBER_OF_CLIENTS"], &["DEFAULT.NUMBER_OF_CLIENTS"]),
+];
+
+const CLIENT_SETTINGS: [Setting; 7] = [
+    Setting { variables: &["CLI_ID"], keys: &["id"], last_variables: &["CLI_DEFAULT_ID"] },
+    setting(&["CLI_SERVER_ADDRESS"], &["server.address"]),
+    setting(&["CLI_LOOP_AMOUNT"], &["loop.amount"]),
+    setting(&["CLI_LOOP_LAPSE"], &["loop.lapse"]),
+    setting(&["CLI_LOOP_PERIOD"], &["loop.period"]),
+    setting(&["CLI_LOG_LEVEL"], &["log.level"]),
+    setting(&["CLI_BATCH_MAXAMOUNT", "CLI_BATCH_BATCH_SIZE"], &["batch.maxAmount", "batch.batch_size"]),
+];
+
 /// Configuration of `echo-server` and `lottery-server`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct ServerConfig {
     /// TCP port to listen on; 0 takes a free one.
+    #[serde(rename = "DEFAULT.SERVER_PORT", deserialize_with = "port")]
     pub port: u16,
     /// The server's address or name, as it was given.
+    #[serde(rename = "DEFAULT.SERVER_IP")]
     pub ip: String,
-    /// Connections that wait in the kernel to be accepted.
-    pub listen_backlog: u32,
-    /// Least severe action lines to write.
+    /// The most connections that wait in the kernel to be accepted.
+    #[serde(rename = "DEFAULT.SERVER_LISTEN_BACKLOG", deserialize_with = "listen_backlog")]
+    pub listen_backlog: u16,
+    /// The least severe action lines to write.
+    #[serde(rename = "DEFAULT.LOGGING_LEVEL", deserialize_with = "level")]
     pub logging_level: ActionLevel,
     /// How long a connection may go without completing a message, or without taking its replies.
+    #[serde(rename = "DEFAULT.CONNECTION_TIMEOUT", deserialize_with = "connection_timeout")]
     pub connection_timeout: GoDuration,
-    /// Agencies that the draw waits for.
+    /// How many agencies the draw waits for.
+    #[serde(rename = "DEFAULT.NUMBER_OF_CLIENTS", deserialize_with = "between_1_and_a_million")]
     pub number_of_clients: usize,
 }
 
-impl ServerConfig {
-    /// Reads it from the environment and from `file`, or else from `config.ini` in the current folder if it is there.
-    ///
-    /// # Errors
-    /// [`ConfigError`].
-    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        Self::from_sources(file, &variable)
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            port: 12345,
+            ip: String::new(),
+            listen_backlog: 4096,
+            logging_level: ActionLevel::Info,
+            connection_timeout: GoDuration::from_seconds(60),
+            number_of_clients: 5,
+        }
     }
+}
 
-    /// The same with another environment.
-    ///
-    /// # Errors
-    /// [`ConfigError`].
-    pub fn from_sources(
-        file: Option<&Path>,
-        environment: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, ConfigError> {
-        let mut sources = Sources::read(file, SERVER_FILE, config::FileFormat::Ini, environment)?;
-        let mut take = |name: &str| sources.take(&[&format!("DEFAULT.{name}")], &[name]);
-        let config = Self {
-            port: take("SERVER_PORT").parse(12345, "a port, 0 to 65535")?,
-            ip: take("SERVER_IP").text().unwrap_or_default(),
-            listen_backlog: take("SERVER_LISTEN_BACKLOG")
-                .read(4096, "0 to 65535", |text| text.parse::<u16>().ok().map(u32::from))?,
-            logging_level: take("LOGGING_LEVEL").parse(ActionLevel::Info, LEVELS)?,
-            connection_timeout: take("CONNECTION_TIMEOUT").read(
-                GoDuration::from_nanos(60_000_000_000),
-                "a duration of more than 0, like 5s or 1m30s, or a number of seconds",
-                timeout,
-            )?,
-            number_of_clients: take("NUMBER_OF_CLIENTS").read(5, "1 to 1000000", between_1_and_a_million)?,
-        };
-        sources.warn_about_the_rest();
-        Ok(config)
+impl ServerConfig {
+    /// Reads the configuration from `environment` and from `file`, or else from `config.ini` in the current folder if it is
+    /// there.
+    pub fn read(file: Option<&Path>, environment: Environment<'_>) -> Result<Self, ConfigError> {
+        sources::read(&SERVER_SETTINGS, file, SERVER_FILE, FileFormat::Ini, environment)
     }
 
     /// Where to listen. A name stands for all addresses, as in the original: it is the one by which clients know the server.
@@ -145,79 +136,51 @@ impl ServerConfig {
 }
 
 /// Configuration of `echo-client` and `lottery-agency`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct ClientConfig {
-    /// Who this client, or which agency, is.
+    /// Name of this client, or of this agency.
+    #[serde(deserialize_with = "id")]
     pub id: String,
     /// Host and port of the server.
+    #[serde(rename = "server.address", deserialize_with = "server_address")]
     pub server_address: String,
-    /// Messages to send.
+    /// How many messages to send.
+    #[serde(rename = "loop.amount", deserialize_with = "loop_amount")]
     pub loop_amount: u64,
     /// After this time no further message is begun; 0 for no limit.
+    #[serde(rename = "loop.lapse", deserialize_with = "duration")]
     pub loop_lapse: GoDuration,
-    /// Time to wait after each message, and before asking again whether the draw was held.
+    /// The pause after each message, and before asking again whether the draw was held.
+    #[serde(rename = "loop.period", deserialize_with = "duration")]
     pub loop_period: GoDuration,
-    /// Least severe action lines to write.
+    /// The least severe action lines to write.
+    #[serde(rename = "log.level", deserialize_with = "level")]
     pub log_level: ActionLevel,
-    /// Most bets in one batch.
+    /// The most bets in one batch.
+    #[serde(rename = "batch.maxAmount", deserialize_with = "between_1_and_a_million")]
     pub batch_max_amount: usize,
 }
 
-impl ClientConfig {
-    /// Reads it from the environment and from `file`, or else from `config.yaml` in the current folder if it is there.
-    ///
-    /// # Errors
-    /// [`ConfigError`].
-    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        Self::from_sources(file, &variable)
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            id: host_name(),
+            server_address: "server:12345".to_owned(),
+            loop_amount: 5,
+            loop_lapse: GoDuration::default(),
+            loop_period: GoDuration::from_seconds(5),
+            log_level: ActionLevel::Info,
+            batch_max_amount: 150,
+        }
     }
+}
 
-    /// The same with another environment.
-    ///
-    /// # Errors
-    /// [`ConfigError`].
-    pub fn from_sources(
-        file: Option<&Path>,
-        environment: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, ConfigError> {
-        let mut sources = Sources::read(file, CLIENT_FILE, config::FileFormat::Yaml, environment)?;
-        let given_id = sources.take(&["id"], &["CLI_ID"]);
-        let number = sources.take(&[], &["CLI_DEFAULT_ID"]);
-        let duration = "a duration of at least 0, like 5s, 0m20s or 150ms";
-        let config = Self {
-            id: given_id.or(number).read(
-                host_name(),
-                "1 to 64 bytes, none of , : | / \" and control characters",
-                id,
-            )?,
-            server_address: sources.take(&["server.address"], &["CLI_SERVER_ADDRESS"]).read(
-                "server:12345".to_owned(),
-                "HOST:PORT, for example server:12345",
-                |text| service::cli::host_and_port(text).ok(),
-            )?,
-            loop_amount: sources
-                .take(&["loop.amount"], &["CLI_LOOP_AMOUNT"])
-                .parse(5, "a number of messages, at least 0")?,
-            loop_lapse: sources.take(&["loop.lapse"], &["CLI_LOOP_LAPSE"]).read(
-                GoDuration::default(),
-                duration,
-                not_negative,
-            )?,
-            loop_period: sources.take(&["loop.period"], &["CLI_LOOP_PERIOD"]).read(
-                GoDuration::from_nanos(5_000_000_000),
-                duration,
-                not_negative,
-            )?,
-            log_level: sources.take(&["log.level"], &["CLI_LOG_LEVEL"]).parse(ActionLevel::Info, LEVELS)?,
-            batch_max_amount: sources
-                .take(
-                    &["batch.maxAmount", "batch.batch_size"],
-                    &["CLI_BATCH_MAXAMOUNT", "CLI_BATCH_BATCH_SIZE"],
-                )
-                .read(150, "1 to 1000000", between_1_and_a_million)?,
-        };
-        sources.warn_about_the_rest();
-        Ok(config)
+impl ClientConfig {
+    /// Reads the configuration from `environment` and from `file`, or else from `config.yaml` in the current folder if it
+    /// is there.
+    pub fn read(file: Option<&Path>, environment: Environment<'_>) -> Result<Self, ConfigError> {
+        sources::read(&CLIENT_SETTINGS, file, CLIENT_FILE, FileFormat::Yaml, environment)
     }
 
     /// Writes the `config` line with which the client begins.
@@ -236,33 +199,75 @@ impl ClientConfig {
     }
 }
 
-fn variable(name: &str) -> Option<String> {
+/// Returns the value of a variable in the process's environment.
+pub fn environment_variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 fn host_name() -> String {
     nix::unistd::gethostname()
+        .map(|name| name.to_string_lossy().into_owned())
         .ok()
-        .and_then(|name| id(&name.to_string_lossy()))
+        .filter(|name| is_id(name))
         .unwrap_or_else(|| format!("pid-{}", std::process::id()))
 }
 
-fn id(text: &str) -> Option<String> {
+fn is_id(text: &str) -> bool {
     let allowed = |c: char| !c.is_control() && !matches!(c, ',' | ':' | '|' | '/' | '"');
-    (!text.is_empty() && text.len() <= MAX_ID_BYTES && text.chars().all(allowed)).then(|| text.to_owned())
+    !text.is_empty() && text.len() <= MAX_ID_BYTES && text.chars().all(allowed)
 }
 
-fn between_1_and_a_million(text: &str) -> Option<usize> {
-    text.parse().ok().filter(|number| (1..=1_000_000).contains(number))
+/// Reads a setting, or fails with the text `allowed`, which [`sources::read`] puts into its error.
+fn checked<'de, D, T>(from: D, allowed: &str, is_allowed: impl Fn(&T) -> bool) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr,
+{
+    let text = String::deserialize(from)?;
+    text.parse().ok().filter(is_allowed).ok_or_else(|| D::Error::custom(allowed))
 }
 
-fn not_negative(text: &str) -> Option<GoDuration> {
-    text.parse().ok().filter(|duration: &GoDuration| duration.as_nanos() >= 0)
+fn port<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
+    checked(from, "a port, 0 to 65535", |_| true)
 }
 
-fn timeout(text: &str) -> Option<GoDuration> {
-    let duration = text.parse().or_else(|_| format!("{text}s").parse::<GoDuration>());
-    duration.ok().filter(|duration| duration.as_nanos() > 0)
+fn listen_backlog<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
+    checked(from, "0 to 65535", |_| true)
+}
+
+fn level<'de, D: Deserializer<'de>>(from: D) -> Result<ActionLevel, D::Error> {
+    checked(from, "DEBUG, INFO, WARNING, ERROR, CRITICAL", |_| true)
+}
+
+/// Reads a Go duration, or a plain number of seconds.
+fn connection_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<GoDuration, D::Error> {
+    let text = String::deserialize(from)?;
+    let duration: Option<GoDuration> = text.parse().or_else(|_| format!("{text}s").parse()).ok();
+    duration.filter(|duration| *duration > GoDuration::default()).ok_or_else(|| {
+        D::Error::custom("a duration of more than 0, like 5s or 1m30s, or a number of seconds")
+    })
+}
+
+fn between_1_and_a_million<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    checked(from, "1 to 1000000", |number| (1..=1_000_000).contains(number))
+}
+
+fn id<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    checked(from, "1 to 64 bytes, none of , : | / \" and control characters", |id: &String| is_id(id))
+}
+
+fn server_address<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let is_address = |text: &String| service::cli::host_and_port(text).is_ok();
+    checked(from, "HOST:PORT, for example server:12345", is_address)
+}
+
+fn loop_amount<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    checked(from, "a number of messages, at least 0", |_| true)
+}
+
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<GoDuration, D::Error> {
+    let allowed = "a duration of at least 0, like 5s, 0m20s or 150ms";
+    checked(from, allowed, |duration| *duration >= GoDuration::default())
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub struct GoDuration(i64);
 
 /// Text that is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParseError {
+pub enum GoDurationError {
     #[error("not a duration")]
     Invalid,
     #[error("the unit is missing")]
@@ -30,29 +30,21 @@ pub enum ParseError {
 }
 
 impl GoDuration {
-    /// This many nanoseconds.
-    #[must_use]
-    pub const fn from_nanos(nanos: i64) -> Self {
-        Self(nanos)
+    /// Returns a duration of this many seconds.
+    pub const fn from_seconds(seconds: i64) -> Self {
+        Self(seconds * SECOND as i64)
     }
 
-    /// In nanoseconds.
-    #[must_use]
-    pub const fn as_nanos(self) -> i64 {
-        self.0
-    }
-
-    /// As Rust knows it; a negative one, which waits for nothing, is zero.
-    #[must_use]
+    /// Returns the duration as Rust knows it; a negative one, which waits for nothing, becomes zero.
     pub fn duration(self) -> Duration {
         Duration::from_nanos(u64::try_from(self.0).unwrap_or(0))
     }
 }
 
 impl FromStr for GoDuration {
-    type Err = ParseError;
+    type Err = GoDurationError;
 
-    fn from_str(text: &str) -> Result<Self, ParseError> {
+    fn from_str(text: &str) -> Result<Self, GoDurationError> {
         let (negative, mut rest) = match text.as_bytes().first() {
             Some(b'-') => (true, &text[1..]),
             Some(b'+') => (false, &text[1..]),
@@ -62,23 +54,23 @@ impl FromStr for GoDuration {
             return Ok(Self(0));
         }
         if rest.is_empty() {
-            return Err(ParseError::Invalid);
+            return Err(GoDurationError::Invalid);
         }
         let mut total: u64 = 0;
         while !rest.is_empty() {
             let (part, after) = one_part(rest)?;
-            total = total.checked_add(part).filter(|sum| *sum <= LARGEST).ok_or(ParseError::Invalid)?;
+            total = total.checked_add(part).filter(|sum| *sum <= LARGEST).ok_or(GoDurationError::Invalid)?;
             rest = after;
         }
         if negative {
             return Ok(Self(0_i64.wrapping_sub_unsigned(total)));
         }
-        i64::try_from(total).map(Self).map_err(|_| ParseError::Invalid)
+        i64::try_from(total).map(Self).map_err(|_| GoDurationError::Invalid)
     }
 }
 
 /// One number with its unit, in nanoseconds, and what comes after it.
-fn one_part(text: &str) -> Result<(u64, &str), ParseError> {
+fn one_part(text: &str) -> Result<(u64, &str), GoDurationError> {
     let (whole, after_whole) = leading_integer(text)?;
     let mut digits = text.len() - after_whole.len();
     let mut rest = after_whole;
@@ -91,25 +83,26 @@ fn one_part(text: &str) -> Result<(u64, &str), ParseError> {
         rest = after_fraction;
     }
     if digits == 0 {
-        return Err(ParseError::Invalid);
+        return Err(GoDurationError::Invalid);
     }
     let end = rest.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(rest.len());
     let (name, after) = rest.split_at(end);
     let unit = unit(name)?;
-    let mut nanos = whole.checked_mul(unit).filter(|nanos| *nanos <= LARGEST).ok_or(ParseError::Invalid)?;
+    let mut nanos =
+        whole.checked_mul(unit).filter(|nanos| *nanos <= LARGEST).ok_or(GoDurationError::Invalid)?;
     let (decimals, scale) = fraction;
     if decimals > 0 {
         // Go computes it in floating point too, and its rounding is part of what it reads.
         #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let part = (decimals as f64 * (unit as f64 / scale)) as u64;
-        nanos = nanos.checked_add(part).filter(|sum| *sum <= LARGEST).ok_or(ParseError::Invalid)?;
+        nanos = nanos.checked_add(part).filter(|sum| *sum <= LARGEST).ok_or(GoDurationError::Invalid)?;
     }
     Ok((nanos, after))
 }
 
-fn unit(name: &str) -> Result<u64, ParseError> {
+fn unit(name: &str) -> Result<u64, GoDurationError> {
     match name {
-        "" => Err(ParseError::MissingUnit),
+        "" => Err(GoDurationError::MissingUnit),
         "ns" => Ok(1),
         // U+00B5 is the micro sign, U+03BC the Greek letter.
         "us" | "\u{b5}s" | "\u{3bc}s" => Ok(MICROSECOND),
@@ -117,15 +110,15 @@ fn unit(name: &str) -> Result<u64, ParseError> {
         "s" => Ok(SECOND),
         "m" => Ok(MINUTE),
         "h" => Ok(HOUR),
-        unknown => Err(ParseError::UnknownUnit(unknown.to_owned())),
+        unknown => Err(GoDurationError::UnknownUnit(unknown.to_owned())),
     }
 }
 
-fn leading_integer(text: &str) -> Result<(u64, &str), ParseError> {
+fn leading_integer(text: &str) -> Result<(u64, &str), GoDurationError> {
     let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
     let digits = &text[..text.len() - rest.len()];
-    let value = if digits.is_empty() { 0 } else { digits.parse().map_err(|_| ParseError::Invalid)? };
-    if value > LARGEST { Err(ParseError::Invalid) } else { Ok((value, rest)) }
+    let value = if digits.is_empty() { 0 } else { digits.parse().map_err(|_| GoDurationError::Invalid)? };
+    if value > LARGEST { Err(GoDurationError::Invalid) } else { Ok((value, rest)) }
 }
 
 /// The digits after the point that count, and the power of ten they are divided by. Digits too small to count are skipped.
@@ -186,8 +179,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn nanos(text: &str) -> Result<i64, ParseError> {
-        text.parse::<GoDuration>().map(GoDuration::as_nanos)
+    fn nanos(text: &str) -> Result<i64, GoDurationError> {
+        text.parse::<GoDuration>().map(|duration| duration.0)
     }
 
     /// The cases of Go's own test, `time_test.go`.
@@ -262,10 +255,10 @@ mod tests {
             assert!(nanos(text).is_err(), "{text}");
         }
         for text in ["3", "5", "1.5", "1h5"] {
-            assert_eq!(nanos(text), Err(ParseError::MissingUnit), "{text}");
+            assert_eq!(nanos(text), Err(GoDurationError::MissingUnit), "{text}");
         }
-        assert_eq!(nanos("5d"), Err(ParseError::UnknownUnit("d".to_owned())));
-        assert_eq!(nanos("5S"), Err(ParseError::UnknownUnit("S".to_owned())));
+        assert_eq!(nanos("5d"), Err(GoDurationError::UnknownUnit("d".to_owned())));
+        assert_eq!(nanos("5S"), Err(GoDurationError::UnknownUnit("S".to_owned())));
     }
 
     #[test]
@@ -297,10 +290,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_printed_reads_back(nanos in prop_oneof![any::<i64>(), -2_000_000_000_i64..2_000_000_000]) {
-            let printed = GoDuration::from_nanos(nanos).to_string();
+            let printed = GoDuration(nanos).to_string();
             let read: GoDuration = printed.parse().unwrap();
             // As in Go: decimals of a second pass through floating point, exact far beyond their nine digits.
-            prop_assert_eq!(read.as_nanos(), nanos, "{}", printed);
+            prop_assert_eq!(read.0, nanos, "{}", printed);
         }
 
         #[test]

@@ -30,7 +30,7 @@ impl LoggedListener {
     /// # Errors
     /// [`ListenError`].
     pub fn open(config: &ServerConfig, log: ActionLog) -> Result<Self, ListenError> {
-        let listener = net::listen_with_backlog(config.address(), config.listen_backlog)
+        let listener = net::listen_with_backlog(config.address(), config.listen_backlog.into())
             .inspect_err(|error| action!(log, CRITICAL, "listen", "fail", error = %error))?;
         if let Ok(address) = listener.local_addr() {
             tracing::info!(%address, "listening");

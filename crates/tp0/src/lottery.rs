@@ -12,8 +12,8 @@
 //! The grammar is that of [`protocol::lottery`].
 
 pub mod agency;
-pub mod archive;
+mod archive;
 mod connection;
-pub mod csv_line;
+mod csv_line;
 pub mod server;
-pub mod store;
+mod store;

@@ -15,7 +15,7 @@ use service::{Shutdown, logging};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::action_log::{ActionLevel, ActionLog, action};
-use crate::config::{ClientConfig, ConfigError, ServerConfig};
+use crate::config::{self, ClientConfig, ConfigError, ServerConfig};
 
 /// How long background threads get to end once a program has that nobody asked to.
 const RUNTIME_END: Duration = Duration::from_millis(500);
@@ -25,7 +25,7 @@ const WORKER: &str = "worker";
 /// Flags that all four programs have.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Running")]
-pub struct Common {
+pub struct ProgramArguments {
     /// Configuration file instead of config.ini (servers) or config.yaml (clients) in the current folder
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -59,7 +59,7 @@ pub trait Configuration: Sized {
 
 impl Configuration for ServerConfig {
     fn load(file: Option<&std::path::Path>) -> Result<Self, ConfigError> {
-        Self::load(file)
+        Self::read(file, &config::environment_variable)
     }
 
     fn log_level(&self) -> ActionLevel {
@@ -69,7 +69,7 @@ impl Configuration for ServerConfig {
 
 impl Configuration for ClientConfig {
     fn load(file: Option<&std::path::Path>) -> Result<Self, ConfigError> {
-        Self::load(file)
+        Self::read(file, &config::environment_variable)
     }
 
     fn log_level(&self) -> ActionLevel {
@@ -83,7 +83,7 @@ impl Configuration for ClientConfig {
 
 /// What a program is given to run with.
 #[derive(Debug)]
-pub struct Context<A, C> {
+pub struct ProgramContext<A, C> {
     /// Its flags.
     pub arguments: A,
     /// Its configuration.
@@ -97,11 +97,11 @@ pub struct Context<A, C> {
 /// Runs a program from its arguments to its exit code, on one thread.
 ///
 /// `prefix` is put before the name of each flag to give its environment variable.
-pub fn run<A, C, F, Fut>(prefix: &'static str, common: fn(&A) -> &Common, program: F) -> ExitCode
+pub fn run<A, C, F, Fut>(prefix: &'static str, common: fn(&A) -> &ProgramArguments, program: F) -> ExitCode
 where
     A: clap::Parser,
     C: Configuration,
-    F: FnOnce(Context<A, C>) -> Fut,
+    F: FnOnce(ProgramContext<A, C>) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
     run_on_threads(prefix, common, |_| 1, program)
@@ -112,14 +112,14 @@ where
 /// One is the thread that calls. More are workers besides it, which it joins at the end.
 pub fn run_on_threads<A, C, F, Fut>(
     prefix: &'static str,
-    common: fn(&A) -> &Common,
+    common: fn(&A) -> &ProgramArguments,
     threads: fn(&A) -> usize,
     program: F,
 ) -> ExitCode
 where
     A: clap::Parser,
     C: Configuration,
-    F: FnOnce(Context<A, C>) -> Fut,
+    F: FnOnce(ProgramContext<A, C>) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
     let arguments: A = match cli::parse(prefix, std::env::args_os()) {
@@ -144,7 +144,7 @@ where
     let outcome = Shutdown::on_signals(flags.shutdown_deadline).map_err(Into::into).and_then(|shutdown| {
         let runtime = runtime(threads(&arguments))?;
         let client_id = config.client_id().map(str::to_owned);
-        let context = Context { arguments, config, log: log.clone(), shutdown: shutdown.clone() };
+        let context = ProgramContext { arguments, config, log: log.clone(), shutdown: shutdown.clone() };
         let outcome = runtime.block_on(program(context));
         if shutdown.is_requested() {
             end(runtime, &log, &shutdown, client_id.as_deref(), &outcome);

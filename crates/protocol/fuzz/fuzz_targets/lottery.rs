@@ -5,7 +5,7 @@
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use protocol::lottery::{
-    Bet, MAX_REQUEST_BYTES, MAX_WINNER_BYTES, ReplyDecoder, Request, RequestDecoder, Winner,
+    AgencyRequest, Bet, MAX_REQUEST_BYTES, MAX_WINNER_BYTES, ReplyDecoder, RequestDecoder, Winner,
 };
 use tokio_util::codec::Decoder;
 
@@ -39,7 +39,7 @@ fuzz_target!(|input: (u16, &[u8])| {
     assert_eq!(read(RequestDecoder::default(), MAX_REQUEST_BYTES, bytes, segment), Some(whole.clone()));
     for frame in whole.iter().flatten() {
         let Ok(text) = frame.text() else { continue };
-        if let Ok(Request::Bets { bets, .. }) = Request::parse(text) {
+        if let Ok(AgencyRequest::Bets { bets, .. }) = AgencyRequest::parse(text) {
             bets.flatten().for_each(again);
         }
     }

@@ -1,96 +1,7 @@
-//! A bet, and what its fields may hold.
+//! A bet and a winner, as they travel.
 
-use std::fmt;
-
-use super::Agency;
-
-/// The fields of a bet on the wire.
-const FIELDS: usize = 5;
-
-/// A field of a bet or of a winner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Field {
-    Agency,
-    FirstName,
-    LastName,
-    Document,
-    Birthdate,
-    Number,
-}
-
-impl Field {
-    const OF_BET: [Self; FIELDS] =
-        [Self::FirstName, Self::LastName, Self::Document, Self::Birthdate, Self::Number];
-}
-
-impl fmt::Display for Field {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Agency => "agency",
-            Self::FirstName => "first_name",
-            Self::LastName => "last_name",
-            Self::Document => "document",
-            Self::Birthdate => "birthdate",
-            Self::Number => "number",
-        })
-    }
-}
-
-/// Why something is no bet.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BetError {
-    /// Fields are missing, or there are too many: a `,` within a field looks like that too.
-    #[error(
-        "{found} fields separated by commas, not the 5 of first_name,last_name,document,birthdate,number"
-    )]
-    Fields {
-        /// How many there are.
-        found: usize,
-    },
-    /// A field without anything in it.
-    #[error("{field} is empty")]
-    Empty {
-        /// Which.
-        field: Field,
-    },
-    /// A character that would break the grammar.
-    #[error(
-        "{field} holds {character:?}, which cannot travel: commas, colons, line ends and control characters are refused"
-    )]
-    Forbidden {
-        /// Where.
-        field: Field,
-        /// Which.
-        character: char,
-    },
-    /// Not a day.
-    #[error("birthdate {text:?} is not a day written YYYY-MM-DD")]
-    Birthdate {
-        /// What there is.
-        text: String,
-    },
-    /// Not a number.
-    #[error("number {text:?} is not a whole number from 0 to 4294967295")]
-    Number {
-        /// What there is.
-        text: String,
-    },
-    /// The agency's name is too long.
-    #[error("agency has {bytes} bytes; at most {} are allowed", super::MAX_AGENCY_BYTES)]
-    LongAgency {
-        /// How long it is.
-        bytes: usize,
-    },
-    /// It does not fit into a message.
-    #[error("the bet has {bytes} bytes, too many for a message of {limit}")]
-    TooLong {
-        /// How long it is.
-        bytes: usize,
-        /// The longest message.
-        limit: usize,
-    },
-}
+use super::agency_name::AgencyName;
+use super::field::{BetError, BetField, FIELDS, check_text, is_suspicious};
 
 /// A bet whose fields can travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,12 +18,12 @@ pub struct Bet<'a> {
 }
 
 impl<'a> Bet<'a> {
-    /// A bet of these fields, in the order of the wire.
+    /// Returns a bet of these fields, in the order of the wire.
     ///
     /// # Errors
-    /// Why it cannot be one.
+    /// Why the fields cannot be a bet.
     pub fn new(fields: [&'a str; FIELDS]) -> Result<Self, BetError> {
-        for (field, text) in Field::OF_BET.into_iter().zip(fields) {
+        for (field, text) in BetField::OF_BET.into_iter().zip(fields) {
             check_text(field, text)?;
         }
         Self::of_checked(fields, None)
@@ -121,9 +32,9 @@ impl<'a> Bet<'a> {
     /// Reads a bet as it travels, without its line end.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Why the line is none.
     pub fn parse(line: &'a str) -> Result<Self, BetError> {
-        let look = Look::at(line.as_bytes());
+        let look = BetLook::at(line.as_bytes());
         if look.end < line.len() {
             // A line end within it: told as what it is.
             let fields: Vec<_> = line.split(',').collect();
@@ -135,14 +46,14 @@ impl<'a> Bet<'a> {
         Self::looked_at(line, &look)
     }
 
-    /// Reads the first bet of several with a `\n` between them; gives back the others too.
+    /// Reads the first bet of several with a `\n` between them; returns the others too.
     pub(super) fn parse_first(lines: &'a str) -> (Result<Self, BetError>, Option<&'a str>) {
-        let look = Look::at(lines.as_bytes());
+        let look = BetLook::at(lines.as_bytes());
         let bet = Self::looked_at(&lines[..look.end], &look);
         (bet, lines.get(look.end + 1..))
     }
 
-    fn looked_at(line: &'a str, look: &Look) -> Result<Self, BetError> {
+    fn looked_at(line: &'a str, look: &BetLook) -> Result<Self, BetError> {
         if look.found != FIELDS - 1 {
             return Err(BetError::Fields { found: look.found + 1 });
         }
@@ -152,7 +63,7 @@ impl<'a> Bet<'a> {
             return Self::new(fields).map(|bet| Self { joined: Some(&line[..d]), ..bet });
         }
         match fields.iter().position(|text| text.is_empty()) {
-            Some(empty) => Err(BetError::Empty { field: Field::OF_BET[empty] }),
+            Some(empty) => Err(BetError::Empty { field: BetField::OF_BET[empty] }),
             None => Self::of_checked(fields, Some(&line[..d])),
         }
     }
@@ -170,19 +81,19 @@ impl<'a> Bet<'a> {
         Ok(Self { first_name, last_name, document, birthdate, number, joined, digits })
     }
 
-    /// The fields in the order of the wire, the number without zeroes in front.
+    /// Returns the fields in the order of the wire, the number without zeroes in front.
     #[must_use]
     pub fn fields(&self) -> [&'a str; FIELDS] {
         [self.first_name, self.last_name, self.document, self.birthdate, self.digits]
     }
 
-    /// The document of who bets.
+    /// Returns the document of the person who bets.
     #[must_use]
     pub fn document(&self) -> &'a str {
         self.document
     }
 
-    /// What is bet on.
+    /// Returns the number that is bet on.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.number
@@ -205,39 +116,39 @@ impl<'a> Bet<'a> {
         out.extend_from_slice(self.digits.as_bytes());
     }
 
-    /// The bytes of the bet as it travels, without its line end.
+    /// Returns the length of the bet as it travels, in bytes, without its line end.
     #[must_use]
     pub fn wire_bytes(&self) -> usize {
         self.fields().iter().map(|field| field.len()).sum::<usize>() + FIELDS - 1
     }
 }
 
-/// What one look at each byte of a line tells: this is where a server with many bets spends its time.
-struct Look {
-    /// Where the first of the commas are.
+/// The findings of one pass over the bytes of a line. A server with many bets spends its time here.
+struct BetLook {
+    /// Offsets of the first commas.
     commas: [usize; FIELDS - 1],
-    /// How many commas there are.
+    /// The number of commas.
     found: usize,
-    /// A field has to be looked at closely.
+    /// Whether a field has to be looked at closely.
     suspicious: bool,
-    /// Where the line ends.
+    /// Offset of the line's end.
     end: usize,
 }
 
-impl Look {
+impl BetLook {
     fn at(bytes: &[u8]) -> Self {
         let mut look = Self { commas: [0; FIELDS - 1], found: 0, suspicious: false, end: bytes.len() };
         for (at, byte) in bytes.iter().enumerate() {
             match KINDS[usize::from(*byte)] {
-                Kind::Plain => {}
-                Kind::Comma => {
+                ByteKind::Plain => {}
+                ByteKind::Comma => {
                     if let Some(slot) = look.commas.get_mut(look.found) {
                         *slot = at;
                     }
                     look.found += 1;
                 }
-                Kind::Suspicious => look.suspicious = true,
-                Kind::End => {
+                ByteKind::Suspicious => look.suspicious = true,
+                ByteKind::End => {
                     look.end = at;
                     break;
                 }
@@ -248,34 +159,34 @@ impl Look {
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum ByteKind {
     Plain,
     Comma,
     Suspicious,
     End,
 }
 
-const KINDS: [Kind; 256] = {
-    let mut kinds = [Kind::Plain; 256];
+const KINDS: [ByteKind; 256] = {
+    let mut kinds = [ByteKind::Plain; 256];
     let mut byte = 0u8;
     loop {
         if is_suspicious(byte) {
-            kinds[byte as usize] = Kind::Suspicious;
+            kinds[byte as usize] = ByteKind::Suspicious;
         }
         if byte == u8::MAX {
             break;
         }
         byte += 1;
     }
-    kinds[b',' as usize] = Kind::Comma;
-    kinds[b'\n' as usize] = Kind::End;
+    kinds[b',' as usize] = ByteKind::Comma;
+    kinds[b'\n' as usize] = ByteKind::End;
     kinds
 };
 
-/// A bet that has won, and where it was made.
+/// A bet that has won, with its agency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Winner<'a> {
-    /// Where the bet was made.
+    /// The agency that sent the bet.
     pub agency: &'a str,
     /// The bet.
     pub bet: Bet<'a>,
@@ -285,10 +196,10 @@ impl<'a> Winner<'a> {
     /// Reads a winner as it travels, without its line end.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Why the line is none.
     pub fn parse(line: &'a str) -> Result<Self, BetError> {
         let (agency, bet) = line.split_once(',').ok_or(BetError::Fields { found: 0 })?;
-        Agency::check(agency)?;
+        AgencyName::check(agency)?;
         Ok(Self { agency, bet: Bet::parse(bet)? })
     }
 
@@ -298,26 +209,6 @@ impl<'a> Winner<'a> {
         out.push(b',');
         self.bet.write(out);
         out.push(b'\n');
-    }
-}
-
-/// Whether a field with this byte has to be looked at closely: it is forbidden, or may begin a control character of two
-/// bytes (U+0080 to U+009F).
-const fn is_suspicious(byte: u8) -> bool {
-    matches!(byte, 0..b' ' | b':' | 0x7f | 0xc2)
-}
-
-/// Checks what holds for every field.
-pub(super) fn check_text(field: Field, text: &str) -> Result<(), BetError> {
-    if text.is_empty() {
-        return Err(BetError::Empty { field });
-    }
-    if !text.bytes().any(|byte| is_suspicious(byte) || byte == b',') {
-        return Ok(());
-    }
-    match text.chars().find(|character| character.is_control() || matches!(character, ',' | ':')) {
-        Some(character) => Err(BetError::Forbidden { field, character }),
-        None => Ok(()),
     }
 }
 

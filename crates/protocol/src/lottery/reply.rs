@@ -1,28 +1,30 @@
-//! What the server says, and how an agency reads it: as a stream, because winners may be any number.
+//! Replies of the server. An agency reads them as a stream, because winners may be any number.
 
 use std::io;
 
 use bytes::{Buf, BytesMut};
 use tokio_util::codec::Decoder;
 
-use super::{BetError, MAX_AGENCY_BYTES, MAX_WINNER_BYTES, Winner};
+use super::bet::Winner;
+use super::field::BetError;
+use super::limits::{MAX_AGENCY_BYTES, MAX_WINNER_BYTES};
 
-/// `<sender>:<type>` is at most so long.
+/// The longest `<sender>:<type>`, in bytes.
 const MAX_HEAD_BYTES: usize = MAX_AGENCY_BYTES + 2;
 
 /// A reply that is complete in itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reply {
-    /// It is done, and on disk.
+pub enum LotteryReply {
+    /// The request is done, and on disk.
     Acknowledged,
-    /// It is not done.
+    /// The request is not done.
     Refused,
-    /// Not drawn yet: ask again later.
+    /// The draw was not held yet: the agency may ask again later.
     Wait,
 }
 
-impl Reply {
-    /// The reply as it travels.
+impl LotteryReply {
+    /// Returns the reply as it travels.
     #[must_use]
     pub fn as_bytes(self) -> &'static [u8] {
         match self {
@@ -33,23 +35,23 @@ impl Reply {
     }
 }
 
-/// What stands in front of the winners.
+/// Returns the bytes in front of the winners.
 #[must_use]
 pub fn start_winners() -> &'static [u8] {
     b"server:3:"
 }
 
-/// What stands behind the winners.
+/// Returns the bytes behind the winners.
 #[must_use]
 pub fn end_winners() -> &'static [u8] {
     b"\r\n"
 }
 
-/// The next part of what the server says.
+/// A part of what the server says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum ReplyPart {
     /// A whole reply.
-    Reply(Reply),
+    Whole(LotteryReply),
     /// Winners follow.
     WinnersBegin,
     /// A line that [`Winner::parse`] reads.
@@ -58,7 +60,7 @@ pub enum Part {
     WinnersEnd,
 }
 
-/// A stream that is not the server's, or is broken.
+/// A stream that is not the server's.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplyError {
     /// Not `<sender>:<type>`.
@@ -70,16 +72,19 @@ pub enum ReplyError {
     /// A line without an end.
     #[error("a winner of more than {MAX_WINNER_BYTES} bytes")]
     TooLong,
-    /// Not text.
+    /// A reply that is no text.
     #[error("a reply that is not UTF-8")]
     InvalidUtf8,
-    /// The connection.
-    #[error(transparent)]
-    Broken(#[from] io::Error),
+}
+
+impl From<ReplyError> for io::Error {
+    fn from(error: ReplyError) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum State {
+enum ReplyState {
     #[default]
     Head,
     Winners,
@@ -90,18 +95,17 @@ enum State {
 /// Reads replies part by part. Memory is bounded by the longest line of a winner.
 #[derive(Debug, Default)]
 pub struct ReplyDecoder {
-    state: State,
+    state: ReplyState,
     scanned: usize,
 }
 
 impl ReplyDecoder {
     /// Whether the stream stands inside a reply: `buffer` is what was read and not yet decoded.
-    #[must_use]
-    pub fn is_mid_reply(&self, buffer: &[u8]) -> bool {
-        self.state != State::Head || !buffer.is_empty()
+    fn is_mid_reply(&self, buffer: &[u8]) -> bool {
+        self.state != ReplyState::Head || !buffer.is_empty()
     }
 
-    fn head(&mut self, buffer: &mut BytesMut) -> Result<Option<Part>, ReplyError> {
+    fn head(&mut self, buffer: &mut BytesMut) -> Result<Option<ReplyPart>, ReplyError> {
         let shown = &buffer[..buffer.len().min(MAX_HEAD_BYTES + 2)];
         let shape = || ReplyError::Shape(String::from_utf8_lossy(shown).into_owned());
         let Some(colon) = memchr::memchr(b':', shown) else {
@@ -112,10 +116,10 @@ impl ReplyDecoder {
         }
         let (part, rest): (_, &[u8]) = match shown.get(colon + 1) {
             None => return Ok(None),
-            Some(b'0') => (Part::Reply(Reply::Acknowledged), b"\r\n"),
-            Some(b'1') => (Part::Reply(Reply::Refused), b"\r\n"),
-            Some(b'2') => (Part::Reply(Reply::Wait), b"\r\n"),
-            Some(b'3') => (Part::WinnersBegin, b":"),
+            Some(b'0') => (ReplyPart::Whole(LotteryReply::Acknowledged), b"\r\n"),
+            Some(b'1') => (ReplyPart::Whole(LotteryReply::Refused), b"\r\n"),
+            Some(b'2') => (ReplyPart::Whole(LotteryReply::Wait), b"\r\n"),
+            Some(b'3') => (ReplyPart::WinnersBegin, b":"),
             Some(_) => return Err(shape()),
         };
         let after = &buffer[colon + 2..];
@@ -125,14 +129,14 @@ impl ReplyDecoder {
         if !after.starts_with(rest) {
             return Err(shape());
         }
-        if part == Part::WinnersBegin {
-            self.state = State::Winners;
+        if part == ReplyPart::WinnersBegin {
+            self.state = ReplyState::Winners;
         }
         buffer.advance(colon + 2 + rest.len());
         Ok(Some(part))
     }
 
-    fn winner(&mut self, buffer: &mut BytesMut) -> Result<Option<Part>, ReplyError> {
+    fn winner(&mut self, buffer: &mut BytesMut) -> Result<Option<ReplyPart>, ReplyError> {
         let Some(found) = memchr::memchr(b'\n', &buffer[self.scanned..]) else {
             self.scanned = buffer.len();
             return if self.scanned > MAX_WINNER_BYTES + 1 { Err(ReplyError::TooLong) } else { Ok(None) };
@@ -144,11 +148,11 @@ impl ReplyDecoder {
         let line = match line.strip_suffix(b"\r") {
             None => &line[..],
             Some(last) => {
-                self.state = State::End;
+                self.state = ReplyState::End;
                 last
             }
         };
-        if line.is_empty() && self.state == State::End {
+        if line.is_empty() && self.state == ReplyState::End {
             return Ok(Some(self.end()));
         }
         if line.len() > MAX_WINNER_BYTES {
@@ -156,31 +160,33 @@ impl ReplyDecoder {
         }
         let text = std::str::from_utf8(line).map_err(|_| ReplyError::InvalidUtf8)?;
         Winner::parse(text).map_err(ReplyError::Winner)?;
-        Ok(Some(Part::Winner(text.to_owned())))
+        Ok(Some(ReplyPart::Winner(text.to_owned())))
     }
 
-    fn end(&mut self) -> Part {
-        self.state = State::Head;
-        Part::WinnersEnd
+    fn end(&mut self) -> ReplyPart {
+        self.state = ReplyState::Head;
+        ReplyPart::WinnersEnd
     }
 }
 
 impl Decoder for ReplyDecoder {
-    type Item = Part;
-    type Error = ReplyError;
+    type Item = ReplyPart;
+    /// Wraps a [`ReplyError`] where the stream is not the server's.
+    type Error = io::Error;
 
-    fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Part>, ReplyError> {
-        match self.state {
-            State::Head => self.head(buffer),
-            State::Winners => self.winner(buffer),
-            State::End => Ok(Some(self.end())),
-        }
+    fn decode(&mut self, buffer: &mut BytesMut) -> io::Result<Option<ReplyPart>> {
+        let part = match self.state {
+            ReplyState::Head => self.head(buffer)?,
+            ReplyState::Winners => self.winner(buffer)?,
+            ReplyState::End => Some(self.end()),
+        };
+        Ok(part)
     }
 
-    fn decode_eof(&mut self, buffer: &mut BytesMut) -> Result<Option<Part>, ReplyError> {
+    fn decode_eof(&mut self, buffer: &mut BytesMut) -> io::Result<Option<ReplyPart>> {
         let part = self.decode(buffer)?;
         if part.is_none() && self.is_mid_reply(buffer) {
-            return Err(ReplyError::Broken(io::ErrorKind::UnexpectedEof.into()));
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(part)
     }

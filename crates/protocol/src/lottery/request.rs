@@ -1,18 +1,21 @@
-//! What an agency says: frames in any segmentation, requests, batches.
+//! Requests of an agency: frames in any segmentation, what they say, and batches.
 
 use std::io;
 
 use bytes::{Buf, BytesMut};
 use tokio_util::codec::Decoder;
 
-use super::{Agency, Bet, BetError, MAX_REQUEST_BYTES};
+use super::agency_name::AgencyName;
+use super::bet::Bet;
+use super::field::BetError;
+use super::limits::MAX_REQUEST_BYTES;
 
 /// What ends every message.
 const END: &[u8] = b"\r\n";
 
 /// A frame that cannot be taken as a message. The stream itself goes on: the next message is read as usual.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
+pub enum FrameRejection {
     /// Longer than the limit; the rest of it is skipped, unseen and unstored.
     #[error("the message is longer than {MAX_REQUEST_BYTES} bytes")]
     TooLong,
@@ -25,18 +28,18 @@ pub enum Rejection {
     /// The stream ended in the middle of a message.
     #[error("the stream ended in the middle of a message, after {bytes} bytes of it")]
     Unterminated {
-        /// How much of the message had come.
+        /// The bytes of the message that had come.
         bytes: usize,
     },
 }
 
 /// Why a frame is no request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
+pub enum MalformedRequest {
     /// Not `<sender>:<type>`.
     #[error("the message is not <sender>:4:<bets>, <sender>:5 or <sender>:6")]
     Shape,
-    /// Who sends cannot be an agency.
+    /// A sender that cannot be an agency.
     #[error("the sender is no agency: {0}")]
     Sender(BetError),
     /// A bets message without bets.
@@ -45,27 +48,27 @@ pub enum Malformed {
     /// A bet that cannot be one.
     #[error("bet {number} of the message: {cause}")]
     Bet {
-        /// Which one, from 1.
+        /// The number of the bet, from 1.
         number: usize,
-        /// What is wrong with it.
+        /// The cause.
         cause: BetError,
     },
 }
 
 /// The bytes of one message, without its `\r\n`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame(BytesMut);
+pub struct RequestFrame(BytesMut);
 
-impl Frame {
-    /// The text. It is checked here, so call it once.
+impl RequestFrame {
+    /// Checks that the message is UTF-8 and returns its text. The check is not remembered.
     ///
     /// # Errors
-    /// [`Rejection::InvalidUtf8`].
-    pub fn text(&self) -> Result<&str, Rejection> {
-        std::str::from_utf8(&self.0).map_err(|error| Rejection::InvalidUtf8 { at: error.valid_up_to() })
+    /// [`FrameRejection::InvalidUtf8`].
+    pub fn text(&self) -> Result<&str, FrameRejection> {
+        std::str::from_utf8(&self.0).map_err(|error| FrameRejection::InvalidUtf8 { at: error.valid_up_to() })
     }
 
-    /// Memory that it takes, in bytes.
+    /// Returns the length of the message in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.0.len()
@@ -76,14 +79,14 @@ impl Frame {
 /// is scanned twice.
 #[derive(Debug, Default)]
 pub struct RequestDecoder {
-    /// How much of the buffer is known to hold no end.
+    /// The beginning of the buffer that is known to hold no end.
     scanned: usize,
     /// Inside an over-long message that was already rejected.
     skipping: bool,
 }
 
 impl RequestDecoder {
-    /// The offset of the next `\r\n`.
+    /// Returns the offset of the next `\r\n`.
     fn find_end(&mut self, buffer: &[u8]) -> Option<usize> {
         while let Some(found) = memchr::memchr(b'\r', &buffer[self.scanned..]) {
             let at = self.scanned + found;
@@ -101,7 +104,7 @@ impl RequestDecoder {
     }
 
     /// Keeps a message without an end within bounds; says so once for each such message.
-    fn bound_open_message(&mut self, buffer: &mut BytesMut) -> Option<Rejection> {
+    fn bound_open_message(&mut self, buffer: &mut BytesMut) -> Option<FrameRejection> {
         // The last byte may be the first one of the end.
         let too_long = buffer.len() > MAX_REQUEST_BYTES + 1;
         if !self.skipping && !too_long {
@@ -110,12 +113,12 @@ impl RequestDecoder {
         buffer.advance(self.scanned);
         self.scanned = 0;
         let first = !std::mem::replace(&mut self.skipping, true);
-        first.then_some(Rejection::TooLong)
+        first.then_some(FrameRejection::TooLong)
     }
 }
 
 impl Decoder for RequestDecoder {
-    type Item = Result<Frame, Rejection>;
+    type Item = Result<RequestFrame, FrameRejection>;
     type Error = io::Error;
 
     fn decode(&mut self, buffer: &mut BytesMut) -> io::Result<Option<Self::Item>> {
@@ -127,11 +130,11 @@ impl Decoder for RequestDecoder {
                 if skipped {
                     continue;
                 }
-                return Ok(Some(Err(Rejection::TooLong)));
+                return Ok(Some(Err(FrameRejection::TooLong)));
             }
             let text = buffer.split_to(end);
             buffer.advance(END.len());
-            return Ok(Some(Ok(Frame(text))));
+            return Ok(Some(Ok(RequestFrame(text))));
         }
         Ok(self.bound_open_message(buffer).map(Err))
     }
@@ -144,55 +147,55 @@ impl Decoder for RequestDecoder {
         let skipped = std::mem::take(&mut self.skipping);
         let bytes = buffer.len();
         buffer.clear();
-        Ok((bytes > 0 && !skipped).then_some(Err(Rejection::Unterminated { bytes })))
+        Ok((bytes > 0 && !skipped).then_some(Err(FrameRejection::Unterminated { bytes })))
     }
 }
 
-/// What an agency says.
+/// A request of an agency.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request<'a> {
+pub enum AgencyRequest<'a> {
     /// Store these bets.
     Bets {
-        /// Who.
+        /// The agency.
         agency: &'a str,
-        /// The bets, not looked at yet.
-        bets: Bets<'a>,
+        /// The bets, which are not checked yet.
+        bets: BetLines<'a>,
     },
     /// All bets are sent.
     Finished {
-        /// Who.
+        /// The agency.
         agency: &'a str,
     },
-    /// Asks for its winners.
+    /// Tell the winners of this agency.
     Winners {
-        /// Who.
+        /// The agency.
         agency: &'a str,
     },
 }
 
-impl<'a> Request<'a> {
-    /// Reads the text of a frame. The bets are looked at when they are walked through.
+impl<'a> AgencyRequest<'a> {
+    /// Reads the text of a frame. The bets are checked as the iterator gives them.
     ///
     /// # Errors
-    /// [`Malformed`].
-    pub fn parse(text: &'a str) -> Result<Self, Malformed> {
-        let (agency, rest) = text.split_once(':').ok_or(Malformed::Shape)?;
-        Agency::check(agency).map_err(Malformed::Sender)?;
+    /// [`MalformedRequest`].
+    pub fn parse(text: &'a str) -> Result<Self, MalformedRequest> {
+        let (agency, rest) = text.split_once(':').ok_or(MalformedRequest::Shape)?;
+        AgencyName::check(agency).map_err(MalformedRequest::Sender)?;
         match rest {
             "5" => Ok(Self::Finished { agency }),
             "6" => Ok(Self::Winners { agency }),
             _ => match rest.strip_prefix("4:") {
-                None => Err(Malformed::Shape),
-                Some("") => Err(Malformed::NoBets),
+                None => Err(MalformedRequest::Shape),
+                Some("") => Err(MalformedRequest::NoBets),
                 Some(bets) => Ok(Self::Bets {
                     agency,
-                    bets: Bets { rest: Some(bets.strip_suffix('\n').unwrap_or(bets)), number: 0 },
+                    bets: BetLines { rest: Some(bets.strip_suffix('\n').unwrap_or(bets)), number: 0 },
                 }),
             },
         }
     }
 
-    /// Who says it.
+    /// Returns the agency that sends the request.
     #[must_use]
     pub fn agency(&self) -> &'a str {
         match self {
@@ -201,37 +204,37 @@ impl<'a> Request<'a> {
     }
 
     /// Appends `<agency>:5\r\n`.
-    pub fn write_finished(agency: &Agency, out: &mut Vec<u8>) {
+    pub fn write_finished(agency: &AgencyName, out: &mut Vec<u8>) {
         write_short(agency, b":5\r\n", out);
     }
 
     /// Appends `<agency>:6\r\n`.
-    pub fn write_winners(agency: &Agency, out: &mut Vec<u8>) {
+    pub fn write_winners(agency: &AgencyName, out: &mut Vec<u8>) {
         write_short(agency, b":6\r\n", out);
     }
 }
 
-fn write_short(agency: &Agency, rest: &[u8], out: &mut Vec<u8>) {
+fn write_short(agency: &AgencyName, rest: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(agency.as_str().as_bytes());
     out.extend_from_slice(rest);
 }
 
 /// The bets of a message, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bets<'a> {
-    /// None when all were given.
+pub struct BetLines<'a> {
+    /// `None` once all were given.
     rest: Option<&'a str>,
     number: usize,
 }
 
-impl<'a> Iterator for Bets<'a> {
-    type Item = Result<Bet<'a>, Malformed>;
+impl<'a> Iterator for BetLines<'a> {
+    type Item = Result<Bet<'a>, MalformedRequest>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let (bet, rest) = Bet::parse_first(self.rest?);
         self.rest = rest;
         self.number += 1;
-        Some(bet.map_err(|cause| Malformed::Bet { number: self.number, cause }))
+        Some(bet.map_err(|cause| MalformedRequest::Bet { number: self.number, cause }))
     }
 }
 
@@ -246,15 +249,15 @@ pub struct BatchWriter {
 }
 
 impl BatchWriter {
-    /// For messages of at most `max_bets` bets, but at least one, and `max_bytes` bytes.
+    /// Returns a writer of messages of at most `max_bets` bets, but at least one, and `max_bytes` bytes.
     #[must_use]
-    pub fn new(agency: &Agency, max_bets: usize, max_bytes: usize) -> Self {
+    pub fn new(agency: &AgencyName, max_bets: usize, max_bytes: usize) -> Self {
         let mut bytes = Vec::with_capacity(max_bytes);
         write_short(agency, b":4:", &mut bytes);
         Self { head: bytes.len(), bytes, count: 0, max_bets, max_bytes }
     }
 
-    /// Adds a bet; `false` if the message is full: take it, and add the bet again.
+    /// Adds a bet and returns `true`, or returns `false` if the message is full and has to be finished first.
     ///
     /// # Errors
     /// If the bet does not fit into any message.
@@ -273,14 +276,14 @@ impl BatchWriter {
         Ok(true)
     }
 
-    /// Bets in the message so far.
+    /// Returns the number of bets in the message so far.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Ends the message, appends it to `out`, and begins the next one. Nothing happens without bets.
-    pub fn take(&mut self, out: &mut Vec<u8>) {
+    /// Ends the message, appends it to `out`, and begins the next one. Without bets, nothing happens.
+    pub fn finish_message(&mut self, out: &mut Vec<u8>) {
         if self.count == 0 {
             return;
         }

@@ -32,17 +32,17 @@ fn read<D: Decoder>(
     Ok(items)
 }
 
-fn requests(bytes: &[u8], segments: &[usize]) -> Vec<Result<String, Rejection>> {
+fn requests(bytes: &[u8], segments: &[usize]) -> Vec<Result<String, FrameRejection>> {
     let most = MAX_REQUEST_BYTES + 2;
     let frames = read(RequestDecoder::default(), bytes, segments, most).unwrap();
     frames.into_iter().map(|frame| frame.and_then(|frame| frame.text().map(str::to_owned))).collect()
 }
 
-fn replies(bytes: &[u8], segments: &[usize]) -> Result<Vec<Part>, String> {
+fn replies(bytes: &[u8], segments: &[usize]) -> Result<Vec<ReplyPart>, String> {
     read(ReplyDecoder::default(), bytes, segments, MAX_WINNER_BYTES + 2).map_err(|error| error.to_string())
 }
 
-fn agency(name: &str) -> Agency {
+fn agency(name: &str) -> AgencyName {
     name.parse().unwrap()
 }
 
@@ -58,10 +58,10 @@ fn golden_requests() {
         assert_eq!(batch.push(&Bet::new(fields).unwrap()), Ok(true));
     }
     assert_eq!(batch.count(), 2);
-    batch.take(&mut out);
-    batch.take(&mut out);
-    Request::write_finished(&agency("1"), &mut out);
-    Request::write_winners(&agency("agencia-norte"), &mut out);
+    batch.finish_message(&mut out);
+    batch.finish_message(&mut out);
+    AgencyRequest::write_finished(&agency("1"), &mut out);
+    AgencyRequest::write_winners(&agency("agencia-norte"), &mut out);
     let golden = "1:4:Santiago Lionel,Lorca,30904465,1999-03-17,2201\n\
                   Agustín \"Tin\",Núñez O'Hara,21689196,2000-02-29,7574\n\r\n\
                   1:5\r\n\
@@ -70,13 +70,13 @@ fn golden_requests() {
     for segment in [1, 2, 7, 1000] {
         let frames = requests(golden.as_bytes(), &[segment]);
         let texts: Vec<_> = frames.iter().map(|frame| frame.as_deref().unwrap()).collect();
-        let parsed: Vec<_> = texts.iter().map(|text| Request::parse(text).unwrap()).collect();
-        let Request::Bets { agency: "1", bets } = &parsed[0] else { panic!("{parsed:?}") };
+        let parsed: Vec<_> = texts.iter().map(|text| AgencyRequest::parse(text).unwrap()).collect();
+        let AgencyRequest::Bets { agency: "1", bets } = &parsed[0] else { panic!("{parsed:?}") };
         let bets: Vec<_> = bets.clone().map(|bet| bet.unwrap().fields()).collect();
         assert_eq!(bets, [LORCA, ["Agustín \"Tin\"", "Núñez O'Hara", "21689196", "2000-02-29", "7574"]]);
         assert_eq!(
             parsed[1..],
-            [Request::Finished { agency: "1" }, Request::Winners { agency: "agencia-norte" }]
+            [AgencyRequest::Finished { agency: "1" }, AgencyRequest::Winners { agency: "agencia-norte" }]
         );
     }
 }
@@ -84,7 +84,7 @@ fn golden_requests() {
 #[test]
 fn golden_replies() {
     let mut out = Vec::new();
-    for reply in [Reply::Acknowledged, Reply::Refused, Reply::Wait] {
+    for reply in [LotteryReply::Acknowledged, LotteryReply::Refused, LotteryReply::Wait] {
         out.extend_from_slice(reply.as_bytes());
     }
     out.extend_from_slice(start_winners());
@@ -98,15 +98,15 @@ fn golden_replies() {
     let golden = format!("server:0\r\nserver:1\r\nserver:2\r\nserver:3:{first}\n{second}\n\r\nserver:3:\r\n");
     assert_eq!(String::from_utf8(out).unwrap(), golden);
     let parts = [
-        Part::Reply(Reply::Acknowledged),
-        Part::Reply(Reply::Refused),
-        Part::Reply(Reply::Wait),
-        Part::WinnersBegin,
-        Part::Winner(first.to_owned()),
-        Part::Winner(second.to_owned()),
-        Part::WinnersEnd,
-        Part::WinnersBegin,
-        Part::WinnersEnd,
+        ReplyPart::Whole(LotteryReply::Acknowledged),
+        ReplyPart::Whole(LotteryReply::Refused),
+        ReplyPart::Whole(LotteryReply::Wait),
+        ReplyPart::WinnersBegin,
+        ReplyPart::Winner(first.to_owned()),
+        ReplyPart::Winner(second.to_owned()),
+        ReplyPart::WinnersEnd,
+        ReplyPart::WinnersBegin,
+        ReplyPart::WinnersEnd,
     ];
     for segment in [1, 2, 7, 1000] {
         assert_eq!(replies(golden.as_bytes(), &[segment]).unwrap(), parts);
@@ -115,17 +115,19 @@ fn golden_replies() {
 
 #[test]
 fn the_last_line_end_within_a_message_may_be_missing() {
-    let Ok(Request::Bets { bets, .. }) = Request::parse("1:4:a,b,c,2000-01-01,1") else { panic!() };
+    let Ok(AgencyRequest::Bets { bets, .. }) = AgencyRequest::parse("1:4:a,b,c,2000-01-01,1") else {
+        panic!()
+    };
     assert_eq!(bets.map(Result::unwrap).map(|bet| bet.number()).collect::<Vec<_>>(), [1]);
     let winner = "1,a,b,c,2000-01-01,7574";
-    let expected = [Part::WinnersBegin, Part::Winner(winner.to_owned()), Part::WinnersEnd];
+    let expected = [ReplyPart::WinnersBegin, ReplyPart::Winner(winner.to_owned()), ReplyPart::WinnersEnd];
     assert_eq!(replies(format!("server:3:{winner}\r\n").as_bytes(), &[1]).unwrap(), expected);
 }
 
 #[test]
 fn fields_that_would_break_the_grammar_are_refused() {
     for (index, field) in
-        [Field::FirstName, Field::LastName, Field::Document, Field::Birthdate, Field::Number]
+        [BetField::FirstName, BetField::LastName, BetField::Document, BetField::Birthdate, BetField::Number]
             .into_iter()
             .enumerate()
     {
@@ -178,22 +180,27 @@ fn days_and_numbers() {
 #[test]
 fn other_messages_are_refused() {
     for text in ["", "1", "1:", "1:7", "1:4", "1:5:", "1:50", "1:05", "server:0", "hola", "1:6 "] {
-        assert_eq!(Request::parse(text), Err(Malformed::Shape), "{text:?}");
+        assert_eq!(AgencyRequest::parse(text), Err(MalformedRequest::Shape), "{text:?}");
     }
     let long = format!("{}:5", "x".repeat(MAX_AGENCY_BYTES + 1));
     for text in [":5", "a,b:5", "a\u{1}:5", &long] {
-        assert!(matches!(Request::parse(text), Err(Malformed::Sender(_))), "{text:?}");
+        assert!(matches!(AgencyRequest::parse(text), Err(MalformedRequest::Sender(_))), "{text:?}");
     }
-    assert_eq!(Request::parse("1:4:"), Err(Malformed::NoBets));
-    let Ok(Request::Bets { bets, .. }) = Request::parse("1:4:a,b,c,2000-01-01,1\n\na,b,c,2000-01-01,1\n")
+    assert_eq!(AgencyRequest::parse("1:4:"), Err(MalformedRequest::NoBets));
+    let Ok(AgencyRequest::Bets { bets, .. }) =
+        AgencyRequest::parse("1:4:a,b,c,2000-01-01,1\n\na,b,c,2000-01-01,1\n")
     else {
         panic!()
     };
     let error = bets.collect::<Result<Vec<_>, _>>().unwrap_err();
-    assert_eq!(error, Malformed::Bet { number: 2, cause: BetError::Fields { found: 1 } });
-    for bytes in
-        [&b"server:4\r\n"[..], b":0\r\n", b"server:0\n", b"HTTP/1.1 400 Bad Request\r\n", b"server:00\r\n"]
-    {
+    assert_eq!(error, MalformedRequest::Bet { number: 2, cause: BetError::Fields { found: 1 } });
+    for bytes in [
+        &b"server:4\r\n"[..],
+        b":0\r\n",
+        b"server:0\n",
+        b"HTTP/1.1 400 Bad AgencyRequest\r\n",
+        b"server:00\r\n",
+    ] {
         assert!(replies(bytes, &[1]).is_err());
         assert!(replies(bytes, &[100]).is_err());
     }
@@ -208,16 +215,19 @@ fn over_long_and_cut_messages_are_told_once_and_the_next_one_is_read() {
     for segment in [1, 3, 20_000, 1_000_000] {
         let mut bytes = vec![b'x'; 50_000];
         bytes.extend_from_slice(b"\r\n1:5\r\n1:4:half");
-        let expected =
-            [Err(Rejection::TooLong), Ok("1:5".to_owned()), Err(Rejection::Unterminated { bytes: 8 })];
+        let expected = [
+            Err(FrameRejection::TooLong),
+            Ok("1:5".to_owned()),
+            Err(FrameRejection::Unterminated { bytes: 8 }),
+        ];
         assert_eq!(requests(&bytes, &[segment]), expected);
     }
     let longest = format!("{}\r\n", "x".repeat(MAX_REQUEST_BYTES));
     assert!(requests(longest.as_bytes(), &[1])[0].is_ok());
-    assert_eq!(requests(format!("x{longest}").as_bytes(), &[1]), [Err(Rejection::TooLong)]);
+    assert_eq!(requests(format!("x{longest}").as_bytes(), &[1]), [Err(FrameRejection::TooLong)]);
     assert_eq!(
         requests(b"ab\xff\r\nok\r\n", &[2]),
-        [Err(Rejection::InvalidUtf8 { at: 2 }), Ok("ok".to_owned())]
+        [Err(FrameRejection::InvalidUtf8 { at: 2 }), Ok("ok".to_owned())]
     );
     assert_eq!(requests(b"a\rb\r\r\n", &[1]), [Ok("a\rb\r".to_owned())]);
 }
@@ -229,12 +239,12 @@ fn a_batch_ends_at_its_limits() {
     let mut batch = BatchWriter::new(&name, 2, MAX_BATCH_BYTES);
     assert_eq!([(); 3].map(|()| batch.push(&bet).unwrap()), [true, true, false]);
     let mut out = Vec::new();
-    batch.take(&mut out);
+    batch.finish_message(&mut out);
     assert_eq!(batch.push(&bet), Ok(true));
     let mut batch = BatchWriter::new(&name, 1000, MAX_BATCH_BYTES);
     while batch.push(&bet).unwrap() {}
     out.clear();
-    batch.take(&mut out);
+    batch.finish_message(&mut out);
     let line = bet.wire_bytes() + 1;
     assert!((MAX_BATCH_BYTES - line..=MAX_BATCH_BYTES).contains(&out.len()), "{}", out.len());
     let long = "x".repeat(MAX_BATCH_BYTES);
@@ -269,15 +279,15 @@ proptest! {
         let (mut batch, mut bytes) = (BatchWriter::new(&name, max_bets, 400), Vec::new());
         for fields in &all {
             if !batch.push(&borrowed(fields)).unwrap() {
-                batch.take(&mut bytes);
+                batch.finish_message(&mut bytes);
                 prop_assert!(batch.push(&borrowed(fields)).unwrap());
             }
         }
-        batch.take(&mut bytes);
+        batch.finish_message(&mut bytes);
         let mut back = Vec::new();
         for frame in requests(&bytes, &segments) {
             let frame = frame.unwrap();
-            let Ok(Request::Bets { agency: sender, bets }) = Request::parse(&frame) else { panic!() };
+            let Ok(AgencyRequest::Bets { agency: sender, bets }) = AgencyRequest::parse(&frame) else { panic!() };
             prop_assert_eq!(sender, name.as_str());
             let bets: Vec<_> = bets.map(|bet| bet.unwrap().fields().map(str::to_owned)).collect();
             prop_assert!(bets.len() <= max_bets);
@@ -286,14 +296,14 @@ proptest! {
         prop_assert_eq!(&back, &all);
 
         let mut bytes = start_winners().to_vec();
-        let mut expected = vec![Part::WinnersBegin];
+        let mut expected = vec![ReplyPart::WinnersBegin];
         for fields in &all {
             let winner = Winner { agency: name.as_str(), bet: borrowed(fields) };
             let start = bytes.len();
             winner.write(&mut bytes);
-            expected.push(Part::Winner(String::from_utf8(bytes[start..bytes.len() - 1].to_vec()).unwrap()));
+            expected.push(ReplyPart::Winner(String::from_utf8(bytes[start..bytes.len() - 1].to_vec()).unwrap()));
         }
-        expected.push(Part::WinnersEnd);
+        expected.push(ReplyPart::WinnersEnd);
         bytes.extend_from_slice(end_winners());
         prop_assert_eq!(replies(&bytes, &segments).unwrap(), expected);
     }

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use tp0::echo::client::{self, Arguments};
+use tp0::echo::client::{self, EchoClientArguments};
 
 fn main() -> ExitCode {
-    tp0::start::run("ECHO_CLIENT", |arguments: &Arguments| &arguments.common, client::run)
+    tp0::start::run("ECHO_CLIENT", |arguments: &EchoClientArguments| &arguments.common, client::run)
 }

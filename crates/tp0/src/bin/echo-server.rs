@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use tp0::echo::server::{self, Arguments};
+use tp0::echo::server::{self, EchoServerArguments};
 
 fn main() -> ExitCode {
     tp0::start::run_on_threads(
         "ECHO_SERVER",
-        |arguments: &Arguments| &arguments.common,
+        |arguments: &EchoServerArguments| &arguments.common,
         |arguments| arguments.threads,
         server::run,
     )

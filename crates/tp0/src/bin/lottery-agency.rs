@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use tp0::lottery::agency::{self, Arguments};
+use tp0::lottery::agency::{self, AgencyArguments};
 
 fn main() -> ExitCode {
-    tp0::start::run("LOTTERY_AGENCY", |arguments: &Arguments| &arguments.common, agency::run)
+    tp0::start::run("LOTTERY_AGENCY", |arguments: &AgencyArguments| &arguments.common, agency::run)
 }

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use tp0::lottery::server::{self, Arguments};
+use tp0::lottery::server::{self, LotteryServerArguments};
 
 fn main() -> ExitCode {
-    tp0::start::run("LOTTERY_SERVER", |arguments: &Arguments| &arguments.common, server::run)
+    tp0::start::run("LOTTERY_SERVER", |arguments: &LotteryServerArguments| &arguments.common, server::run)
 }

@@ -1,125 +1,128 @@
-//! Where values come from: a file that the `config` crate parses, and the environment.
+//! Reads settings from a file, which the `config` crate parses, and from the environment.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::str::FromStr;
+use std::path::{Path, PathBuf};
 
-use config::{Config, File, FileFormat, Map, Value, ValueKind};
+use config::{Config, ConfigError as ParseFailure, File, FileFormat, Map, Value, ValueKind};
+use serde::de::DeserializeOwned;
 
-use super::ConfigError;
-
-/// The values of a file by their path in it, lower case, and the environment.
-pub(super) struct Sources<'a> {
-    file: BTreeMap<String, String>,
-    name: String,
-    environment: &'a dyn Fn(&str) -> Option<String>,
+/// Configuration that cannot be used: exit code 2.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read, or is not what its name says.
+    #[error("cannot read the configuration {}: {cause}", path.display())]
+    File { path: PathBuf, cause: String },
+    /// A value that is not allowed, with its key as the file or the environment calls it.
+    #[error("invalid value {value:?} for {key} ({origin}): allowed: {allowed}")]
+    Value { key: String, value: String, origin: String, allowed: String },
 }
 
-impl<'a> Sources<'a> {
-    /// Reads `file`, which must be there, or else `usual`, which may be missing.
-    pub(super) fn read(
-        file: Option<&Path>,
-        usual: &str,
-        format: FileFormat,
-        environment: &'a dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, ConfigError> {
-        let path = file.unwrap_or(Path::new(usual));
-        let source = File::from(path).format(format).required(file.is_some());
-        let values =
-            Config::builder().add_source(source).build().and_then(|config| config.cache.into_table());
-        let values = values.map_err(|error| ConfigError::File {
-            path: path.to_owned(),
-            cause: error.to_string().replace('\n', " "),
-        })?;
-        let mut sources = Self { file: BTreeMap::new(), name: path.display().to_string(), environment };
-        sources.flatten("", values)?;
-        Ok(sources)
-    }
-
-    fn flatten(&mut self, prefix: &str, table: Map<String, Value>) -> Result<(), ConfigError> {
-        for (name, value) in table {
-            let key = format!("{prefix}{}", name.to_lowercase());
-            match value.kind {
-                ValueKind::Table(inner) => self.flatten(&format!("{key}."), inner)?,
-                ValueKind::Nil => {}
-                ValueKind::Array(_) => {
-                    return Err(ConfigError::Value {
-                        key,
-                        value: "a list".to_owned(),
-                        origin: self.name.clone(),
-                        allowed: "a single value".to_owned(),
-                    });
-                }
-                scalar => {
-                    self.file.insert(key, scalar.to_string());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a value: from the first of `variables` that is set to something, or else from the first of `keys`.
-    pub(super) fn take(&mut self, keys: &[&str], variables: &[&str]) -> Found {
-        let in_file: Vec<_> = keys
-            .iter()
-            .filter_map(|key| {
-                let value = self.file.remove(&key.to_lowercase())?;
-                Some(Given { key: (*key).to_owned(), value, origin: self.name.clone() })
-            })
-            .collect();
-        let in_environment = variables.iter().find_map(|name| {
-            let value = (self.environment)(name).filter(|value| !value.is_empty())?;
-            Some(Given { key: (*name).to_owned(), value, origin: "environment".to_owned() })
-        });
-        Found(in_environment.or_else(|| in_file.into_iter().next()))
-    }
-
-    /// Warns about keys that nobody took: a misspelt one would silently leave its default in force.
-    pub(super) fn warn_about_the_rest(&self) {
-        for key in self.file.keys() {
-            tracing::warn!(key, file = self.name, "unknown key in the configuration: it has no effect");
-        }
-    }
+/// Where a setting may be given, from the place that wins to the one that loses.
+pub struct Setting {
+    pub variables: &'static [&'static str],
+    /// Keys in the file; the first one is the setting's name in the struct.
+    pub keys: &'static [&'static str],
+    pub last_variables: &'static [&'static str],
 }
 
-/// A value that may have been given.
-pub(super) struct Found(Option<Given>);
-
-struct Given {
+/// A value as it was given.
+struct GivenValue {
     key: String,
     value: String,
     origin: String,
 }
 
-impl Found {
-    /// This one, or else the other.
-    pub(super) fn or(self, other: Self) -> Self {
-        Self(self.0.or(other.0))
-    }
+/// Returns the value of an environment variable.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-    /// The text itself.
-    pub(super) fn text(self) -> Option<String> {
-        self.0.map(|given| given.value.trim().to_owned())
+/// Reads the `settings` of a program from `environment` and from `file`, which must be there, or else from `usual`, which
+/// may be missing. A variable that is set to nothing counts as not set.
+///
+/// Whatever reads a value gives what is allowed as the text of its error.
+pub fn read<C: DeserializeOwned>(
+    settings: &[Setting],
+    file: Option<&Path>,
+    usual: &str,
+    format: FileFormat,
+    environment: Environment<'_>,
+) -> Result<C, ConfigError> {
+    let path = file.unwrap_or(Path::new(usual));
+    let name = path.display().to_string();
+    let mut in_file = read_file(path, format, file.is_some())?;
+    let mut given = BTreeMap::new();
+    for Setting { variables, keys, last_variables } in settings {
+        let variable = |name: &&str| {
+            let value = environment(name).filter(|value| !value.is_empty())?;
+            Some(GivenValue { key: (*name).to_owned(), value, origin: "environment".to_owned() })
+        };
+        let found: Vec<_> =
+            keys.iter().filter_map(|key| Some((*key, in_file.remove(&key.to_lowercase())?))).collect();
+        let found = found.into_iter().next();
+        let found = found.map(|(key, value)| GivenValue { key: key.to_owned(), value, origin: name.clone() });
+        let over = variables.iter().find_map(variable);
+        if let Some(value) = over.or(found).or_else(|| last_variables.iter().find_map(variable)) {
+            given.insert(keys[0], value);
+        }
     }
-
-    /// What `FromStr` makes of it.
-    pub(super) fn parse<T: FromStr>(self, default: T, allowed: &str) -> Result<T, ConfigError> {
-        self.read(default, allowed, |text| text.parse().ok())
+    for key in in_file.keys() {
+        // A misspelt key would silently leave its default in force.
+        tracing::warn!(key, file = name, "unknown key in the configuration: it has no effect");
     }
+    let table: Map<_, _> =
+        given.iter().map(|(key, given)| ((*key).to_owned(), given.value.trim().into())).collect();
+    Value::new(None, ValueKind::Table(table)).try_deserialize().map_err(|error| refused(error, &given))
+}
 
-    /// What `read` makes of it.
-    pub(super) fn read<T>(
-        self,
-        default: T,
-        allowed: &str,
-        read: impl Fn(&str) -> Option<T>,
-    ) -> Result<T, ConfigError> {
-        let Some(given) = self.0 else { return Ok(default) };
-        read(given.value.trim()).ok_or_else(|| ConfigError::Value {
-            key: given.key,
-            value: given.value,
-            origin: given.origin,
-            allowed: allowed.to_owned(),
-        })
+/// Returns the values of a file by their path in it, in lower case.
+fn read_file(
+    path: &Path,
+    format: FileFormat,
+    is_required: bool,
+) -> Result<BTreeMap<String, String>, ConfigError> {
+    let source = File::from(path).format(format).required(is_required);
+    let table = Config::builder().add_source(source).build().and_then(|config| config.cache.into_table());
+    let table = table.map_err(|error| ConfigError::File {
+        path: path.to_owned(),
+        cause: error.to_string().replace('\n', " "),
+    })?;
+    let mut values = BTreeMap::new();
+    flatten("", table, &mut values).map_err(|key| ConfigError::Value {
+        key,
+        value: "a list".to_owned(),
+        origin: path.display().to_string(),
+        allowed: "a single value".to_owned(),
+    })?;
+    Ok(values)
+}
+
+/// Adds the values of a table and of the tables in it; fails with the key of a list.
+fn flatten(
+    prefix: &str,
+    table: Map<String, Value>,
+    values: &mut BTreeMap<String, String>,
+) -> Result<(), String> {
+    for (name, value) in table {
+        let key = format!("{prefix}{}", name.to_lowercase());
+        match value.kind {
+            ValueKind::Table(inner) => flatten(&format!("{key}."), inner, values)?,
+            ValueKind::Nil => {}
+            ValueKind::Array(_) => return Err(key),
+            scalar => drop(values.insert(key, scalar.to_string())),
+        }
+    }
+    Ok(())
+}
+
+/// Returns the error for a value that was refused with `error`.
+fn refused(error: ParseFailure, given: &BTreeMap<&str, GivenValue>) -> ConfigError {
+    let (key, allowed) = match error {
+        ParseFailure::At { error, key, .. } => (key.unwrap_or_default(), error.to_string()),
+        other => (String::new(), other.to_string()),
+    };
+    match given.get(key.as_str()) {
+        Some(GivenValue { key, value, origin }) => {
+            ConfigError::Value { key: key.clone(), value: value.clone(), origin: origin.clone(), allowed }
+        }
+        None => ConfigError::Value { key, value: String::new(), origin: String::new(), allowed },
     }
 }

@@ -11,11 +11,11 @@ fn file(text: &str) -> NamedTempFile {
 }
 
 fn server(text: &str, variables: &[(&str, &str)]) -> Result<ServerConfig, ConfigError> {
-    ServerConfig::from_sources(Some(file(text).path()), &environment(variables))
+    ServerConfig::read(Some(file(text).path()), &environment(variables))
 }
 
 fn client(text: &str, variables: &[(&str, &str)]) -> Result<ClientConfig, ConfigError> {
-    ClientConfig::from_sources(Some(file(text).path()), &environment(variables))
+    ClientConfig::read(Some(file(text).path()), &environment(variables))
 }
 
 fn environment(variables: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> {
@@ -136,6 +136,6 @@ fn errors_name_the_key_the_value_and_what_is_allowed() {
             "{broken}"
         );
     }
-    let missing = ServerConfig::from_sources(Some(Path::new("/nowhere/config.ini")), &environment(&[]));
+    let missing = ServerConfig::read(Some(Path::new("/nowhere/config.ini")), &environment(&[]));
     assert!(told(missing.unwrap_err()).starts_with("cannot read the configuration /nowhere/config.ini: "));
 }

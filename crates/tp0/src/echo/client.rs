@@ -7,12 +7,12 @@ use anyhow::bail;
 use protocol::line::{AtEof, DEFAULT_MAX_LINE_BYTES, LineCodec, Rejection};
 use service::Shutdown;
 use service::exchange::{self, Exchange, ExchangeEnded};
-use service::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use service::net::{self, TcpStream};
+use tokio::time::{Instant, sleep};
 
 use crate::action_log::{ActionLog, action, closed};
 use crate::config::ClientConfig;
-use crate::start::{self, Context};
+use crate::start::{ProgramArguments, ProgramContext};
 
 /// How long the server may take to accept a connection, to take a message, and to send its echo.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,15 +29,15 @@ const GRACE: Duration = Duration::from_millis(300);
     version,
     after_help = "Each flag can also be set in the environment: --config as ECHO_CLIENT_CONFIG."
 )]
-pub struct Arguments {
+pub struct EchoClientArguments {
     /// Flags that all programs of TP0 have
     #[command(flatten)]
-    pub common: start::Common,
+    pub common: ProgramArguments,
 }
 
 /// Why a message was not echoed.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum EchoFailure {
     #[error("no answer for {0:?}")]
     NoAnswer(Duration),
     #[error("the server closed the connection without an answer")]
@@ -50,7 +50,13 @@ enum Failed {
     Network(#[from] io::Error),
 }
 
-impl From<ExchangeEnded> for Failed {
+impl EchoFailure {
+    fn of_connecting(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::TimedOut { Self::NoAnswer(PATIENCE) } else { Self::Network(error) }
+    }
+}
+
+impl From<ExchangeEnded> for EchoFailure {
     fn from(ended: ExchangeEnded) -> Self {
         match ended {
             ExchangeEnded::Idle(limit) | ExchangeEnded::NotReading(limit) => Self::NoAnswer(limit),
@@ -63,20 +69,20 @@ impl From<ExchangeEnded> for Failed {
 ///
 /// # Errors
 /// If a message was not echoed.
-pub async fn run(context: Context<Arguments, ClientConfig>) -> anyhow::Result<()> {
-    let Context { config, log, shutdown, .. } = context;
+pub async fn run(context: ProgramContext<EchoClientArguments, ClientConfig>) -> anyhow::Result<()> {
+    let ProgramContext { config, log, shutdown, .. } = context;
     config.tell(&log);
-    let client = Client { config: &config, log: &log, shutdown: &shutdown };
+    let client = EchoLoop { config: &config, log: &log, shutdown: &shutdown };
     client.send_all().await
 }
 
-struct Client<'a> {
+struct EchoLoop<'a> {
     config: &'a ClientConfig,
     log: &'a ActionLog,
     shutdown: &'a Shutdown,
 }
 
-impl Client<'_> {
+impl EchoLoop<'_> {
     async fn send_all(&self) -> anyhow::Result<()> {
         let started = Instant::now();
         let lapse = self.config.loop_lapse.duration();
@@ -102,8 +108,8 @@ impl Client<'_> {
     async fn send_one(&self, message: &str) -> anyhow::Result<()> {
         let stream = tokio::select! {
             () = self.shutdown.requested() => return Ok(()),
-            connected = timeout(PATIENCE, connect(&self.config.server_address)) => {
-                match connected.unwrap_or(Err(Failed::NoAnswer(PATIENCE))) {
+            connected = net::connect(&self.config.server_address, PATIENCE) => {
+                match connected.map_err(EchoFailure::of_connecting) {
                     Ok(stream) => stream,
                     Err(error) => {
                         action!(self.log, ERROR, "connect", "fail", client_id = self.config.id, error = %error);
@@ -130,14 +136,8 @@ impl Client<'_> {
     }
 }
 
-async fn connect(address: &str) -> Result<TcpStream, Failed> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
 /// Sends `message` and gives back its echo; closes the connection in any case.
-async fn exchange(stream: TcpStream, message: &str) -> Result<String, Failed> {
+async fn exchange(stream: TcpStream, message: &str) -> Result<String, EchoFailure> {
     let codec = LineCodec::new(DEFAULT_MAX_LINE_BYTES, AtEof::Reject);
     let mut exchange = Exchange::new(stream, codec, exchange::PeerLimits { idle: PATIENCE, send: PATIENCE });
     exchange.send(&mut format!("{message}\n").into_bytes()).await?;
@@ -145,9 +145,9 @@ async fn exchange(stream: TcpStream, message: &str) -> Result<String, Failed> {
     // Who calls knows about the shutdown, and leaves the echo a moment more.
     exchange.next_batch(&mut lines, 1, &Shutdown::new()).await?;
     match lines.pop() {
-        None => Err(Failed::Closed),
+        None => Err(EchoFailure::Closed),
         Some(Err(rejection)) => Err(rejection.into()),
-        Some(Ok(echo)) if echo != message => Err(Failed::Other(echo)),
+        Some(Ok(echo)) if echo != message => Err(EchoFailure::Other(echo)),
         Some(Ok(echo)) => Ok(echo),
     }
 }

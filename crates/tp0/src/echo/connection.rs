@@ -17,7 +17,7 @@ use crate::action_log::{ActionLog, action, closed};
 const BATCH_LINES: usize = 1024;
 
 /// What all connections share.
-pub struct Shared {
+pub struct EchoShared {
     pub log: ActionLog,
     /// How long a client may take to complete a line, or to take its echo.
     pub timeout: Duration,
@@ -28,7 +28,7 @@ pub struct Shared {
 
 /// Why a message got no echo.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum EchoConnectionError {
     #[error(transparent)]
     Rejected(#[from] Rejection),
     #[error(transparent)]
@@ -44,7 +44,7 @@ pub fn refusal(max_connections: usize) -> String {
 }
 
 /// Serves one client.
-pub async fn serve<S>(stream: S, peer: SocketAddr, shared: &Shared)
+pub async fn serve<S>(stream: S, peer: SocketAddr, shared: &EchoShared)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -54,11 +54,14 @@ where
     let exchange = Exchange::new(stream, codec, limits);
     let ip = peer.ip();
     let mut connection =
-        Connection { exchange, ip, shared, lines: Vec::new(), echo: Vec::new(), received: 0 };
+        EchoConnection { exchange, ip, shared, lines: Vec::new(), echo: Vec::new(), received: 0 };
     if let Err(failed) = connection.run().await {
         action!(shared.log, ERROR, "receive_message", "fail", ip = %ip, error = %failed);
         connection.tell(&failed).await;
-        if matches!(failed, Failed::Ended(ExchangeEnded::Broken(_) | ExchangeEnded::NotReading(_))) {
+        if matches!(
+            failed,
+            EchoConnectionError::Ended(ExchangeEnded::Broken(_) | ExchangeEnded::NotReading(_))
+        ) {
             return closed!(shared.log, shared.shutdown, "close_connection", ip = %ip);
         }
     }
@@ -66,23 +69,23 @@ where
     closed!(shared.log, shared.shutdown, "close_connection", ip = %ip);
 }
 
-struct Connection<'a, S> {
+struct EchoConnection<'a, S> {
     exchange: Exchange<S, LineCodec>,
     ip: IpAddr,
-    shared: &'a Shared,
+    shared: &'a EchoShared,
     lines: Vec<Result<String, Rejection>>,
     echo: Vec<u8>,
     received: u64,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
-    async fn run(&mut self) -> Result<(), Failed> {
+impl<S: AsyncRead + AsyncWrite + Unpin> EchoConnection<'_, S> {
+    async fn run(&mut self) -> Result<(), EchoConnectionError> {
         let at_once = if self.shared.keep { BATCH_LINES } else { 1 };
         loop {
             self.exchange.next_batch(&mut self.lines, at_once, &self.shared.shutdown).await?;
             if self.lines.is_empty() {
                 let ended_early = self.received == 0 && !self.shared.shutdown.is_requested();
-                return if ended_early { Err(Failed::Nothing) } else { Ok(()) };
+                return if ended_early { Err(EchoConnectionError::Nothing) } else { Ok(()) };
             }
             self.echo_lines().await?;
             if !self.shared.keep {
@@ -92,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// Sends back the lines up to the first that cannot be echoed.
-    async fn echo_lines(&mut self) -> Result<(), Failed> {
+    async fn echo_lines(&mut self) -> Result<(), EchoConnectionError> {
         let mut rejected = None;
         for line in mem::take(&mut self.lines) {
             match line {
@@ -115,11 +118,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// Tells the client why there is no echo, where it can still be told.
-    async fn tell(&mut self, failed: &Failed) {
+    async fn tell(&mut self, failed: &EchoConnectionError) {
         let code = match failed {
-            Failed::Rejected(Rejection::TooLong { .. }) => RefusalCode::MessageTooLong,
-            Failed::Rejected(Rejection::InvalidUtf8 { .. }) => RefusalCode::InvalidUtf8,
-            Failed::Ended(ExchangeEnded::Idle(_)) => RefusalCode::IdleTimeout,
+            EchoConnectionError::Rejected(Rejection::TooLong { .. }) => RefusalCode::MessageTooLong,
+            EchoConnectionError::Rejected(Rejection::InvalidUtf8 { .. }) => RefusalCode::InvalidUtf8,
+            EchoConnectionError::Ended(ExchangeEnded::Idle(_)) => RefusalCode::IdleTimeout,
             _ => return,
         };
         let reason = failed.to_string();

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::thread;
 
-use clap::builder::{RangedU64ValueParser, TypedValueParser as _};
-use service::net;
+use service::{cli, net};
 
 use super::connection;
 use crate::config::ServerConfig;
 use crate::listener::LoggedListener;
-use crate::start::{self, Context};
+use crate::start::{ProgramArguments, ProgramContext};
 
 const MAX_THREADS: usize = 1024;
 
@@ -23,29 +22,19 @@ const MAX_THREADS: usize = 1024;
     version,
     after_help = "Each flag can also be set in the environment: --keep-connections as ECHO_SERVER_KEEP_CONNECTIONS=true."
 )]
-pub struct Arguments {
+pub struct EchoServerArguments {
     /// Echo every line of a connection, until the client ends it, and not the first one only
     #[arg(long)]
     pub keep_connections: bool,
     /// Connections served at the same time, 1 to 1000000; further ones are told so and closed
-    #[arg(long, value_name = "COUNT", default_value_t = 4000, value_parser = count())]
+    #[arg(long, value_name = "COUNT", default_value_t = 4000, value_parser = cli::count(1..=1_000_000))]
     pub max_connections: usize,
     /// Threads that serve connections in parallel, 1 to 1024; by default one for each processor
-    #[arg(long, value_name = "COUNT", default_value_t = processors(), value_parser = threads())]
+    #[arg(long, value_name = "COUNT", default_value_t = processors(), value_parser = cli::count(1..=MAX_THREADS))]
     pub threads: usize,
     /// Flags that all programs of TP0 have
     #[command(flatten)]
-    pub common: start::Common,
-}
-
-fn count() -> impl clap::builder::TypedValueParser<Value = usize> {
-    RangedU64ValueParser::<u64>::new()
-        .range(1..=1_000_000)
-        .map(|value| usize::try_from(value).unwrap_or(usize::MAX))
-}
-
-fn threads() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..=MAX_THREADS as u64)
+    pub common: ProgramArguments,
 }
 
 /// Processors that this process may use.
@@ -57,12 +46,12 @@ fn processors() -> usize {
 ///
 /// # Errors
 /// If it cannot listen.
-pub async fn run(context: Context<Arguments, ServerConfig>) -> anyhow::Result<()> {
-    let Context { arguments, config, log, shutdown } = context;
+pub async fn run(context: ProgramContext<EchoServerArguments, ServerConfig>) -> anyhow::Result<()> {
+    let ProgramContext { arguments, config, log, shutdown } = context;
     config.tell(&log);
     net::make_room_for(arguments.max_connections).map_err(anyhow::Error::msg)?;
     let listener = LoggedListener::open(&config, log.clone())?;
-    let shared = Arc::new(connection::Shared {
+    let shared = Arc::new(connection::EchoShared {
         log,
         timeout: config.connection_timeout.duration(),
         keep: arguments.keep_connections,

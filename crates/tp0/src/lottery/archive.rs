@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use journal::JournalFile;
 
-use super::store::{BETS_FILE, Files, JOURNAL_FILE, WINNERS_FILE};
+use super::store::{BETS_FILE, JOURNAL_FILE, LotteryFiles, WINNERS_FILE};
 use crate::action_log::{ActionLog, action};
 
 /// Earlier lotteries, in the data folder.
@@ -20,9 +20,9 @@ const UNFINISHED_FOLDER: &str = "incompleto";
 /// In the order in which they are moved.
 const NAMES: [&str; 3] = [JOURNAL_FILE, BETS_FILE, WINNERS_FILE];
 
-/// Which lottery is moved.
+/// ArchiveWhich lottery is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Which {
+pub enum ArchiveWhich {
     /// One whose draw has been held
     Drawn,
     /// Whatever lies there
@@ -33,7 +33,7 @@ pub enum Which {
 ///
 /// # Errors
 /// If a server uses the files, or they cannot be read or moved.
-pub fn run(folder: &Path, which: Which, log: &ActionLog) -> anyhow::Result<()> {
+pub fn run(folder: &Path, which: ArchiveWhich, log: &ActionLog) -> anyhow::Result<()> {
     // What an earlier call has begun comes first.
     while let Some(moved) = archive(folder, which, Utc::now())? {
         action!(log, INFO, "sorteo_archivado", "success", carpeta = %moved.display());
@@ -42,7 +42,7 @@ pub fn run(folder: &Path, which: Which, log: &ActionLog) -> anyhow::Result<()> {
 }
 
 /// Moves one lottery: returns its new folder as seen from `folder`, or `None` if nothing is to be moved.
-fn archive(folder: &Path, which: Which, now: DateTime<Utc>) -> anyhow::Result<Option<PathBuf>> {
+fn archive(folder: &Path, which: ArchiveWhich, now: DateTime<Utc>) -> anyhow::Result<Option<PathBuf>> {
     let unfinished = folder.join(ARCHIVE_FOLDER).join(UNFINISHED_FOLDER);
     let told = || format!("cannot move the lottery in {} to {}", folder.display(), unfinished.display());
     if holds_files(&unfinished) {
@@ -53,8 +53,8 @@ fn archive(folder: &Path, which: Which, now: DateTime<Utc>) -> anyhow::Result<Op
         return finish(folder, &unfinished, now).with_context(told).map(Some);
     }
     let is_wanted = match which {
-        Which::Drawn => is_drawn(folder)?,
-        Which::Any => holds_files(folder),
+        ArchiveWhich::Drawn => is_drawn(folder)?,
+        ArchiveWhich::Any => holds_files(folder),
     };
     if !is_wanted {
         return Ok(None);
@@ -76,7 +76,7 @@ fn is_drawn(folder: &Path) -> anyhow::Result<bool> {
     if !folder.join(JOURNAL_FILE).exists() {
         return Ok(false);
     }
-    let (_files, contents) = Files::open(folder)?;
+    let (_files, contents) = LotteryFiles::open(folder)?;
     Ok(contents.draw.is_some())
 }
 
@@ -145,10 +145,10 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             with_files(folder.path(), &NAMES[moved..]);
             with_files(&folder.path().join("sorteos/incompleto"), &NAMES[..moved]);
-            let name = archive(folder.path(), Which::Any, now()).unwrap().unwrap();
+            let name = archive(folder.path(), ArchiveWhich::Any, now()).unwrap().unwrap();
             assert_eq!(name, Path::new("sorteos/2026-11-21_09-30-00"));
             assert_eq!((held(&folder.path().join(name)), held(folder.path())), (NAMES.to_vec(), vec![]));
-            assert_eq!(archive(folder.path(), Which::Any, now()).unwrap(), None);
+            assert_eq!(archive(folder.path(), ArchiveWhich::Any, now()).unwrap(), None);
             assert!(!folder.path().join("sorteos/incompleto").exists());
         }
     }
@@ -159,12 +159,12 @@ mod tests {
         let before = [JOURNAL_FILE, BETS_FILE];
         with_files(&folder.path().join("sorteos/incompleto"), &before);
         with_files(folder.path(), &NAMES);
-        let first = archive(folder.path(), Which::Any, now()).unwrap().unwrap();
+        let first = archive(folder.path(), ArchiveWhich::Any, now()).unwrap().unwrap();
         assert_eq!(
             (held(&folder.path().join(first)), held(folder.path())),
             (before.to_vec(), NAMES.to_vec())
         );
-        let second = archive(folder.path(), Which::Any, now()).unwrap().unwrap();
+        let second = archive(folder.path(), ArchiveWhich::Any, now()).unwrap().unwrap();
         assert_eq!(second, Path::new("sorteos/2026-11-21_09-30-00-2"));
         assert_eq!(held(&folder.path().join(second)), NAMES);
     }
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn nothing_is_made_where_no_lottery_is() {
         let folder = tempfile::tempdir().unwrap();
-        for which in [Which::Drawn, Which::Any] {
+        for which in [ArchiveWhich::Drawn, ArchiveWhich::Any] {
             assert_eq!(archive(folder.path(), which, now()).unwrap(), None);
             assert_eq!(archive(&folder.path().join("missing"), which, now()).unwrap(), None);
         }

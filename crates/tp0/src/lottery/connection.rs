@@ -5,15 +5,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use batching::{PendingOutcome, Stopped};
+use journal::WriteFailure;
 use protocol::lottery::{
-    Bets, Frame, Malformed, Rejection, Reply, Request, RequestDecoder, end_winners, start_winners,
+    AgencyRequest, BetLines, FrameRejection, LotteryReply, MalformedRequest, RequestDecoder, RequestFrame,
+    end_winners, start_winners,
 };
 use service::Shutdown;
 use service::exchange::{self, Exchange, ExchangeEnded};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::csv_line;
-use super::store::{Claims, NewBatch, Outcome, Pending, Store};
+use super::store::{BetStore, Claims, JobOutcome, NewBatch, StoreWork};
 use crate::action_log::{ActionLog, action, closed};
 
 /// Messages that are answered together.
@@ -22,17 +25,17 @@ const BATCH_MESSAGES: usize = 64;
 const GROWTH: usize = 3;
 
 /// What all connections share.
-pub struct Shared {
+pub struct LotteryShared {
     pub log: ActionLog,
     /// How long an agency may take to complete a message, or to take its replies.
     pub timeout: Duration,
-    pub store: Store,
+    pub store: BetStore,
     pub shutdown: Shutdown,
 }
 
 /// Why a connection ended before its agency ended it.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum AgencyConnectionError {
     #[error(transparent)]
     Ended(#[from] ExchangeEnded),
     #[error("cannot read the winners: {0}")]
@@ -43,11 +46,11 @@ enum Failed {
 
 /// Why a message is refused.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+enum RefusedMessage {
     #[error(transparent)]
-    Rejected(#[from] Rejection),
+    Rejected(#[from] FrameRejection),
     #[error(transparent)]
-    Malformed(#[from] Malformed),
+    Malformed(#[from] MalformedRequest),
     #[error("this connection is of agency {known}, not of {given}")]
     OtherAgency { known: Arc<str>, given: String },
     #[error("{0}")]
@@ -55,13 +58,13 @@ enum Refused {
 }
 
 /// Serves one agency until it ends, breaks off, or the server shuts down.
-pub async fn serve<S>(stream: S, peer: SocketAddr, shared: Arc<Shared>)
+pub async fn serve<S>(stream: S, peer: SocketAddr, shared: Arc<LotteryShared>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let limits = exchange::PeerLimits { idle: shared.timeout, send: shared.timeout };
     let exchange = Exchange::new(stream, RequestDecoder::default(), limits);
-    let mut connection = Connection {
+    let mut connection = AgencyConnection {
         exchange,
         shared: &shared,
         agency: None,
@@ -76,7 +79,8 @@ where
     }
     if !matches!(
         ended,
-        Err(Failed::Ended(ExchangeEnded::Broken(_) | ExchangeEnded::NotReading(_)) | Failed::Storage)
+        Err(AgencyConnectionError::Ended(ExchangeEnded::Broken(_) | ExchangeEnded::NotReading(_))
+            | AgencyConnectionError::Storage)
     ) {
         exchange.close().await;
     }
@@ -84,30 +88,30 @@ where
 }
 
 /// Who the agency is, and the beginning of its lines in `bets.csv`.
-struct Agency {
+struct KnownAgency {
     name: Arc<str>,
     prefix: Vec<u8>,
 }
 
-struct Connection<'a, S> {
+struct AgencyConnection<'a, S> {
     exchange: Exchange<S, RequestDecoder>,
-    shared: &'a Shared,
-    agency: Option<Agency>,
+    shared: &'a LotteryShared,
+    agency: Option<KnownAgency>,
     claims: Arc<Claims>,
     /// Batches whose outcome is not known yet, in order.
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<UnansweredBatch>,
     replies: Vec<u8>,
 }
 
-struct Waiting {
-    pending: Pending,
+struct UnansweredBatch {
+    pending: PendingOutcome<StoreWork>,
     bets: u32,
     /// Document and number, of a batch of one bet.
     single: Option<(String, u32)>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
-    async fn run(&mut self) -> Result<(), Failed> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AgencyConnection<'_, S> {
+    async fn run(&mut self) -> Result<(), AgencyConnectionError> {
         let mut frames = Vec::new();
         loop {
             self.exchange.next_batch(&mut frames, BATCH_MESSAGES, &self.shared.shutdown).await?;
@@ -122,8 +126,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
-    async fn answer(&mut self, frame: Result<Frame, Rejection>) -> Result<(), Failed> {
-        let text = match frame.as_ref().map_err(Clone::clone).and_then(Frame::text) {
+    async fn answer(
+        &mut self,
+        frame: Result<RequestFrame, FrameRejection>,
+    ) -> Result<(), AgencyConnectionError> {
+        let text = match frame.as_ref().map_err(Clone::clone).and_then(RequestFrame::text) {
             Ok(text) => text,
             Err(rejection) => return self.refuse(0, &rejection.into()).await,
         };
@@ -131,29 +138,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Ok(request) => request,
             Err(refused) => return self.refuse(bets_in(text), &refused).await,
         };
-        let Some(Agency { name, prefix }) = &self.agency else { return Ok(()) };
+        let Some(KnownAgency { name, prefix }) = &self.agency else { return Ok(()) };
         let name = name.clone();
         match request {
-            Request::Bets { bets, .. } => match batch(bets, prefix, GROWTH * text.len()) {
+            AgencyRequest::Bets { bets, .. } => match batch(bets, prefix, GROWTH * text.len()) {
                 Err(malformed) => self.refuse(bets_in(text), &malformed.into()).await,
                 Ok((lines, bets, single)) => {
                     let batch = NewBatch { agency: name, lines, bets, claims: self.claims.clone() };
-                    let pending = self.shared.store.submit(batch).await;
-                    self.waiting.push_back(Waiting { pending, bets, single });
+                    let pending = self.shared.store.enqueue(batch).await?;
+                    self.waiting.push_back(UnansweredBatch { pending, bets, single });
                     Ok(())
                 }
             },
-            Request::Finished { .. } => {
+            AgencyRequest::Finished { .. } => {
                 self.settle().await?;
-                match self.shared.store.finish(name).await {
-                    Outcome::Done | Outcome::Stored(_) | Outcome::Repeated => self.reply(Reply::Acknowledged),
-                    Outcome::Unknown => return Err(Failed::Storage),
-                    Outcome::NoSpace(failure) => self.warn_refused(&failure),
-                    Outcome::Refused(refusal) => self.warn_refused(&refusal),
+                match self.shared.store.finish(name).await? {
+                    JobOutcome::Finished | JobOutcome::Stored(_) | JobOutcome::Repeated => {
+                        self.reply(LotteryReply::Acknowledged)
+                    }
+                    JobOutcome::NoSpace(failure) => self.warn_refused(&failure),
+                    JobOutcome::Refused(refusal) => self.warn_refused(&refusal),
                 }
                 Ok(())
             }
-            Request::Winners { .. } => {
+            AgencyRequest::Winners { .. } => {
                 self.settle().await?;
                 self.tell_winners(&name).await
             }
@@ -161,47 +169,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// Reads a message, and holds the connection to its agency.
-    fn read<'f>(&mut self, text: &'f str) -> Result<Request<'f>, Refused> {
-        let request = Request::parse(text)?;
+    fn read<'f>(&mut self, text: &'f str) -> Result<AgencyRequest<'f>, RefusedMessage> {
+        let request = AgencyRequest::parse(text)?;
         let given = request.agency();
         match &self.agency {
             None => {
-                self.agency = Some(Agency { name: given.into(), prefix: csv_line::agency_prefix(given) });
+                self.agency =
+                    Some(KnownAgency { name: given.into(), prefix: csv_line::agency_prefix(given) });
             }
             Some(agency) if *agency.name == *given => {}
             Some(agency) => {
-                return Err(Refused::OtherAgency { known: agency.name.clone(), given: given.to_owned() });
+                return Err(RefusedMessage::OtherAgency {
+                    known: agency.name.clone(),
+                    given: given.to_owned(),
+                });
             }
         }
         Ok(request)
     }
 
     /// Refuses a message of so many bets, after all before it are answered.
-    async fn refuse(&mut self, bets: usize, why: &Refused) -> Result<(), Failed> {
+    async fn refuse(&mut self, bets: usize, why: &RefusedMessage) -> Result<(), AgencyConnectionError> {
         self.settle().await?;
         self.tell_refused(bets as u64, why);
         Ok(())
     }
 
-    fn tell_refused(&mut self, bets: u64, why: &Refused) {
+    fn tell_refused(&mut self, bets: u64, why: &RefusedMessage) {
         action!(self.shared.log, ERROR, "apuesta_recibida", "fail", cantidad = bets, error = %why);
-        self.reply(Reply::Refused);
+        self.reply(LotteryReply::Refused);
     }
 
     fn warn_refused(&mut self, why: &dyn std::fmt::Display) {
         tracing::error!(%why, "the end of an agency is not stored");
-        self.reply(Reply::Refused);
+        self.reply(LotteryReply::Refused);
     }
 
-    fn reply(&mut self, reply: Reply) {
+    fn reply(&mut self, reply: LotteryReply) {
         self.replies.extend_from_slice(reply.as_bytes());
     }
 
     /// Waits for the outcome of all batches, and answers them.
-    async fn settle(&mut self) -> Result<(), Failed> {
-        while let Some(Waiting { pending, bets, single }) = self.waiting.pop_front() {
-            match pending.outcome().await {
-                Outcome::Stored(new) => {
+    async fn settle(&mut self) -> Result<(), AgencyConnectionError> {
+        while let Some(UnansweredBatch { pending, bets, single }) = self.waiting.pop_front() {
+            match pending.outcome().await? {
+                JobOutcome::Stored(new) => {
                     if new < bets {
                         tracing::info!(bets, new, "some bets of a batch are stored already");
                     }
@@ -210,35 +222,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                         action!(log, INFO, "apuesta_almacenada", "success", dni = document, numero = number);
                     }
                     action!(self.shared.log, INFO, "apuesta_recibida", "success", cantidad = new);
-                    self.reply(Reply::Acknowledged);
+                    self.reply(LotteryReply::Acknowledged);
                 }
-                Outcome::Done | Outcome::Repeated => {
+                JobOutcome::Finished | JobOutcome::Repeated => {
                     tracing::info!(bets, "a batch that is stored already came again: acknowledged");
-                    self.reply(Reply::Acknowledged);
+                    self.reply(LotteryReply::Acknowledged);
                 }
-                Outcome::Refused(refusal) => {
-                    self.tell_refused(bets.into(), &Refused::Stored(refusal.to_string()));
+                JobOutcome::Refused(refusal) => {
+                    self.tell_refused(bets.into(), &RefusedMessage::Stored(refusal.to_string()));
                 }
-                Outcome::NoSpace(failure) => {
-                    self.tell_refused(bets.into(), &Refused::Stored(failure.to_string()));
+                JobOutcome::NoSpace(failure) => {
+                    self.tell_refused(bets.into(), &RefusedMessage::Stored(failure.to_string()));
                 }
-                // Neither yes nor no would be true: the agency will ask again.
-                Outcome::Unknown => return Err(Failed::Storage),
             }
         }
         Ok(())
     }
 
     /// Sends the winners as they are read, or tells to wait.
-    async fn tell_winners(&mut self, agency: &str) -> Result<(), Failed> {
+    async fn tell_winners(&mut self, agency: &str) -> Result<(), AgencyConnectionError> {
         let Some(mut winners) = self.shared.store.winners(agency) else {
-            self.reply(Reply::Wait);
+            self.reply(LotteryReply::Wait);
             return Ok(());
         };
         self.replies.extend_from_slice(start_winners());
         loop {
-            let (next, out, more) =
-                winners.next(std::mem::take(&mut self.replies)).await.map_err(Failed::Winners)?;
+            let (next, out, more) = winners
+                .next(std::mem::take(&mut self.replies))
+                .await
+                .map_err(AgencyConnectionError::Winners)?;
             (winners, self.replies) = (next, out);
             if !more {
                 break;
@@ -251,16 +263,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 }
 
-impl From<std::io::Error> for Failed {
-    fn from(error: std::io::Error) -> Self {
-        Self::Ended(error.into())
+/// Neither yes nor no would be true: the agency will ask again.
+impl From<Stopped<WriteFailure>> for AgencyConnectionError {
+    fn from(_: Stopped<WriteFailure>) -> Self {
+        Self::Storage
     }
 }
 
-type Lines = (Vec<u8>, u32, Option<(String, u32)>);
+type BatchLines = (Vec<u8>, u32, Option<(String, u32)>);
 
 /// The lines of a batch for `bets.csv`, how many they are, and who bets on what if there is one only.
-fn batch(bets: Bets<'_>, prefix: &[u8], room: usize) -> Result<Lines, Malformed> {
+fn batch(bets: BetLines<'_>, prefix: &[u8], room: usize) -> Result<BatchLines, MalformedRequest> {
     let mut lines = Vec::with_capacity(room.min(16 * 1024));
     let (mut count, mut single) = (0, None);
     for bet in bets {

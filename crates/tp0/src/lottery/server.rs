@@ -3,17 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
-use clap::builder::{RangedU64ValueParser, TypedValueParser as _};
-use service::{Shutdown, net};
+use service::{cli, net};
 
-use super::archive::{self, Which};
+use super::archive::{self, ArchiveWhich};
 use super::connection;
-use super::store::{self, BETS_FILE, Files, JOURNAL_FILE, Store};
+use super::store::{self, BETS_FILE, BetStore, JOURNAL_FILE, LotteryFiles};
 use crate::action_log::action;
 use crate::config::ServerConfig;
 use crate::listener::LoggedListener;
-use crate::start::{self, Context};
+use crate::start::{ProgramArguments, ProgramContext};
 
 /// Stores the bets of agencies in bets.csv, draws when NUMBER_OF_CLIENTS agencies have sent all theirs, and tells each
 /// its winners.
@@ -26,67 +24,54 @@ use crate::start::{self, Context};
     version,
     after_help = "Each flag can also be set in the environment: --data-dir as LOTTERY_SERVER_DATA_DIR."
 )]
-pub struct Arguments {
+pub struct LotteryServerArguments {
     /// Folder of bets.csv, lottery.journal and winners.csv, created if missing
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub data_dir: PathBuf,
     /// Connections served at the same time, 1 to 1000000; further ones are closed at once
-    #[arg(long, value_name = "COUNT", default_value_t = 4000, value_parser = count())]
+    #[arg(long, value_name = "COUNT", default_value_t = 4000, value_parser = cli::count(1..=1_000_000))]
     pub max_connections: usize,
     /// Instead of serving: move the lottery in the data folder to sorteos/TIME/ there, and end
     #[arg(long, value_name = "WHICH")]
-    pub archive: Option<Which>,
+    pub archive: Option<ArchiveWhich>,
     /// Flags that all programs of TP0 have
     #[command(flatten)]
-    pub common: start::Common,
-}
-
-fn count() -> impl clap::builder::TypedValueParser<Value = usize> {
-    RangedU64ValueParser::<u64>::new()
-        .range(1..=1_000_000)
-        .map(|value| usize::try_from(value).unwrap_or(usize::MAX))
+    pub common: ProgramArguments,
 }
 
 /// Runs the server until SIGTERM or SIGINT, or until nothing more can be stored.
 ///
 /// # Errors
 /// If it cannot start, or if a file fails so that nothing more can be acknowledged.
-pub async fn run(context: Context<Arguments, ServerConfig>) -> anyhow::Result<()> {
-    let Context { arguments, config, log, shutdown } = context;
+pub async fn run(context: ProgramContext<LotteryServerArguments, ServerConfig>) -> anyhow::Result<()> {
+    let ProgramContext { arguments, config, log, shutdown } = context;
     if let Some(which) = arguments.archive {
         return archive::run(&arguments.data_dir, which, &log);
     }
     config.tell(&log);
     net::make_room_for(arguments.max_connections).map_err(anyhow::Error::msg)?;
-    let (files, contents) = Files::open(&arguments.data_dir)?;
+    let (files, contents) = LotteryFiles::open(&arguments.data_dir)?;
     let agencies = config.number_of_clients;
-    let store = Store::start(&arguments.data_dir, files, contents, agencies, log.clone())
-        .context("cannot start the thread that stores")?;
+    let store = BetStore::start(&arguments.data_dir, files, contents, agencies, log.clone());
     let files_open = [BETS_FILE, JOURNAL_FILE].map(|file| shutdown.hold(file));
     let listener = LoggedListener::open(&config, log.clone())?;
-    let shared = Arc::new(connection::Shared {
+    let shared = Arc::new(connection::LotteryShared {
         log: log.clone(),
         timeout: config.connection_timeout.duration(),
         store: store.clone(),
         shutdown: shutdown.clone(),
     });
-    let watcher = tokio::spawn(end_with(store.clone(), shutdown.clone()));
+    let failing = store.clone();
+    let watcher = shutdown.request_on_failure("the store", async move { failing.failure().wait().await });
     let handle = |stream, peer| connection::serve(stream, peer, shared.clone());
     // Whoever is refused is told nothing: it would look like the answer to a message.
     net::serve(listener, arguments.max_connections, String::new(), &shutdown, handle).await;
-    watcher.abort();
+    drop(watcher);
     store.close().await;
     drop(files_open);
     for file in [BETS_FILE, JOURNAL_FILE] {
         action!(log, INFO, "close_file", "success", file);
     }
     action!(log, INFO, "join_thread", "success", thread = store::THREAD);
-    store.failure().map_or(Ok(()), |failure| Err(failure.into()))
-}
-
-/// Files that failed take nothing more: the server ends.
-async fn end_with(store: Store, shutdown: Shutdown) {
-    let failure = store.failed().await;
-    tracing::error!(%failure, "shutting down: nothing more can be stored");
-    shutdown.request();
+    store.failure().get().map_or(Ok(()), |failure| Err(failure.into()))
 }

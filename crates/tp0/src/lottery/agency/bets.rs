@@ -1,11 +1,12 @@
-//! Where an agency's bets come from.
+//! Reads the bets of an agency: one from the environment, or those in a file of CSV.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::io::{Chain, Read as _};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, anyhow};
-use protocol::lottery::{Bet, MAX_BATCH_BYTES};
+use anyhow::{Context as _, anyhow, ensure};
+use csv::{ByteRecord, ReaderBuilder, Terminator};
+use protocol::lottery::{Bet, BetError, MAX_BATCH_BYTES};
 
 /// Variables of a single bet, in the order of the wire, and the prefix that they may have.
 const VARIABLES: [&str; 5] = ["NOMBRE", "APELLIDO", "DOCUMENTO", "NACIMIENTO", "NUMERO"];
@@ -13,22 +14,20 @@ const PREFIX: &str = "CLI_";
 /// A first line that names the columns is no bet.
 const COLUMNS: [&str; 5] = ["first_name", "last_name", "document", "birthdate", "number"];
 const READ_BYTES: usize = 64 * 1024;
-/// A longer record fits into no message, also without its quotes.
+/// A longer record fits into no message.
 const MAX_RECORD_BYTES: usize = 3 * MAX_BATCH_BYTES;
-/// Some spreadsheets put it in front.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Where the bets come from.
 #[derive(Debug)]
-pub(super) enum Source {
+pub enum BetSource {
     /// The environment.
     Single([String; 5]),
     /// A file of CSV.
     File(PathBuf),
 }
 
-impl Source {
-    /// The bet in the environment, if there is one.
+impl BetSource {
+    /// Returns the bet in the environment, if there is one.
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Option<Self>> {
         let values = VARIABLES.map(|name| {
             let prefixed = variable(&format!("{PREFIX}{name}"));
@@ -46,177 +45,114 @@ impl Source {
         Ok(Some(Self::Single(fields)))
     }
 
-    /// Whether it is a single bet from the environment.
+    /// Whether the source is a single bet from the environment.
     pub fn is_single(&self) -> bool {
         matches!(self, Self::Single(_))
     }
 
     /// Starts reading from the first bet on.
-    pub fn open(&self) -> anyhow::Result<Reader<'_>> {
+    pub fn open(&self) -> anyhow::Result<BetReader<'_>> {
         match self {
-            Self::Single(fields) => Ok(Reader::Single(Some(fields))),
+            Self::Single(fields) => Ok(BetReader::Single(Some(fields))),
             Self::File(path) => {
                 let name = path.display().to_string();
                 let file = File::open(path).with_context(|| format!("cannot read the bets of {name}"))?;
-                let file = BufReader::with_capacity(READ_BYTES, file);
-                let text = Vec::with_capacity(256);
-                Ok(Reader::File(Lines { name, file, next: 1, line: 0, text, unquoted: String::new() }))
+                let reader = ReaderBuilder::new()
+                    .has_headers(false)
+                    .flexible(true)
+                    // A `\r` alone ends no line; that of a line end is taken off the last field.
+                    .terminator(Terminator::Any(b'\n'))
+                    .buffer_capacity(READ_BYTES)
+                    // So that every line has an end, and can be counted.
+                    .from_reader(file.chain(&b"\n"[..]));
+                Ok(BetReader::File(BetFile { name, reader, record: ByteRecord::new() }))
             }
         }
     }
 }
 
 /// Gives one bet after the other.
-pub(super) enum Reader<'a> {
+pub enum BetReader<'a> {
     Single(Option<&'a [String; 5]>),
-    File(Lines),
+    File(BetFile),
 }
 
-/// The records of a file of CSV.
-pub(super) struct Lines {
+/// A file of bets that is open.
+pub struct BetFile {
     name: String,
-    file: BufReader<File>,
-    /// The number of the next line.
-    next: u64,
-    /// The number of the record's first line.
-    line: u64,
-    /// The record, without its line end.
-    text: Vec<u8>,
-    unquoted: String,
+    reader: csv::Reader<Chain<File, &'static [u8]>>,
+    record: ByteRecord,
 }
 
-/// A line of the file that is no bet; the ones behind it may be.
+/// A record of the file that is no bet; the ones behind it may be.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} line {line}: {cause}")]
-pub(super) struct NoBet {
+pub struct NoBet {
     name: String,
     line: u64,
     cause: anyhow::Error,
 }
 
-impl Reader<'_> {
-    /// The file that is open, if there is one.
+impl BetReader<'_> {
+    /// Returns the name of the file that is open, if there is one.
     pub fn file(&self) -> Option<&str> {
         match self {
             Self::Single(_) => None,
-            Self::File(lines) => Some(&lines.name),
+            Self::File(file) => Some(&file.name),
         }
     }
 
-    /// Closes the file; gives back its name, if there was one.
-    pub fn close(self) -> Option<String> {
-        match self {
-            Self::Single(_) => None,
-            Self::File(lines) => Some(lines.name),
-        }
-    }
-
-    /// The next bet.
+    /// Returns the next bet.
     ///
     /// # Errors
     /// If the file cannot be read.
     pub fn next(&mut self) -> anyhow::Result<Option<Result<Bet<'_>, NoBet>>> {
-        let lines = match self {
+        let file = match self {
             Self::Single(bet) => {
                 let Some(fields) = bet.take() else { return Ok(None) };
                 return Ok(Some(Ok(Bet::new(fields.each_ref().map(String::as_str))?)));
             }
-            Self::File(lines) => lines,
+            Self::File(file) => file,
         };
-        loop {
-            if !lines.read().with_context(|| format!("cannot read {}", lines.name))? {
-                return Ok(None);
-            }
-            let is_title = lines.line == 1 && lines.text == COLUMNS.join(",").as_bytes();
-            if !is_title && !lines.text.is_empty() {
-                break;
-            }
-        }
-        let (name, line) = (&lines.name, lines.line);
-        let bet = bet(&lines.text, &mut lines.unquoted);
-        Ok(Some(bet.map_err(|cause| NoBet { name: name.clone(), line, cause })))
+        let Some(line) = file.read().with_context(|| format!("cannot read {}", file.name))? else {
+            return Ok(None);
+        };
+        let name = &file.name;
+        Ok(Some(bet(&file.record).map_err(|cause| NoBet { name: name.clone(), line, cause })))
     }
 }
 
-impl Lines {
-    /// Reads the next record into `text`; `false` at the end. A quoted field may hold line ends; it is no bet then, but
-    /// the record behind it may be.
-    fn read(&mut self) -> io::Result<bool> {
-        self.text.clear();
-        self.line = self.next;
-        loop {
-            if !self.read_line()? {
-                break;
+impl BetFile {
+    /// Reads the next record that is neither empty nor the names of the columns, and returns the number of its first line.
+    fn read(&mut self) -> csv::Result<Option<u64>> {
+        while self.reader.read_byte_record(&mut self.record)? {
+            // A quoted field may hold line ends.
+            let line_ends = memchr::memchr_iter(b'\n', self.record.as_slice()).count() as u64;
+            let first = self.record.position().map_or(1, csv::Position::line);
+            // Empty lines before the record count as part of it, so they are jumped over from behind.
+            let line = (self.reader.position().line() - 1 - line_ends).max(first);
+            let mut fields = self.record.iter().map(<[u8]>::trim_ascii_end);
+            let is_title = line == 1 && fields.clone().eq(COLUMNS.map(str::as_bytes));
+            let is_empty = self.record.len() == 1 && fields.all(<[u8]>::is_empty);
+            if !is_title && !is_empty {
+                return Ok(Some(line));
             }
-            self.next += 1;
-            if self.text.len() > MAX_RECORD_BYTES || !ends_in_quotes(&self.text) {
-                break;
-            }
         }
-        if self.text.is_empty() {
-            return Ok(false);
-        }
-        if self.line == 1 && self.text.starts_with(BYTE_ORDER_MARK) {
-            self.text.drain(..BYTE_ORDER_MARK.len());
-        }
-        while matches!(self.text.last(), Some(b'\n' | b'\r')) {
-            self.text.pop();
-        }
-        Ok(true)
-    }
-
-    /// Adds a line, with its end, to `text`; `false` at the end. Of an over-long one only the beginning is kept.
-    fn read_line(&mut self) -> io::Result<bool> {
-        let limit = MAX_RECORD_BYTES as u64 + 1;
-        let read = (&mut self.file).take(limit).read_until(b'\n', &mut self.text)?;
-        if read as u64 == limit && self.text.last() != Some(&b'\n') {
-            self.file.skip_until(b'\n')?;
-        }
-        Ok(read > 0)
+        Ok(None)
     }
 }
 
-/// Whether the record so far ends within a quoted field: its line end is not the record's.
-fn ends_in_quotes(record: &[u8]) -> bool {
-    if memchr::memchr(b'"', record).is_none() {
-        return false;
+fn bet(record: &ByteRecord) -> anyhow::Result<Bet<'_>> {
+    ensure!(record.as_slice().len() <= MAX_RECORD_BYTES, "longer than {MAX_RECORD_BYTES} bytes");
+    let mut fields = [""; COLUMNS.len()];
+    for (field, bytes) in fields.iter_mut().zip(record) {
+        *field = std::str::from_utf8(bytes).context("it is not UTF-8")?;
     }
-    // A quote matters at the start of a field, and in a field that began with one; there two of them close it and open
-    // it again.
-    let (mut quoted, mut began_with_quote, mut at_start) = (false, false, true);
-    for byte in record {
-        match byte {
-            b'"' if at_start => (quoted, began_with_quote) = (true, true),
-            b'"' if began_with_quote => quoted = !quoted,
-            b',' if !quoted => began_with_quote = false,
-            _ => {}
-        }
-        at_start = *byte == b',' && !quoted;
+    if record.len() != COLUMNS.len() {
+        return Err(BetError::Fields { found: record.len() }.into());
     }
-    quoted
-}
-
-/// Reads a record; `unquoted` is for what stands in quotes.
-fn bet<'a>(record: &'a [u8], unquoted: &'a mut String) -> anyhow::Result<Bet<'a>> {
-    anyhow::ensure!(record.len() <= MAX_RECORD_BYTES, "longer than {MAX_RECORD_BYTES} bytes");
-    let text = std::str::from_utf8(record).context("it is not UTF-8")?;
-    if memchr::memchr(b'"', record).is_none() {
-        return Ok(Bet::parse(text)?);
-    }
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(record);
-    let mut fields = csv::StringRecord::new();
-    reader.read_record(&mut fields)?;
-    let columns = fields.len();
-    anyhow::ensure!(columns == COLUMNS.len(), "{columns} columns, not the 5 of {}", COLUMNS.join(","));
-    unquoted.clear();
-    let mut ends = [0; COLUMNS.len()];
-    for (field, end) in fields.iter().zip(&mut ends) {
-        unquoted.push_str(field);
-        *end = unquoted.len();
-    }
-    let [a, b, c, d, e] = ends;
-    let of = &*unquoted;
-    Ok(Bet::new([&of[..a], &of[a..b], &of[b..c], &of[c..d], &of[d..e]])?)
+    fields[COLUMNS.len() - 1] = fields[COLUMNS.len() - 1].trim_end_matches('\r');
+    Ok(Bet::new(fields)?)
 }
 
 #[cfg(test)]
@@ -227,7 +163,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agency-1.csv");
         std::fs::write(&path, text).unwrap();
-        let source = Source::File(path);
+        let source = BetSource::File(path);
         let mut reader = source.open().unwrap();
         let mut all = Vec::new();
         while let Some(bet) = reader.next().unwrap() {
@@ -252,6 +188,8 @@ mod tests {
         let expected_quotes = ["O\"H|b|1|2000-01-01|1", "O\"H|b|2|2000-01-01|2"];
         assert_eq!(all(quotes.as_bytes()), expected_quotes.map(|bet| Ok(bet.to_owned())));
         assert_eq!(all(b""), []);
+        assert_eq!(all(b"\n\r\n\n"), []);
+        assert_eq!(all(b"a,b,1,2000-01-01,7\ra,b,2,2000-01-01,7\n").len(), 1, "a line, and no bet");
         let long = format!("{bets}\n{}\n{bets}", "x".repeat(10 * MAX_RECORD_BYTES));
         let told = all(long.as_bytes());
         assert_eq!((&told[..3], &told[4..]), (&expected[..], &expected[..]));
@@ -273,6 +211,9 @@ mod tests {
             assert!(told.starts_with(expected), "{told}");
         }
         assert_eq!(told[4..], [Ok("a|b|c|2000-01-01|1".to_owned())]);
+        let told = all(b"\n\r\n\nAna\n\na,\"b\nc\n\",c,2000-01-01,1\r\n\nx");
+        let lines: Vec<_> = told.iter().map(|told| &told.as_ref().unwrap_err()[..6]).collect();
+        assert_eq!(lines, ["line 4", "line 6", "line 10"].map(|line| &line[..6]));
     }
 
     #[test]
@@ -286,15 +227,16 @@ mod tests {
             "NUMERO" => Some("1".to_owned()),
             _ => None,
         };
-        let source = Source::from_environment(some).unwrap().unwrap();
+        let source = BetSource::from_environment(some).unwrap().unwrap();
         let mut reader = source.open().unwrap();
         assert_eq!(reader.next().unwrap().unwrap().unwrap().number(), 7574);
         assert!(reader.next().unwrap().is_none());
-        assert!(Source::from_environment(|_| None).unwrap().is_none());
+        assert!(BetSource::from_environment(|_| None).unwrap().is_none());
         let missing =
-            Source::from_environment(|name| some(name).filter(|_| name != "DOCUMENTO")).unwrap_err();
+            BetSource::from_environment(|name| some(name).filter(|_| name != "DOCUMENTO")).unwrap_err();
         assert!(missing.to_string().starts_with("DOCUMENTO is not set"), "{missing}");
-        let wrong = Source::from_environment(|name| some(name).map(|text| format!("{text}:"))).unwrap_err();
+        let wrong =
+            BetSource::from_environment(|name| some(name).map(|text| format!("{text}:"))).unwrap_err();
         assert!(format!("{wrong:#}").contains("first_name holds ':'"), "{wrong:#}");
     }
 }

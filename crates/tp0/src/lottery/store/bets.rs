@@ -25,11 +25,11 @@
 //! **In the table** a line stands under a keyed hash of its bytes and of how many lines before it hold the same: the
 //! first copy of a bet, the second, and so on. A connection claims copies in this order, so it has claimed the first n of
 //! them, and the next one is found in few steps also if there are thousands. The table gives candidates, and the bytes of
-//! each are read from `bets.csv` and compared; copies of the same bet never share a place ([`Hash::of_copy`]). So no hash
+//! each are read from `bets.csv` and compared; copies of the same bet never share a place ([`LineHash::of_copy`]). So no hash
 //! decides anything. A bet that is new has a candidate by chance only, once in 2^35 for each line there is.
 //!
 //! **Only lines on disk answer for others.** If a repeat would claim a line of the round that is being gathered, that round
-//! is written first ([`Attempt::WriteFirst`]). So what a failed round takes back was claimed by nobody else.
+//! is written first ([`TakeAttempt::WriteFirst`]). So what a failed round takes back was claimed by nobody else.
 //!
 //! **What it takes**: a quarter of a byte for the place of each line; 13 bytes for each line in the table; and what
 //! connections have claimed (see [`Claims`](super::Claims)).
@@ -38,8 +38,8 @@ use std::io;
 use std::ops::Range;
 
 use super::claims::Claimed;
-use super::lines::{Bets, LineIndex, Position};
-use super::table::{Hash, Key, LineTable};
+use super::lines::{LineIndex, LinePosition, ReadBets};
+use super::table::{HashKey, LineHash, LineTable};
 
 /// Lines that are put into the table at a time.
 const LOOK_UP_LINES: usize = 256;
@@ -47,28 +47,28 @@ const LOOK_UP_LINES: usize = 256;
 /// The bets in `bets.csv`, and those that the round is about to add.
 #[derive(Debug, Default)]
 pub struct StoredBets {
-    key: Key,
+    key: HashKey,
     table: LineTable,
     index: LineIndex,
-    on_disk: Position,
+    on_disk: LinePosition,
 }
 
 /// A batch that was taken.
 #[derive(Debug)]
-pub struct Taken {
+pub struct TakenBatch {
     /// The bytes of the batch that are new, whole lines.
-    pub new: New,
+    pub new: NewLines,
     /// The lines that they become.
     pub lines: Range<u32>,
     /// Their hashes, of those that are in the table.
-    hashes: Vec<Hash>,
+    hashes: Vec<LineHash>,
     /// The lines that are claimed for the others.
     repeats: Vec<u32>,
 }
 
 /// What is new of a batch.
 #[derive(Debug)]
-pub enum New {
+pub enum NewLines {
     /// All of it.
     All,
     /// These lines.
@@ -77,9 +77,9 @@ pub enum New {
 
 /// What may become of a batch.
 #[derive(Debug)]
-pub enum Attempt {
+pub enum TakeAttempt {
     /// Each of its bets is stored, or will be with the round.
-    Taken(Taken),
+    Taken(TakenBatch),
     /// It holds a bet that is new, and nothing new is wanted. Nothing of it was taken.
     New,
     /// There are more lines than can be told apart. Nothing of it was taken.
@@ -98,23 +98,23 @@ enum NextCopy {
 }
 
 /// The lines that a batch adds while it is judged.
-struct Added<'a> {
+struct AddedLines<'a> {
     first: u32,
     lines: Vec<&'a [u8]>,
 }
 
 /// Who looks for a copy of a bet, and where.
-struct View<'a, B> {
+struct ClaimView<'a, B> {
     /// What it has claimed; everything without.
     claimed: Option<&'a Claimed>,
     /// What it claims besides.
-    added: &'a Added<'a>,
+    added: &'a AddedLines<'a>,
     bets: &'a B,
 }
 
 impl StoredBets {
     /// Behind the last line.
-    pub fn end(&self) -> Position {
+    pub fn end(&self) -> LinePosition {
         self.index.end()
     }
 
@@ -137,7 +137,7 @@ impl StoredBets {
     ///
     /// # Errors
     /// If `bets` cannot be read.
-    pub fn look_up(&mut self, claimed: &Claimed, bets: &impl Bets) -> io::Result<bool> {
+    pub fn look_up(&mut self, claimed: &Claimed, bets: &impl ReadBets) -> io::Result<bool> {
         if claimed.lines().max().is_some_and(|last| last >= self.on_disk.line) {
             return Ok(false);
         }
@@ -162,9 +162,15 @@ impl StoredBets {
         Ok(true)
     }
 
-    fn put_into_table(&mut self, line: u32, text: &[u8], hash: Hash, bets: &impl Bets) -> io::Result<()> {
-        let added = Added { first: self.end().line, lines: Vec::new() };
-        let view = View { claimed: None, added: &added, bets };
+    fn put_into_table(
+        &mut self,
+        line: u32,
+        text: &[u8],
+        hash: LineHash,
+        bets: &impl ReadBets,
+    ) -> io::Result<()> {
+        let added = AddedLines { first: self.end().line, lines: Vec::new() };
+        let view = ClaimView { claimed: None, added: &added, bets };
         if let NextCopy::Missing(before) = self.next_copy(text, hash, &view)? {
             self.table.insert(hash.of_copy(before), line);
         }
@@ -172,12 +178,17 @@ impl StoredBets {
     }
 
     /// Takes a batch of a connection that has claimed all lines of its agency.
-    pub fn take_new(&mut self, text: &[u8], bets: u32, claimed: &mut Claimed) -> Attempt {
+    pub fn add_all(&mut self, text: &[u8], bets: u32, claimed: &mut Claimed) -> TakeAttempt {
         let first = self.end().line;
-        let Some(end) = first.checked_add(bets) else { return Attempt::Full };
+        let Some(end) = first.checked_add(bets) else { return TakeAttempt::Full };
         self.index.push(bets, text.len() as u64);
         claimed.add_range(first..end);
-        Attempt::Taken(Taken { new: New::All, lines: first..end, hashes: Vec::new(), repeats: Vec::new() })
+        TakeAttempt::Taken(TakenBatch {
+            new: NewLines::All,
+            lines: first..end,
+            hashes: Vec::new(),
+            repeats: Vec::new(),
+        })
     }
 
     /// Takes a batch of an agency whose lines are in the table: all of it or nothing. If `wants_new`, what is new counts as
@@ -185,24 +196,25 @@ impl StoredBets {
     ///
     /// # Errors
     /// If `bets` cannot be read.
-    pub fn take(
+    pub fn claim_or_add(
         &mut self,
         text: &[u8],
         claimed: &mut Claimed,
         wants_new: bool,
-        bets: &impl Bets,
-    ) -> io::Result<Attempt> {
+        bets: &impl ReadBets,
+    ) -> io::Result<TakeAttempt> {
         let lines: Vec<_> = text.split_inclusive(|byte| *byte == b'\n').collect();
         let first = self.end().line;
         if lines.len() > (u32::MAX - first) as usize {
-            return Ok(Attempt::Full);
+            return Ok(TakeAttempt::Full);
         }
         let hashes: Vec<_> = lines.iter().map(|line| self.key.hash(line)).collect();
         self.table.prepare(&hashes);
-        let mut taken = Taken { new: New::All, lines: first..first, hashes: Vec::new(), repeats: Vec::new() };
-        let mut added = Added { first, lines: Vec::new() };
+        let mut taken =
+            TakenBatch { new: NewLines::All, lines: first..first, hashes: Vec::new(), repeats: Vec::new() };
+        let mut added = AddedLines { first, lines: Vec::new() };
         for (line, hash) in lines.into_iter().zip(hashes) {
-            let view = View { claimed: Some(claimed), added: &added, bets };
+            let view = ClaimView { claimed: Some(claimed), added: &added, bets };
             match self.next_copy(line, hash, &view)? {
                 NextCopy::Unclaimed(copy) if copy < self.on_disk.line => {
                     claimed.add(copy);
@@ -218,23 +230,28 @@ impl StoredBets {
                 copy => {
                     self.take_back(&taken, claimed);
                     let is_new = matches!(copy, NextCopy::Missing(_));
-                    return Ok(if is_new { Attempt::New } else { Attempt::WriteFirst });
+                    return Ok(if is_new { TakeAttempt::New } else { TakeAttempt::WriteFirst });
                 }
             }
         }
         claimed.add_range(taken.lines.clone());
         if !taken.repeats.is_empty() {
-            taken.new = New::Some(added.lines.concat());
+            taken.new = NewLines::Some(added.lines.concat());
         }
         if !added.lines.is_empty() {
             let bytes = added.lines.iter().map(|line| line.len() as u64).sum();
             self.index.push(taken.lines.len() as u32, bytes);
         }
-        Ok(Attempt::Taken(taken))
+        Ok(TakeAttempt::Taken(taken))
     }
 
     /// Finds the first copy of a bet that is not claimed; those that are come before it.
-    fn next_copy(&mut self, text: &[u8], hash: Hash, view: &View<'_, impl Bets>) -> io::Result<NextCopy> {
+    fn next_copy(
+        &mut self,
+        text: &[u8],
+        hash: LineHash,
+        view: &ClaimView<'_, impl ReadBets>,
+    ) -> io::Result<NextCopy> {
         // The copies before `from` are claimed; that at `to`, if it is known, is not.
         let (mut from, mut step, mut to) = (0, 1, None);
         loop {
@@ -254,9 +271,9 @@ impl StoredBets {
     fn copy(
         &mut self,
         text: &[u8],
-        hash: Hash,
+        hash: LineHash,
         before: u32,
-        view: &View<'_, impl Bets>,
+        view: &ClaimView<'_, impl ReadBets>,
     ) -> io::Result<Option<NextCopy>> {
         for line in self.table.candidates(hash.of_copy(before)) {
             let own = line.checked_sub(view.added.first).map(|at| view.added.lines[at as usize]);
@@ -273,7 +290,7 @@ impl StoredBets {
     }
 
     /// Takes back a batch that is not on disk. When all of a round were taken back, [`roll_back`](Self::roll_back) follows.
-    pub fn take_back(&mut self, taken: &Taken, claimed: &mut Claimed) {
+    pub fn take_back(&mut self, taken: &TakenBatch, claimed: &mut Claimed) {
         for (hash, line) in taken.hashes.iter().zip(taken.lines.clone()) {
             self.table.remove(*hash, line);
         }
@@ -297,11 +314,14 @@ mod tests {
         let mut stored = StoredBets::default();
         assert_eq!(stored.add_on_disk(u32::MAX - 3, 0), Some(0..u32::MAX - 3));
         let (text, file) = (b"1,a\r\n1,b\r\n1,c\r\n1,d\r\n", Vec::new());
-        assert!(matches!(stored.take_new(text, 4, &mut claimed), Attempt::Full));
-        assert!(matches!(stored.take(text, &mut claimed, true, &file).unwrap(), Attempt::Full));
+        assert!(matches!(stored.add_all(text, 4, &mut claimed), TakeAttempt::Full));
+        assert!(matches!(stored.claim_or_add(text, &mut claimed, true, &file).unwrap(), TakeAttempt::Full));
         let three = &text[..15];
-        assert!(matches!(stored.take(three, &mut claimed, true, &file).unwrap(), Attempt::Taken(_)));
-        assert!(matches!(stored.take_new(&text[..5], 1, &mut claimed), Attempt::Full));
+        assert!(matches!(
+            stored.claim_or_add(three, &mut claimed, true, &file).unwrap(),
+            TakeAttempt::Taken(_)
+        ));
+        assert!(matches!(stored.add_all(&text[..5], 1, &mut claimed), TakeAttempt::Full));
         assert_eq!(stored.add_on_disk(1, 5), None);
     }
 }

@@ -12,8 +12,8 @@ use memchr::memmem::Finder;
 use protocol::lottery::WINNING_NUMBER;
 
 use super::ledger::Ledger;
-use super::lines::Bets;
-use super::record::{Draw, Entry, Place, Version};
+use super::lines::ReadBets;
+use super::record::{BetsRange, Draw, JournalEntry, JournalVersion};
 use super::recovery;
 
 /// The bets, as the course wants them.
@@ -30,13 +30,13 @@ const KEPT_BYTES: usize = 1024 * 1024;
 
 /// The open files. One thread owns them.
 #[derive(Debug)]
-pub struct Files {
+pub struct LotteryFiles {
     folder: PathBuf,
     bets: JournalFile,
     journal: JournalFile,
     /// `bets.csv` again, to read in it.
     bets_read: Box<dyn ReadAt>,
-    version: Version,
+    version: JournalVersion,
     bets_bytes: u64,
     round: u64,
     records: Batch,
@@ -60,19 +60,19 @@ impl ReadAt for File {
 
 /// What the files held when they were opened.
 #[derive(Debug)]
-pub struct Contents {
+pub struct LotteryContents {
     /// Agencies, and how many bets there are.
     pub ledger: Ledger,
     /// The draw, if it was held; its winners are in `winners.csv`.
     pub draw: Option<Draw>,
 }
 
-impl Files {
+impl LotteryFiles {
     /// Opens or creates the files in `folder`, and cuts off what a crash has torn.
     ///
     /// # Errors
     /// If a file cannot be used, is in use, or is damaged.
-    pub fn open(folder: &Path) -> anyhow::Result<(Self, Contents)> {
+    pub fn open(folder: &Path) -> anyhow::Result<(Self, LotteryContents)> {
         let (bets_path, journal_path) = (folder.join(BETS_FILE), folder.join(JOURNAL_FILE));
         // Both are locked from here on. What is torn of a line is cut off by itself.
         let (mut bets, bets_tail) = JournalFile::open(&bets_path)?;
@@ -95,10 +95,10 @@ impl Files {
         let version = match found.version {
             Some(version) => version,
             None => {
-                Entry::Header(Version::Second).push(Version::Second, 0, &mut records);
+                JournalEntry::Header(JournalVersion::Second).push(JournalVersion::Second, 0, &mut records);
                 journal.commit(records.as_bytes())?;
                 records.clear(0);
-                Version::Second
+                JournalVersion::Second
             }
         };
         let bets_read =
@@ -120,10 +120,10 @@ impl Files {
         }
         let (bets, done) = (found.ledger.bets(), found.ledger.done());
         tracing::info!(folder = %folder.display(), bets, done, drawn = found.draw.is_some(), "files opened");
-        Ok((files, Contents { ledger: found.ledger, draw: found.draw }))
+        Ok((files, LotteryContents { ledger: found.ledger, draw: found.draw }))
     }
 
-    /// Files on other storage; for tests. They must be new.
+    /// LotteryFiles on other storage; for tests. They must be new.
     #[cfg(test)]
     pub fn with_storage(
         folder: &Path,
@@ -136,7 +136,7 @@ impl Files {
             bets,
             journal,
             bets_read,
-            version: Version::Second,
+            version: JournalVersion::Second,
             bets_bytes: 0,
             round: 0,
             records: Batch::new(Checksum::Crc32c),
@@ -153,9 +153,9 @@ impl Files {
     /// Adds bets of an agency to the round: whole lines.
     pub fn push_bets(&mut self, agency: &str, lines: &[u8], bets: u32) {
         let offset = self.bets_bytes + self.lines.len() as u64;
-        let place = Place { offset, bytes: lines.len() as u64, crc32c: crc32c::crc32c(lines) };
+        let range = BetsRange { offset, bytes: lines.len() as u64, crc32c: crc32c::crc32c(lines) };
         self.lines.extend_from_slice(lines);
-        let entry = Entry::Batch { agency: agency.to_owned(), place, bets };
+        let entry = JournalEntry::Batch { agency: agency.to_owned(), range, bets };
         entry.push(self.version, self.round + 1, &mut self.records);
     }
 
@@ -169,7 +169,7 @@ impl Files {
 
     /// Adds the end of an agency to the round.
     pub fn push_done(&mut self, agency: &str) {
-        let entry = Entry::Done { agency: agency.to_owned() };
+        let entry = JournalEntry::Done { agency: agency.to_owned() };
         entry.push(self.version, self.round + 1, &mut self.records);
     }
 
@@ -226,7 +226,7 @@ impl Files {
     /// Why it could not be held. It may be tried again, unless a [`WriteFailure::Fatal`] is behind it.
     pub fn draw(&mut self) -> anyhow::Result<Draw> {
         let draw = write_winners(&self.folder, self.bets_bytes)?;
-        Entry::Draw(draw).push(self.version, self.round + 1, &mut self.records);
+        JournalEntry::Draw(draw).push(self.version, self.round + 1, &mut self.records);
         self.commit()?;
         Ok(draw)
     }
@@ -247,7 +247,7 @@ impl Files {
     }
 }
 
-impl Bets for Files {
+impl ReadBets for LotteryFiles {
     fn read_bets(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let written = usize::try_from(self.bets_bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
         let (written, rest) = buffer.split_at_mut(written.min(buffer.len()));

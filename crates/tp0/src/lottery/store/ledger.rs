@@ -1,27 +1,27 @@
-//! Who has sent what: which bets are new, which are repeats, who is done. No clock, and no files but what [`Bets`] reads.
+//! Who has sent what: which bets are new, which are repeats, who is done. No clock, and no files but what [`ReadBets`] reads.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use super::bets::{Attempt, StoredBets, Taken};
+use super::bets::{StoredBets, TakeAttempt, TakenBatch};
 use super::claims::Claims;
-use super::lines::Bets;
+use super::lines::ReadBets;
 
 /// What is to be done with a batch.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum BatchVerdict {
     /// Store what is new of it, which counts as stored from now on; the others are stored already.
-    Taken(Taken),
+    Taken(TakenBatch),
     /// Refuse it.
-    Refuse(Refusal),
+    Refuse(BatchRefusal),
     /// Judge it again when what was taken is on disk.
     WriteFirst,
 }
 
 /// Why a batch is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum BatchRefusal {
     /// Its agency has said that it had sent all.
     #[error("the agency has already said that all its bets are sent")]
     Done,
@@ -37,7 +37,7 @@ pub enum Refusal {
 /// `bets` module tells.
 #[derive(Debug)]
 pub struct Ledger {
-    agencies: HashMap<String, Book>,
+    agencies: HashMap<String, AgencyBook>,
     done: usize,
     drawn: bool,
     bets: u64,
@@ -46,7 +46,7 @@ pub struct Ledger {
 }
 
 #[derive(Debug, Default)]
-struct Book {
+struct AgencyBook {
     done: bool,
     /// The connection for which all its lines were stored. None if there were several: then its lines are in the table.
     only: Option<Arc<Claims>>,
@@ -63,43 +63,44 @@ impl Ledger {
     ///
     /// # Errors
     /// If `bets` cannot be read.
-    pub fn take(
+    pub fn judge(
         &mut self,
         agency: &str,
         (text, count): (&[u8], u32),
         claims: &Arc<Claims>,
-        bets: &impl Bets,
-    ) -> io::Result<Verdict> {
+        bets: &impl ReadBets,
+    ) -> io::Result<BatchVerdict> {
         let is_done = self.agencies.get(agency).is_some_and(|book| book.done);
-        let refusal = if self.drawn { Some(Refusal::Drawn) } else { is_done.then_some(Refusal::Done) };
+        let refusal =
+            if self.drawn { Some(BatchRefusal::Drawn) } else { is_done.then_some(BatchRefusal::Done) };
         let (book, stored) = match (self.agencies.get_mut(agency), &mut self.stored) {
             (Some(book), Some(stored)) => (book, stored),
             (None, Some(stored)) if refusal.is_none() => {
                 // Looked up first, so that no name is copied for each batch.
-                let book = Book { done: false, only: Some(claims.clone()) };
+                let book = AgencyBook { done: false, only: Some(claims.clone()) };
                 (self.agencies.entry(agency.to_owned()).or_insert(book), stored)
             }
-            _ => return Ok(Verdict::Refuse(refusal.unwrap_or(Refusal::Drawn))),
+            _ => return Ok(BatchVerdict::Refuse(refusal.unwrap_or(BatchRefusal::Drawn))),
         };
         let is_only = book.only.as_ref().is_some_and(|only| Arc::ptr_eq(only, claims));
         if let (false, Some(only)) = (is_only, &book.only) {
             if !stored.look_up(&only.lock(), bets)? {
-                return Ok(Verdict::WriteFirst);
+                return Ok(BatchVerdict::WriteFirst);
             }
             book.only = None;
         }
         let attempt = match (is_only, refusal) {
-            (true, Some(refusal)) => return Ok(Verdict::Refuse(refusal)),
-            (true, None) => stored.take_new(text, count, &mut claims.lock()),
-            (false, _) => stored.take(text, &mut claims.lock(), refusal.is_none(), bets)?,
+            (true, Some(refusal)) => return Ok(BatchVerdict::Refuse(refusal)),
+            (true, None) => stored.add_all(text, count, &mut claims.lock()),
+            (false, _) => stored.claim_or_add(text, &mut claims.lock(), refusal.is_none(), bets)?,
         };
         Ok(match attempt {
-            Attempt::New => Verdict::Refuse(refusal.unwrap_or(Refusal::Done)),
-            Attempt::Full => Verdict::Refuse(Refusal::Full),
-            Attempt::WriteFirst => Verdict::WriteFirst,
-            Attempt::Taken(taken) => {
+            TakeAttempt::New => BatchVerdict::Refuse(refusal.unwrap_or(BatchRefusal::Done)),
+            TakeAttempt::Full => BatchVerdict::Refuse(BatchRefusal::Full),
+            TakeAttempt::WriteFirst => BatchVerdict::WriteFirst,
+            TakeAttempt::Taken(taken) => {
                 self.bets += taken.lines.len() as u64;
-                Verdict::Taken(taken)
+                BatchVerdict::Taken(taken)
             }
         })
     }
@@ -112,7 +113,7 @@ impl Ledger {
     }
 
     /// Takes back a batch of a round that is not on disk; [`roll_back`](Self::roll_back) has to follow.
-    pub fn take_back(&mut self, taken: &Taken, claims: &Claims) {
+    pub fn take_back(&mut self, taken: &TakenBatch, claims: &Claims) {
         self.bets -= taken.lines.len() as u64;
         if let Some(stored) = &mut self.stored {
             stored.take_back(taken, &mut claims.lock());

@@ -8,7 +8,7 @@ const BLOCK_LINES: u32 = 64;
 const KEPT_BYTES: usize = 64 * 1024;
 
 /// Reads `bets.csv`, with what is about to be added to it.
-pub trait Bets {
+pub trait ReadBets {
     /// Fills `buffer` from `offset` on.
     ///
     /// # Errors
@@ -20,21 +20,21 @@ pub trait Bets {
 #[derive(Debug, Default)]
 pub struct LineIndex {
     /// The first line of each block.
-    starts: Vec<Position>,
-    end: Position,
-    block: Block,
+    starts: Vec<LinePosition>,
+    end: LinePosition,
+    block: LineBlock,
 }
 
 /// A line and its offset.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Position {
+pub struct LinePosition {
     pub line: u32,
     pub offset: u64,
 }
 
 /// The lines that were read last.
 #[derive(Debug, Default)]
-struct Block {
+struct LineBlock {
     first: u32,
     bytes: Vec<u8>,
     ends: Vec<usize>,
@@ -42,7 +42,7 @@ struct Block {
 
 impl LineIndex {
     /// Behind the last line.
-    pub fn end(&self) -> Position {
+    pub fn end(&self) -> LinePosition {
         self.end
     }
 
@@ -56,18 +56,18 @@ impl LineIndex {
     }
 
     /// Forgets the lines from an earlier end on.
-    pub fn truncate(&mut self, end: Position) {
+    pub fn truncate(&mut self, end: LinePosition) {
         let kept = self.starts.partition_point(|start| start.line < end.line);
         self.starts.truncate(kept);
         self.end = end;
-        self.block = Block::default();
+        self.block = LineBlock::default();
     }
 
     /// A line that is there, with its end.
     ///
     /// # Errors
     /// The system's, or that the file is not what was written.
-    pub fn get(&mut self, line: u32, bets: &impl Bets) -> io::Result<&[u8]> {
+    pub fn get(&mut self, line: u32, bets: &impl ReadBets) -> io::Result<&[u8]> {
         let is_read =
             line.checked_sub(self.block.first).is_some_and(|at| (at as usize) < self.block.ends.len());
         if !is_read {
@@ -78,11 +78,11 @@ impl LineIndex {
         Ok(&self.block.bytes[start..self.block.ends[at]])
     }
 
-    fn read_block(&mut self, line: u32, bets: &impl Bets) -> io::Result<()> {
+    fn read_block(&mut self, line: u32, bets: &impl ReadBets) -> io::Result<()> {
         let behind = self.starts.partition_point(|start| start.line <= line);
         let start = self.starts[behind - 1];
         let end = self.starts.get(behind).copied().unwrap_or(self.end);
-        let Block { first, bytes, ends } = &mut self.block;
+        let LineBlock { first, bytes, ends } = &mut self.block;
         *first = start.line;
         ends.clear();
         bytes.clear();
@@ -102,7 +102,7 @@ impl LineIndex {
 pub mod tests {
     use super::*;
 
-    impl Bets for Vec<u8> {
+    impl ReadBets for Vec<u8> {
         fn read_bets(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
             let start = offset as usize;
             let bytes = self.get(start..start + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;

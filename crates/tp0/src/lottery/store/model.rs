@@ -11,26 +11,26 @@ use journal::{JournalFile, Storage};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::round::Round;
+use super::ledger::BatchRefusal;
 use super::*;
 
 const CONNECTIONS: usize = 4;
 const AGENCIES: usize = 2;
 
 /// A file with so much room; it is never synced, since nobody pulls the plug.
-struct Limited {
+struct LimitedFile {
     file: File,
     room: Arc<AtomicUsize>,
 }
 
-impl Limited {
+impl LimitedFile {
     fn open(path: &Path, room: &Arc<AtomicUsize>) -> JournalFile {
         let file = OpenOptions::new().append(true).open(path).unwrap();
         JournalFile::with_storage("limited", Box::new(Self { file, room: room.clone() }))
     }
 }
 
-impl Storage for Limited {
+impl Storage for LimitedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let room = self.room.load(Ordering::Relaxed);
         if room == 0 {
@@ -55,16 +55,16 @@ impl Storage for Limited {
 }
 
 /// How often each bet was sent, or is stored.
-type Counts = HashMap<u8, usize>;
+type BetCounts = HashMap<u8, usize>;
 
 /// The store, and what has to be true of it.
-struct Lottery {
+struct ModelLottery {
     folder: TempDir,
-    round: Round,
+    round: StoreRound,
     room: Arc<AtomicUsize>,
     connections: Vec<Arc<Claims>>,
-    sent: Vec<Counts>,
-    stored: Vec<Counts>,
+    sent: Vec<BetCounts>,
+    stored: Vec<BetCounts>,
     done: Vec<bool>,
     drawn: bool,
 }
@@ -78,14 +78,14 @@ fn line(agency: usize, bet: u8) -> String {
     format!("{agency},{}{bet}\r\n", "x".repeat(usize::from(bet) % 3))
 }
 
-fn open(folder: &Path, room: &Arc<AtomicUsize>) -> Round {
-    let (mut files, contents) = Files::open(folder).unwrap();
-    let limited = |name: &str| Limited::open(&folder.join(name), room);
+fn open(folder: &Path, room: &Arc<AtomicUsize>) -> StoreRound {
+    let (mut files, contents) = LotteryFiles::open(folder).unwrap();
+    let limited = |name: &str| LimitedFile::open(&folder.join(name), room);
     files.replace_storage(limited(BETS_FILE), limited(JOURNAL_FILE));
-    Round::new(files, contents.ledger)
+    StoreRound::new(files, contents.ledger)
 }
 
-impl Lottery {
+impl ModelLottery {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let room = Arc::new(AtomicUsize::new(usize::MAX));
@@ -94,8 +94,8 @@ impl Lottery {
             folder,
             room,
             connections: vec![Arc::default(); CONNECTIONS],
-            sent: vec![Counts::new(); CONNECTIONS],
-            stored: vec![Counts::new(); AGENCIES],
+            sent: vec![BetCounts::new(); CONNECTIONS],
+            stored: vec![BetCounts::new(); AGENCIES],
             done: vec![false; AGENCIES],
             drawn: false,
         }
@@ -114,14 +114,13 @@ impl Lottery {
 
     /// Kills the server, and starts it again.
     fn restart(&mut self) {
-        self.round.close();
         self.round = open(self.folder.path(), &self.room);
         (0..CONNECTIONS).for_each(|connection| self.reconnect(connection));
     }
 
-    fn job(&self, connection: usize, bets: &[u8]) -> Job {
+    fn job(&self, connection: usize, bets: &[u8]) -> StoreJob {
         let agency = agency_of(connection);
-        Job::Batch(NewBatch {
+        StoreJob::Batch(NewBatch {
             agency: agency.to_string().into(),
             lines: bets.iter().map(|bet| line(agency, *bet)).collect::<String>().into_bytes(),
             bets: bets.len() as u32,
@@ -131,26 +130,26 @@ impl Lottery {
 
     /// Sends batches in one round with so much room in the files, and compares what becomes of each.
     fn work(&mut self, batches: &[(usize, Vec<u8>)], room: usize) {
-        let (jobs, outcomes): (Vec<_>, Vec<_>) = batches
-            .iter()
-            .map(|(connection, bets)| {
-                let (told, outcome) = oneshot::channel();
-                ((self.job(*connection, bets), told), outcome)
-            })
-            .unzip();
+        let jobs = batches.iter().map(|(connection, bets)| self.job(*connection, bets)).collect();
+        let mut outcomes = Vec::new();
         self.room.store(room, Ordering::Relaxed);
-        let (answers, failure) = self.round.work(jobs);
+        self.round.run(jobs, &mut outcomes).unwrap();
         self.room.store(usize::MAX, Ordering::Relaxed);
-        assert!(failure.is_none(), "{failure:?}");
-        answers.into_iter().for_each(|(who, outcome)| drop(who.send(outcome)));
+        assert_eq!(outcomes.len(), batches.len());
         let mut failed = [false; CONNECTIONS];
-        for ((connection, bets), mut outcome) in batches.iter().zip(outcomes) {
-            let outcome = outcome.try_recv().unwrap();
+        for ((connection, bets), outcome) in batches.iter().zip(outcomes) {
             self.check(*connection, bets, &outcome, &mut failed[*connection], room);
         }
     }
 
-    fn check(&mut self, connection: usize, bets: &[u8], outcome: &Outcome, failed: &mut bool, room: usize) {
+    fn check(
+        &mut self,
+        connection: usize,
+        bets: &[u8],
+        outcome: &JobOutcome,
+        failed: &mut bool,
+        room: usize,
+    ) {
         let agency = agency_of(connection);
         let (mut sent, mut stored) = (self.sent[connection].clone(), self.stored[agency].clone());
         let mut new = 0;
@@ -165,17 +164,19 @@ impl Lottery {
             }
         }
         match outcome {
-            Outcome::Stored(count) => assert!(new == *count && new > 0, "{new} are new, {count} stored"),
-            Outcome::Repeated => assert_eq!(new, 0),
-            Outcome::NoSpace(_) => {
+            JobOutcome::Stored(count) => assert!(new == *count && new > 0, "{new} are new, {count} stored"),
+            JobOutcome::Repeated => assert_eq!(new, 0),
+            JobOutcome::NoSpace(_) => {
                 assert!(room < usize::MAX && (new > 0 || *failed), "nothing of it needs room");
                 *failed = true;
                 return;
             }
-            Outcome::Refused(Refusal::Done) => {
+            JobOutcome::Refused(BatchRefusal::Done) => {
                 return assert!(new > 0 && self.done[agency] && !self.drawn, "{new} are new");
             }
-            Outcome::Refused(Refusal::Drawn) => return assert!(new > 0 && self.drawn, "{new} are new"),
+            JobOutcome::Refused(BatchRefusal::Drawn) => {
+                return assert!(new > 0 && self.drawn, "{new} are new");
+            }
             other => panic!("{other:?}"),
         }
         assert!(new == 0 || !(self.done[agency] || self.drawn));
@@ -183,8 +184,8 @@ impl Lottery {
     }
 
     fn finish(&mut self, agency: usize) {
-        let (told, _outcome) = oneshot::channel();
-        self.round.work(vec![(Job::Done { agency: agency.to_string().into() }, told)]);
+        let jobs = vec![StoreJob::Finish { agency: agency.to_string().into() }];
+        self.round.run(jobs, &mut Vec::new()).unwrap();
         self.done[agency] |= !self.drawn;
     }
 
@@ -210,7 +211,7 @@ impl Lottery {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum ModelStep {
     Work(Vec<(usize, Vec<u8>)>),
     NoRoom(Vec<(usize, Vec<u8>)>, usize),
     Reconnect(usize),
@@ -230,32 +231,32 @@ fn batches() -> impl Strategy<Value = Vec<(usize, Vec<u8>)>> {
     prop::collection::vec((0..CONNECTIONS, bets), 1..6)
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = ModelStep> {
     prop_oneof![
-        12 => batches().prop_map(Step::Work),
-        4 => (batches(), 0usize..300).prop_map(|(batches, room)| Step::NoRoom(batches, room)),
-        2 => (0..CONNECTIONS).prop_map(Step::Reconnect),
-        2 => Just(Step::Restart),
-        1 => Just(Step::Forget),
-        1 => (0..AGENCIES).prop_map(Step::Finish),
-        1 => Just(Step::Draw),
+        12 => batches().prop_map(ModelStep::Work),
+        4 => (batches(), 0usize..300).prop_map(|(batches, room)| ModelStep::NoRoom(batches, room)),
+        2 => (0..CONNECTIONS).prop_map(ModelStep::Reconnect),
+        2 => Just(ModelStep::Restart),
+        1 => Just(ModelStep::Forget),
+        1 => (0..AGENCIES).prop_map(ModelStep::Finish),
+        1 => Just(ModelStep::Draw),
     ]
 }
 
 proptest! {
     #[test]
     fn each_sending_is_judged_as_the_rule_says(steps in prop::collection::vec(step(), 1..25)) {
-        let mut lottery = Lottery::new();
+        let mut lottery = ModelLottery::new();
         for step in &steps {
             match step {
-                Step::Work(batches) => lottery.work(batches, usize::MAX),
-                Step::NoRoom(batches, room) => lottery.work(batches, *room),
-                Step::Reconnect(connection) => lottery.reconnect(*connection),
-                Step::Restart => lottery.restart(),
-                Step::Forget if lottery.round.remembers_after_draw() => lottery.round.forget(),
-                Step::Forget => {}
-                Step::Finish(agency) => lottery.finish(*agency),
-                Step::Draw => lottery.draw(),
+                ModelStep::Work(batches) => lottery.work(batches, usize::MAX),
+                ModelStep::NoRoom(batches, room) => lottery.work(batches, *room),
+                ModelStep::Reconnect(connection) => lottery.reconnect(*connection),
+                ModelStep::Restart => lottery.restart(),
+                ModelStep::Forget if lottery.round.remembers_after_draw() => lottery.round.forget(),
+                ModelStep::Forget => {}
+                ModelStep::Finish(agency) => lottery.finish(*agency),
+                ModelStep::Draw => lottery.draw(),
             }
             lottery.check_file();
         }
@@ -271,7 +272,7 @@ proptest! {
             (Just(bets.clone()), prop::collection::vec(pass, 0..6), (order(), 1usize..30))
         }),
     ) {
-        let mut lottery = Lottery::new();
+        let mut lottery = ModelLottery::new();
         for (one, two, size, other_size, rounds, room, is_killed) in &passes {
             let batches = one.chunks(*size).map(|batch| (0, batch.to_vec()));
             let others = two.chunks(*other_size).map(|batch| (2, batch.to_vec()));
@@ -289,7 +290,7 @@ proptest! {
         for batch in order.chunks(size) {
             lottery.work(&[(0, batch.to_vec())], usize::MAX);
         }
-        let mut expected = Counts::new();
+        let mut expected = BetCounts::new();
         bets.iter().for_each(|bet| *expected.entry(*bet).or_default() += 1);
         prop_assert_eq!(&lottery.stored[0], &expected);
         lottery.check_file();
@@ -298,7 +299,7 @@ proptest! {
 
 #[test]
 fn where_a_batch_fails_the_repeats_behind_it_are_claimed_in_their_order() {
-    let mut lottery = Lottery::new();
+    let mut lottery = ModelLottery::new();
     lottery.work(&[(2, vec![7; 8])], usize::MAX);
     lottery.work(&[(0, vec![7])], usize::MAX);
     // The second one needs no room, but the copies before those that it claims are given back by the first one.
@@ -313,9 +314,9 @@ fn where_a_batch_fails_the_repeats_behind_it_are_claimed_in_their_order() {
 #[test]
 fn thousands_of_equal_bets_are_told_apart_quickly() {
     const TIMES: usize = 5_000;
-    let mut lottery = Lottery::new();
+    let mut lottery = ModelLottery::new();
     let batch = vec![7; 200];
-    let send = |lottery: &mut Lottery, connection, times: usize| {
+    let send = |lottery: &mut ModelLottery, connection, times: usize| {
         for _ in 0..times / batch.len() {
             lottery.work(&[(connection, batch.clone())], usize::MAX);
         }

@@ -19,7 +19,7 @@ const NAME: &str = "lottery";
 
 /// Which form the records of a file have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
+pub enum JournalVersion {
     /// With a key, and a digest of each batch.
     First,
     /// Without.
@@ -28,16 +28,16 @@ pub enum Version {
 
 /// What a line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
-    Header(Version),
-    Batch { agency: String, place: Place, bets: u32 },
+pub enum JournalEntry {
+    Header(JournalVersion),
+    Batch { agency: String, range: BetsRange, bets: u32 },
     Done { agency: String },
     Draw(Draw),
 }
 
 /// A part of `bets.csv`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct BetsRange {
     pub offset: u64,
     pub bytes: u64,
     pub crc32c: u32,
@@ -56,19 +56,19 @@ pub struct Draw {
     pub winners_crc32c: u32,
 }
 
-impl Entry {
+impl JournalEntry {
     /// Adds the line. A header is always one of the second version.
-    pub fn push(&self, version: Version, round: u64, batch: &mut Batch) {
+    pub fn push(&self, version: JournalVersion, round: u64, batch: &mut Batch) {
         batch.push(|record| {
             match self {
                 Self::Header(_) => record.word(NAME).word(2),
-                Self::Batch { agency, place, bets } => {
-                    let Place { offset, bytes, crc32c } = place;
+                Self::Batch { agency, range, bets } => {
+                    let BetsRange { offset, bytes, crc32c } = range;
                     record.word("batch").word(round).text(agency).word(offset).word(bytes);
                     record.word(format_args!("{crc32c:08x}")).word(bets);
                     match version {
-                        Version::First => record.word(format_args!("{:032x}", 0)),
-                        Version::Second => record,
+                        JournalVersion::First => record.word(format_args!("{:032x}", 0)),
+                        JournalVersion::Second => record,
                     }
                 }
                 Self::Done { agency } => record.word("done").word(round).text(agency),
@@ -88,9 +88,12 @@ impl Entry {
         match fields[..] {
             ["batch", round, agency, offset, bytes, crc32c, bets]
             | ["batch", round, agency, offset, bytes, crc32c, bets, _] => {
-                let place =
-                    Place { offset: offset.parse().ok()?, bytes: bytes.parse().ok()?, crc32c: hex(crc32c)? };
-                let entry = Self::Batch { agency: agency.to_owned(), place, bets: bets.parse().ok()? };
+                let range = BetsRange {
+                    offset: offset.parse().ok()?,
+                    bytes: bytes.parse().ok()?,
+                    crc32c: hex(crc32c)?,
+                };
+                let entry = Self::Batch { agency: agency.to_owned(), range, bets: bets.parse().ok()? };
                 Some((round.parse().ok()?, entry))
             }
             ["done", round, agency] => Some((round.parse().ok()?, Self::Done { agency: agency.to_owned() })),
@@ -103,8 +106,8 @@ impl Entry {
                 };
                 Some((round.parse().ok()?, Self::Draw(draw)))
             }
-            [NAME, "1", _] => Some((0, Self::Header(Version::First))),
-            [NAME, "2"] => Some((0, Self::Header(Version::Second))),
+            [NAME, "1", _] => Some((0, Self::Header(JournalVersion::First))),
+            [NAME, "2"] => Some((0, Self::Header(JournalVersion::Second))),
             _ => None,
         }
     }
@@ -118,27 +121,30 @@ mod tests {
 
     #[test]
     fn golden_lines() {
-        let place = Place { offset: 7, bytes: 51, crc32c: 0xbeef };
+        let range = BetsRange { offset: 7, bytes: 51, crc32c: 0xbeef };
         let draw = Draw { bets_bytes: 99, winners: 1, winners_bytes: 51, winners_crc32c: 0x1234_5678 };
-        let batch = Entry::Batch { agency: "1 \"a\"".to_owned(), place, bets: 2 };
+        let batch = JournalEntry::Batch { agency: "1 \"a\"".to_owned(), range, bets: 2 };
         let zeroes = "0".repeat(32);
         let first = format!("batch 3 \"1 \\\"a\\\"\" 7 51 0000beef 2 {zeroes}");
         let golden = [
-            (Version::Second, 0, Entry::Header(Version::Second), "lottery 2"),
-            (Version::Second, 3, batch.clone(), "batch 3 \"1 \\\"a\\\"\" 7 51 0000beef 2"),
-            (Version::First, 3, batch, &first),
-            (Version::First, 4, Entry::Done { agency: "1".to_owned() }, "done 4 \"1\""),
-            (Version::Second, 5, Entry::Draw(draw), "draw 5 99 1 51 12345678"),
+            (JournalVersion::Second, 0, JournalEntry::Header(JournalVersion::Second), "lottery 2"),
+            (JournalVersion::Second, 3, batch.clone(), "batch 3 \"1 \\\"a\\\"\" 7 51 0000beef 2"),
+            (JournalVersion::First, 3, batch, &first),
+            (JournalVersion::First, 4, JournalEntry::Done { agency: "1".to_owned() }, "done 4 \"1\""),
+            (JournalVersion::Second, 5, JournalEntry::Draw(draw), "draw 5 99 1 51 12345678"),
         ];
         for (version, round, entry, line) in golden {
             let mut batch = Batch::new(Checksum::None);
             entry.push(version, round, &mut batch);
             assert_eq!(String::from_utf8_lossy(batch.as_bytes()).trim_end(), line);
-            assert_eq!(Entry::parse(line.as_bytes()), Some((round, entry)));
+            assert_eq!(JournalEntry::parse(line.as_bytes()), Some((round, entry)));
         }
-        assert_eq!(Entry::parse(b"lottery 1 00abc"), Some((0, Entry::Header(Version::First))));
+        assert_eq!(
+            JournalEntry::parse(b"lottery 1 00abc"),
+            Some((0, JournalEntry::Header(JournalVersion::First)))
+        );
         for line in ["", "lottery 3", "lottery 2 00", "lottery 1", "batch 1", "done x \"1\"", "draw 1 2 3"] {
-            assert_eq!(Entry::parse(line.as_bytes()), None, "{line:?}");
+            assert_eq!(JournalEntry::parse(line.as_bytes()), None, "{line:?}");
         }
     }
 }

@@ -12,17 +12,17 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use journal::{Checksum, Records};
 
-use super::ledger::{Ledger, Refusal};
-use super::record::{Draw, Entry, Place, Version};
+use super::ledger::{BatchRefusal, Ledger};
+use super::record::{BetsRange, Draw, JournalEntry, JournalVersion};
 
 /// No batch is longer: the longest message, with an agency and quotes for each of its shortest bets.
 const MAX_BATCH_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What both files agree on.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct RecoveredFiles {
     /// From the first line; without it the file is not known to be a lottery's.
-    pub version: Option<Version>,
+    pub version: Option<JournalVersion>,
     /// Up to where `lottery.journal` is good.
     pub journal_bytes: u64,
     /// Up to where `bets.csv` is good.
@@ -39,17 +39,17 @@ pub struct Found {
 ///
 /// # Errors
 /// If they cannot be read, or are damaged where no crash can have damaged them.
-pub fn read(journal: &Path, bets: &Path) -> anyhow::Result<Found> {
+pub fn read(journal: &Path, bets: &Path) -> anyhow::Result<RecoveredFiles> {
     let told = |path: &Path| format!("cannot read {}", path.display());
     let file = File::open(journal).with_context(|| told(journal))?;
-    let mut csv = Csv::open(bets).with_context(|| told(bets))?;
-    let mut found = Found::default();
+    let mut csv = BetsFile::open(bets).with_context(|| told(bets))?;
+    let mut found = RecoveredFiles::default();
     let mut records = Records::from(&file, 0, Checksum::Crc32c).peekable();
     let mut torn = None;
     while let Some(record) = records.next() {
         let (offset, record) = record.with_context(|| told(journal))?;
         found.journal_bytes = offset;
-        let entry = record.as_deref().and_then(Entry::parse);
+        let entry = record.as_deref().and_then(JournalEntry::parse);
         if let Some(wrong) = found.add(entry, &mut csv).with_context(|| told(bets))? {
             torn = Some(wrong);
             break;
@@ -62,7 +62,7 @@ pub fn read(journal: &Path, bets: &Path) -> anyhow::Result<Found> {
     if let Some(wrong) = torn {
         for record in records {
             let (_, record) = record.with_context(|| told(journal))?;
-            let Some((round, entry)) = record.as_deref().and_then(Entry::parse) else { continue };
+            let Some((round, entry)) = record.as_deref().and_then(JournalEntry::parse) else { continue };
             if round > wrong.round && wrong.is_belied_by(&entry, &mut csv).with_context(|| told(bets))? {
                 let (bets_at, journal_at) = (found.bets_bytes, found.journal_bytes);
                 bail!(
@@ -85,47 +85,51 @@ pub fn read(journal: &Path, bets: &Path) -> anyhow::Result<Found> {
 }
 
 /// Where the good beginning ends.
-struct Wrong {
+struct TornPlace {
     /// Its round, or the last that it can be of if its line cannot be read.
     round: u64,
     /// The line can be read, but its bets are not there.
     without_bets: bool,
 }
 
-impl Wrong {
+impl TornPlace {
     /// Whether a later entry tells that this was once on disk.
-    fn is_belied_by(&self, later: &Entry, csv: &mut Csv) -> io::Result<bool> {
+    fn is_belied_by(&self, later: &JournalEntry, csv: &mut BetsFile) -> io::Result<bool> {
         match later {
-            Entry::Batch { place, .. } => csv.holds(place),
+            JournalEntry::Batch { range, .. } => csv.holds(range),
             _ => Ok(!self.without_bets),
         }
     }
 }
 
-impl Found {
+impl RecoveredFiles {
     /// Adds an entry, or says what is wrong with it.
-    fn add(&mut self, entry: Option<(u64, Entry)>, csv: &mut Csv) -> io::Result<Option<Wrong>> {
-        let unreadable = Some(Wrong { round: self.round + 1, without_bets: false });
+    fn add(
+        &mut self,
+        entry: Option<(u64, JournalEntry)>,
+        csv: &mut BetsFile,
+    ) -> io::Result<Option<TornPlace>> {
+        let unreadable = Some(TornPlace { round: self.round + 1, without_bets: false });
         let Some((round, entry)) = entry else { return Ok(unreadable) };
-        let is_header = matches!(entry, Entry::Header(_));
+        let is_header = matches!(entry, JournalEntry::Header(_));
         if self.version.is_some() == is_header || round < self.round {
             return Ok(unreadable);
         }
         match entry {
-            Entry::Header(version) => self.version = Some(version),
-            Entry::Done { agency } => drop(self.ledger.finish(&agency)),
-            Entry::Draw(draw) => {
+            JournalEntry::Header(version) => self.version = Some(version),
+            JournalEntry::Done { agency } => drop(self.ledger.finish(&agency)),
+            JournalEntry::Draw(draw) => {
                 self.ledger.draw();
                 self.draw = Some(draw);
             }
-            Entry::Batch { agency, place, bets } => {
-                if place.offset != self.bets_bytes || !csv.holds(&place)? {
-                    return Ok(Some(Wrong { round, without_bets: true }));
+            JournalEntry::Batch { agency, range, bets } => {
+                if range.offset != self.bets_bytes || !csv.holds(&range)? {
+                    return Ok(Some(TornPlace { round, without_bets: true }));
                 }
-                if !self.ledger.add(&agency, bets, place.bytes) {
-                    return Err(io::Error::other(Refusal::Full));
+                if !self.ledger.add(&agency, bets, range.bytes) {
+                    return Err(io::Error::other(BatchRefusal::Full));
                 }
-                self.bets_bytes += place.bytes;
+                self.bets_bytes += range.bytes;
             }
         }
         self.round = round;
@@ -134,26 +138,26 @@ impl Found {
 }
 
 /// `bets.csv`, read at any place.
-struct Csv {
+struct BetsFile {
     file: File,
     bytes: u64,
     buffer: Vec<u8>,
 }
 
-impl Csv {
+impl BetsFile {
     fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let bytes = file.metadata()?.len();
         Ok(Self { file, bytes, buffer: Vec::new() })
     }
 
-    fn holds(&mut self, place: &Place) -> io::Result<bool> {
-        let there = place.offset.checked_add(place.bytes).is_some_and(|end| end <= self.bytes);
-        if !there || place.bytes > MAX_BATCH_BYTES {
+    fn holds(&mut self, range: &BetsRange) -> io::Result<bool> {
+        let there = range.offset.checked_add(range.bytes).is_some_and(|end| end <= self.bytes);
+        if !there || range.bytes > MAX_BATCH_BYTES {
             return Ok(false);
         }
-        self.buffer.resize(usize::try_from(place.bytes).unwrap_or(0), 0);
-        self.file.read_exact_at(&mut self.buffer, place.offset)?;
-        Ok(crc32c::crc32c(&self.buffer) == place.crc32c)
+        self.buffer.resize(usize::try_from(range.bytes).unwrap_or(0), 0);
+        self.file.read_exact_at(&mut self.buffer, range.offset)?;
+        Ok(crc32c::crc32c(&self.buffer) == range.crc32c)
     }
 }

@@ -49,9 +49,9 @@ const COPY_STEP: u32 = 0x9e37_79b9;
 
 /// Of the hashes. Nobody else knows it, so nobody can make lines whose hashes agree.
 #[derive(Debug, Clone, Copy)]
-pub struct Key([u8; 16]);
+pub struct HashKey([u8; 16]);
 
-impl Default for Key {
+impl Default for HashKey {
     fn default() -> Self {
         Self(rand::random())
     }
@@ -59,18 +59,18 @@ impl Default for Key {
 
 /// SipHash-1-3 of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hash(u64);
+pub struct LineHash(u64);
 
-impl Key {
+impl HashKey {
     /// The hash of a line.
-    pub fn hash(&self, line: &[u8]) -> Hash {
+    pub fn hash(&self, line: &[u8]) -> LineHash {
         let mut hasher = SipHasher13::new_with_key(&self.0);
         hasher.write(line);
-        Hash(hasher.finish())
+        LineHash(hasher.finish())
     }
 }
 
-impl Hash {
+impl LineHash {
     /// The hash of a further copy of the line, with so many before it. No two copies of one line have the same place in
     /// the table.
     pub fn of_copy(self, before: u32) -> Self {
@@ -92,12 +92,12 @@ impl Hash {
 #[derive(Debug)]
 pub struct LineTable {
     slabs: Vec<Vec<u64>>,
-    segments: Vec<Segment>,
-    parts: [Part; PARTS.len()],
+    segments: Vec<TableSegment>,
+    parts: [TablePart; PARTS.len()],
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Segment {
+struct TableSegment {
     /// Slots in use.
     used: u16,
     /// How many of the first bits all its tags share.
@@ -106,7 +106,7 @@ struct Segment {
 
 /// The segments of a part of the hashes, by the first `depth` bits of the tag.
 #[derive(Debug)]
-struct Part {
+struct TablePart {
     depth: u32,
     directory: Vec<u32>,
 }
@@ -116,7 +116,7 @@ impl Default for LineTable {
         let mut table = Self {
             slabs: Vec::new(),
             segments: Vec::new(),
-            parts: std::array::from_fn(|_| Part { depth: 0, directory: Vec::new() }),
+            parts: std::array::from_fn(|_| TablePart { depth: 0, directory: Vec::new() }),
         };
         for part in 0..PARTS.len() {
             let segment = table.add_segment(0);
@@ -151,20 +151,20 @@ fn prefix(tag: u32, depth: u32) -> usize {
 
 impl LineTable {
     /// Brings the places of these hashes into the processor's cache: their memory is waited for once, and not one by one.
-    pub fn prepare(&self, hashes: &[Hash]) {
+    pub fn prepare(&self, hashes: &[LineHash]) {
         let touched = hashes.iter().map(|hash| self.slots(self.segment(*hash))[home(hash.tag())]);
         black_box(touched.fold(0, |all, slot| all ^ slot));
     }
 
     /// The lines whose hash may be this one.
-    pub fn candidates(&self, hash: Hash) -> impl Iterator<Item = u32> + '_ {
+    pub fn candidates(&self, hash: LineHash) -> impl Iterator<Item = u32> + '_ {
         let (slots, tag) = (self.slots(self.segment(hash)), hash.tag());
         let from_home = (0..SLOTS).map(move |step| slots[(home(tag) + step) % SLOTS]);
         from_home.take_while(|slot| *slot != EMPTY).filter(move |slot| tag_of(*slot) == tag).map(line_of)
     }
 
     /// Adds a line; any number but the last.
-    pub fn insert(&mut self, hash: Hash, line: u32) {
+    pub fn insert(&mut self, hash: LineHash, line: u32) {
         let mut segment = self.segment(hash);
         while self.segments[segment].used >= FULL && self.split(hash, segment) {
             segment = self.segment(hash);
@@ -176,7 +176,7 @@ impl LineTable {
     }
 
     /// Removes a line; `false` if it is not there.
-    pub fn remove(&mut self, hash: Hash, line: u32) -> bool {
+    pub fn remove(&mut self, hash: LineHash, line: u32) -> bool {
         let segment = self.segment(hash);
         let slots = self.slots_mut(segment);
         let (start, slot) = (home(hash.tag()), pack(hash.tag(), line));
@@ -202,7 +202,7 @@ impl LineTable {
         true
     }
 
-    fn segment(&self, hash: Hash) -> usize {
+    fn segment(&self, hash: LineHash) -> usize {
         let part = &self.parts[hash.part()];
         part.directory[prefix(hash.tag(), part.depth)] as usize
     }
@@ -222,12 +222,12 @@ impl LineTable {
         if segment == self.slabs.len() * SLAB_SEGMENTS {
             self.slabs.push(vec![EMPTY; SLAB_SEGMENTS * SLOTS]);
         }
-        self.segments.push(Segment { used: 0, depth });
+        self.segments.push(TableSegment { used: 0, depth });
         u32::try_from(segment).expect("2^32 lines need fewer segments")
     }
 
     /// Splits the segment of this hash in two; `false` if its hashes cannot be told apart any more.
-    fn split(&mut self, hash: Hash, segment: usize) -> bool {
+    fn split(&mut self, hash: LineHash, segment: usize) -> bool {
         let depth = u32::from(self.segments[segment].depth);
         if depth == MAX_DEPTH {
             return false;
@@ -282,7 +282,7 @@ mod tests {
     fn every_line_is_found_and_few_others() {
         const LINES: u32 = 300_000;
         let mut rng = StdRng::seed_from_u64(7574);
-        let hashes: Vec<_> = (0..LINES).map(|_| Hash(rng.random())).collect();
+        let hashes: Vec<_> = (0..LINES).map(|_| LineHash(rng.random())).collect();
         let mut table = LineTable::default();
         for (hash, line) in hashes.iter().zip(0..) {
             table.insert(*hash, line);
@@ -309,7 +309,7 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(7574);
         let mut table = LineTable::default();
         for line in 0..2_000_000u32 {
-            table.insert(Hash(rng.random()), line);
+            table.insert(LineHash(rng.random()), line);
             if line >= 200_000 && line % 10_000 == 0 {
                 let directories: usize = table.parts.iter().map(|part| part.directory.capacity() * 4).sum();
                 let bytes = table.segments.len() * SLOTS * 8 + table.segments.capacity() * 4 + directories;
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn copies_of_a_line_never_share_a_place() {
-        let first = Key::default().hash(b"1,Ana,Paz,1,2000-01-01,1\r\n");
+        let first = HashKey::default().hash(b"1,Ana,Paz,1,2000-01-01,1\r\n");
         assert_eq!(first.of_copy(0), first);
         let tags: HashSet<u32> = (0..1_000_000).map(|before| first.of_copy(before).tag()).collect();
         assert_eq!(tags.len(), 1_000_000);
@@ -339,7 +339,7 @@ mod tests {
             let mut model: HashSet<(u64, u32)> = HashSet::new();
             for (number, (kind, high, low, line)) in actions.into_iter().enumerate() {
                 let bits = (high << 62) | (0x155 << 41) | (low << 35);
-                let hash = Hash(bits);
+                let hash = LineHash(bits);
                 if kind > 0 && model.insert((bits, line)) {
                     table.insert(hash, line);
                 } else if kind == 0 {

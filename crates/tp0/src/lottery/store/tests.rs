@@ -1,45 +1,52 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Mutex;
 
 use journal::{Checksum, JournalFile, Records, Storage};
 use tempfile::TempDir;
 
 use super::files::ReadAt;
-use super::record::Entry;
+use super::ledger::BatchRefusal;
+use super::record::JournalEntry;
 use super::*;
 use crate::action_log::ActionLevel;
 use crate::action_log::tests::CapturedActions;
 
-struct Running {
-    store: Store,
+struct RunningStore {
+    store: BetStore,
     log: CapturedActions,
 }
 
-fn start_with(folder: &Path, files: Files, contents: Contents, agencies: usize) -> Running {
+fn start_with(
+    folder: &Path,
+    files: LotteryFiles,
+    contents: LotteryContents,
+    agencies: usize,
+) -> RunningStore {
     let (log, captured) = CapturedActions::start(ActionLevel::Info);
-    Running { store: Store::start(folder, files, contents, agencies, log).unwrap(), log: captured }
+    RunningStore { store: BetStore::start(folder, files, contents, agencies, log), log: captured }
 }
 
-fn start(folder: &Path, agencies: usize) -> Running {
-    let (files, contents) = Files::open(folder).unwrap();
+fn start(folder: &Path, agencies: usize) -> RunningStore {
+    let (files, contents) = LotteryFiles::open(folder).unwrap();
     start_with(folder, files, contents, agencies)
 }
 
-impl Running {
-    async fn send(&self, agency: &str, lines: &str, claims: &Arc<Claims>) -> Outcome {
+impl RunningStore {
+    async fn send(&self, agency: &str, lines: &str, claims: &Arc<Claims>) -> Option<JobOutcome> {
         let batch = NewBatch {
             agency: agency.into(),
             lines: lines.as_bytes().to_vec(),
             bets: lines.lines().count() as u32,
             claims: claims.clone(),
         };
-        self.store.submit(batch).await.outcome().await
+        self.store.enqueue(batch).await.ok()?.outcome().await.ok()
     }
 
     /// All winners, once the draw was held.
     async fn winners(&self, agency: &str) -> String {
-        let mut drawn = self.store.handle.shared.drawn.subscribe();
+        let mut drawn = self.store.drawn.clone();
         drawn.wait_for(Option::is_some).await.unwrap();
         let (mut winners, mut out, mut more) = (self.store.winners(agency).unwrap(), Vec::new(), true);
         while more {
@@ -67,25 +74,37 @@ async fn a_whole_lottery_is_remembered() {
     let running = start(folder.path(), 2);
     let claims = Arc::default();
     for agency in ["1", "2"] {
-        assert!(matches!(running.send(agency, &lines(agency, 1, 3), &claims).await, Outcome::Stored(_)));
+        assert!(matches!(
+            running.send(agency, &lines(agency, 1, 3), &claims).await,
+            Some(JobOutcome::Stored(_))
+        ));
     }
     assert!(running.store.winners("1").is_none());
-    assert!(matches!(running.store.finish("1".into()).await, Outcome::Done));
-    assert!(matches!(running.store.finish("1".into()).await, Outcome::Repeated));
-    assert!(matches!(running.send("1", &lines("1", 2, 3), &claims).await, Outcome::Refused(Refusal::Done)));
+    assert!(matches!(running.store.finish("1".into()).await, Ok(JobOutcome::Finished)));
+    assert!(matches!(running.store.finish("1".into()).await, Ok(JobOutcome::Repeated)));
+    assert!(matches!(
+        running.send("1", &lines("1", 2, 3), &claims).await,
+        Some(JobOutcome::Refused(BatchRefusal::Done))
+    ));
     running.store.close().await;
-    assert!(matches!(running.send("1", "x", &claims).await, Outcome::Unknown));
+    assert!(matches!(running.send("1", "x", &claims).await, None));
 
     let running = start(folder.path(), 2);
     let again = Arc::default();
-    assert!(matches!(running.send("1", &lines("1", 1, 3), &again).await, Outcome::Repeated));
-    assert!(matches!(running.send("1", &lines("1", 2, 3), &again).await, Outcome::Refused(Refusal::Done)));
+    assert!(matches!(running.send("1", &lines("1", 1, 3), &again).await, Some(JobOutcome::Repeated)));
+    assert!(matches!(
+        running.send("1", &lines("1", 2, 3), &again).await,
+        Some(JobOutcome::Refused(BatchRefusal::Done))
+    ));
     assert!(running.store.winners("1").is_none());
-    assert!(matches!(running.store.finish("2".into()).await, Outcome::Done));
+    assert!(matches!(running.store.finish("2".into()).await, Ok(JobOutcome::Finished)));
     assert_eq!(running.winners("1").await, "1,Ana 1,Núñez,1,2000-01-01,7574\n");
     assert_eq!(running.winners("2").await, "2,Ana 1,Núñez,1,2000-01-01,7574\n");
     assert_eq!(running.winners("3").await, "");
-    assert!(matches!(running.send("3", &lines("3", 1, 3), &again).await, Outcome::Refused(Refusal::Drawn)));
+    assert!(matches!(
+        running.send("3", &lines("3", 1, 3), &again).await,
+        Some(JobOutcome::Refused(BatchRefusal::Drawn))
+    ));
     assert_eq!(running.log.actions(), ["action: sorteo | result: success"]);
     running.store.close().await;
 
@@ -102,7 +121,7 @@ async fn a_draw_that_was_due_is_held_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let running = start(folder.path(), 2);
     running.send("1", &lines("1", 1, 3), &Arc::default()).await;
-    running.store.finish("1".into()).await;
+    assert!(matches!(running.store.finish("1".into()).await, Ok(JobOutcome::Finished)));
     running.store.close().await;
     let running = start(folder.path(), 1);
     assert_eq!(running.winners("1").await, "1,Ana 1,Núñez,1,2000-01-01,7574\n");
@@ -129,13 +148,13 @@ async fn winners_are_found_wherever_the_pieces_are_cut() {
             expected.push_str(&line.replace("\"q\"\"", "q\"").replace("\",", ","));
             expected.push('\n');
         }
-        assert!(matches!(running.send("1", &text, &claims).await, Outcome::Stored(_)));
+        assert!(matches!(running.send("1", &text, &claims).await, Some(JobOutcome::Stored(_))));
         assert!(matches!(
             running.send("11", &text.replace("1,x", "11,x"), &claims).await,
-            Outcome::Stored(_)
+            Some(JobOutcome::Stored(_))
         ));
     }
-    running.store.finish("1".into()).await;
+    assert!(matches!(running.store.finish("1".into()).await, Ok(JobOutcome::Finished)));
     assert!(running.winners("1").await == expected, "{} bytes expected", expected.len());
 }
 
@@ -145,9 +164,12 @@ async fn three_rounds() -> (TempDir, Vec<usize>) {
     let running = start(folder.path(), 9);
     let claims = Arc::default();
     for batch in 1..=3 {
-        assert!(matches!(running.send("1", &lines("1", batch, 2), &claims).await, Outcome::Stored(_)));
+        assert!(matches!(
+            running.send("1", &lines("1", batch, 2), &claims).await,
+            Some(JobOutcome::Stored(_))
+        ));
     }
-    assert!(matches!(running.store.finish("1".into()).await, Outcome::Done));
+    assert!(matches!(running.store.finish("1".into()).await, Ok(JobOutcome::Finished)));
     running.store.close().await;
     let file = fs::File::open(folder.path().join(JOURNAL_FILE)).unwrap();
     let starts = Records::from(&file, 0, Checksum::Crc32c).map(|record| record.unwrap().0 as usize).collect();
@@ -159,12 +181,12 @@ fn reopened(journal: &[u8], bets: &[u8]) -> Result<(u64, usize, usize), String> 
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join(JOURNAL_FILE), journal).unwrap();
     fs::write(folder.path().join(BETS_FILE), bets).unwrap();
-    let (files, contents) = Files::open(folder.path()).map_err(|error| format!("{error:#}"))?;
+    let (files, contents) = LotteryFiles::open(folder.path()).map_err(|error| format!("{error:#}"))?;
     drop(files);
     let after = fs::read(folder.path().join(BETS_FILE)).unwrap();
     assert_eq!(after, bets[..after.len()]);
     // What was kept is kept for good.
-    let (_, again) = Files::open(folder.path()).map_err(|error| format!("{error:#}"))?;
+    let (_, again) = LotteryFiles::open(folder.path()).map_err(|error| format!("{error:#}"))?;
     assert_eq!(again.ledger.bets(), contents.ledger.bets());
     Ok((contents.ledger.bets(), contents.ledger.done(), after.len()))
 }
@@ -240,24 +262,24 @@ async fn what_no_crash_can_have_done_is_an_error_and_nothing_is_cut() {
 fn other_files_are_refused_and_left_alone() {
     assert!(reopened(b"", b"1,a,b,c,2000-01-01,1\r\n").unwrap_err().contains("does not know"));
     let folder = tempfile::tempdir().unwrap();
-    let (_files, _) = Files::open(folder.path()).unwrap();
-    assert!(Files::open(folder.path()).unwrap_err().to_string().contains("in use by another process"));
+    let (_files, _) = LotteryFiles::open(folder.path()).unwrap();
+    assert!(LotteryFiles::open(folder.path()).unwrap_err().to_string().contains("in use by another process"));
     assert!(content(folder.path(), JOURNAL_FILE).starts_with("lottery 2 "));
 }
 
 /// A disk that fails as it is told.
 #[derive(Debug, Clone, Default)]
-struct Disk(Arc<Mutex<State>>);
+struct FailingDisk(Arc<Mutex<DiskState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct DiskState {
     bytes: Vec<u8>,
     room: Option<usize>,
     fails_to_sync: bool,
     fails_to_read: bool,
 }
 
-impl Storage for Disk {
+impl Storage for FailingDisk {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.0.lock().unwrap();
         let room = state.room.map_or(bytes.len(), |room| room.saturating_sub(state.bytes.len()));
@@ -283,7 +305,7 @@ impl Storage for Disk {
     }
 }
 
-impl ReadAt for Disk {
+impl ReadAt for FailingDisk {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let state = self.0.lock().unwrap();
         if state.fails_to_read {
@@ -295,8 +317,8 @@ impl ReadAt for Disk {
     }
 }
 
-impl Disk {
-    fn set(&self, change: impl FnOnce(&mut State)) {
+impl FailingDisk {
+    fn set(&self, change: impl FnOnce(&mut DiskState)) {
         change(&mut self.0.lock().unwrap());
     }
 
@@ -305,16 +327,16 @@ impl Disk {
     }
 }
 
-fn on_disks() -> (TempDir, Disk, Disk, Running) {
+fn on_disks() -> (TempDir, FailingDisk, FailingDisk, RunningStore) {
     let folder = tempfile::tempdir().unwrap();
-    let (bets, journal) = (Disk::default(), Disk::default());
-    let files = Files::with_storage(
+    let (bets, journal) = (FailingDisk::default(), FailingDisk::default());
+    let files = LotteryFiles::with_storage(
         folder.path(),
         JournalFile::with_storage(BETS_FILE, Box::new(bets.clone())),
         Box::new(bets.clone()),
         JournalFile::with_storage(JOURNAL_FILE, Box::new(journal.clone())),
     );
-    let contents = Contents { ledger: Ledger::default(), draw: None };
+    let contents = LotteryContents { ledger: Ledger::default(), draw: None };
     let running = start_with(folder.path(), files, contents, 2);
     (folder, bets, journal, running)
 }
@@ -324,24 +346,24 @@ async fn a_full_disk_takes_all_of_a_batch_or_none_in_both_files() {
     let (_folder, bets, journal, running) = on_disks();
     let claims = Arc::default();
     let (first, second) = (lines("1", 1, 2), lines("1", 2, 2));
-    assert!(matches!(running.send("1", &first, &claims).await, Outcome::Stored(_)));
+    assert!(matches!(running.send("1", &first, &claims).await, Some(JobOutcome::Stored(_))));
     let records = journal.text();
     for full in [&bets, &journal] {
         full.set(|state| state.room = Some(state.bytes.len() + 10));
-        assert!(matches!(running.send("1", &second, &claims).await, Outcome::NoSpace(_)));
+        assert!(matches!(running.send("1", &second, &claims).await, Some(JobOutcome::NoSpace(_))));
         let repeated = running.send("1", &first, &Arc::default()).await;
-        assert!(matches!(repeated, Outcome::Repeated), "that needs no room");
+        assert!(matches!(repeated, Some(JobOutcome::Repeated)), "that needs no room");
         assert_eq!((bets.text(), journal.text()), (first.clone(), records.clone()));
         full.set(|state| state.room = None);
     }
-    assert!(matches!(running.send("1", &second, &claims).await, Outcome::Stored(_)));
+    assert!(matches!(running.send("1", &second, &claims).await, Some(JobOutcome::Stored(_))));
     assert_eq!(bets.text(), first + &second);
     let batches = journal.text();
     let places: Vec<_> = batches
         .lines()
-        .filter_map(|line| Entry::parse(line.split(" crc32c=").next()?.as_bytes()))
+        .filter_map(|line| JournalEntry::parse(line.split(" crc32c=").next()?.as_bytes()))
         .filter_map(|(round, entry)| match entry {
-            Entry::Batch { place, .. } => Some((round, place.offset)),
+            JournalEntry::Batch { range, .. } => Some((round, range.offset)),
             _ => None,
         })
         .collect();
@@ -355,10 +377,10 @@ async fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
         [&bets, &journal][which].set(|state| state.fails_to_sync = true);
         for batch in 1..=2 {
             let outcome = running.send("1", &lines("1", batch, 2), &Arc::default()).await;
-            assert!(matches!(outcome, Outcome::Unknown), "{outcome:?}");
+            assert!(matches!(outcome, None), "{outcome:?}");
         }
-        running.store.failed().await;
-        assert!(running.store.failure().unwrap().to_string().contains("cannot sync"));
+        running.store.failure().wait().await;
+        assert!(running.store.failure().get().unwrap().to_string().contains("cannot sync"));
         running.store.close().await;
     }
 }
@@ -367,13 +389,13 @@ async fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
 async fn when_bets_cannot_be_read_nothing_is_acknowledged_any_more() {
     let (_folder, bets, _journal, running) = on_disks();
     let first = lines("1", 1, 2);
-    assert!(matches!(running.send("1", &first, &Arc::default()).await, Outcome::Stored(2)));
+    assert!(matches!(running.send("1", &first, &Arc::default()).await, Some(JobOutcome::Stored(2))));
     bets.set(|state| state.fails_to_read = true);
     for _ in 0..2 {
-        assert!(matches!(running.send("1", &first, &Arc::default()).await, Outcome::Unknown));
+        assert!(matches!(running.send("1", &first, &Arc::default()).await, None));
     }
-    running.store.failed().await;
-    assert!(running.store.failure().unwrap().to_string().starts_with("cannot read "));
+    running.store.failure().wait().await;
+    assert!(running.store.failure().get().unwrap().to_string().starts_with("cannot read "));
     running.store.close().await;
 }
 
@@ -383,9 +405,12 @@ async fn of_a_batch_the_new_bets_are_stored_and_the_others_are_not() {
     let running = start(folder.path(), 2);
     let all = lines("1", 1, 5);
     let some: String = all.split_inclusive('\n').skip(1).take(2).collect();
-    assert!(matches!(running.send("1", &some, &Arc::default()).await, Outcome::Stored(2)));
-    assert!(matches!(running.send("1", &all, &Arc::default()).await, Outcome::Stored(3)));
-    assert!(matches!(running.send("2", &all, &Arc::default()).await, Outcome::Stored(5)), "another agency");
+    assert!(matches!(running.send("1", &some, &Arc::default()).await, Some(JobOutcome::Stored(2))));
+    assert!(matches!(running.send("1", &all, &Arc::default()).await, Some(JobOutcome::Stored(3))));
+    assert!(
+        matches!(running.send("2", &all, &Arc::default()).await, Some(JobOutcome::Stored(5))),
+        "another agency"
+    );
     running.store.close().await;
     let others: String = all.split_inclusive('\n').filter(|line| !some.contains(line)).collect();
     assert_eq!(content(folder.path(), BETS_FILE), some + &others + &all);
@@ -405,7 +430,7 @@ async fn many_agencies_share_rounds() {
             for batch in 0..4 {
                 assert!(matches!(
                     running.send(&name, &lines(&name, batch, 2), &claims).await,
-                    Outcome::Stored(_)
+                    Some(JobOutcome::Stored(_))
                 ));
             }
         }
@@ -416,6 +441,6 @@ async fn many_agencies_share_rounds() {
     let records = content(folder.path(), JOURNAL_FILE);
     let last = records.lines().last().unwrap().split(' ').nth(1).unwrap().parse::<u64>().unwrap();
     assert!(last < 1000, "{last} rounds for 2000 batches");
-    let (_, contents) = Files::open(folder.path()).unwrap();
+    let (_, contents) = LotteryFiles::open(folder.path()).unwrap();
     assert_eq!(contents.ledger.bets(), 4000);
 }

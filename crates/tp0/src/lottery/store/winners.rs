@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::WINNERS_FILE;
+use super::files::WINNERS_FILE;
 use crate::lottery::csv_line;
 
 /// How much of `winners.csv` is read at a time: more than its longest line.
@@ -13,7 +13,7 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// Reads `winners.csv` and gives the lines of one agency, as they travel.
 #[derive(Debug)]
-pub struct Winners {
+pub struct AgencyWinners {
     path: PathBuf,
     file: Option<File>,
     prefix: Vec<u8>,
@@ -22,7 +22,7 @@ pub struct Winners {
     buffer: Vec<u8>,
 }
 
-impl Winners {
+impl AgencyWinners {
     pub(super) fn new(folder: &Path, agency: &str, end: u64) -> Self {
         let prefix = csv_line::agency_prefix(agency);
         Self { path: folder.join(WINNERS_FILE), file: None, prefix, offset: 0, end, buffer: Vec::new() }
