@@ -43,5 +43,5 @@ pub use field::{BetError, BetField};
 pub use limits::{MAX_AGENCY_BYTES, MAX_BATCH_BYTES, MAX_REQUEST_BYTES, MAX_WINNER_BYTES, WINNING_NUMBER};
 pub use reply::{LotteryReply, ReplyDecoder, ReplyError, ReplyPart, end_winners, start_winners};
 pub use request::{
-    AgencyRequest, BatchWriter, BetLines, FrameRejection, MalformedRequest, RequestDecoder, RequestFrame,
+    AgencyFrame, AgencyRequest, BatchWriter, BetLines, FrameRejection, MalformedRequest, RequestDecoder,
 };

@@ -32,16 +32,14 @@ use std::path::Path;
 use std::str::FromStr;
 
 use config::FileFormat;
-use serde::de::Error as _;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 
 use crate::action_log::{ActionLevel, ActionLog, action};
 use crate::go_duration::GoDuration;
 pub use sources::ConfigError;
-use sources::{Environment, Setting};
+use sources::{Setting, Variables};
 
-const SERVER_FILE: &str = "config.ini";
-const CLIENT_FILE: &str = "config.yaml";
 const MAX_ID_BYTES: usize = 64;
 
 const fn setting(variables: &'static [&'static str], keys: &'static [&'static str]) -> Setting {
@@ -66,6 +64,51 @@ const CLIENT_SETTINGS: [Setting; 7] = [
     setting(&["CLI_LOG_LEVEL"], &["log.level"]),
     setting(&["CLI_BATCH_MAXAMOUNT", "CLI_BATCH_BATCH_SIZE"], &["batch.maxAmount", "batch.batch_size"]),
 ];
+
+/// The configuration of a program.
+pub trait ProgramConfig: DeserializeOwned {
+    /// The file in the current folder that is read where no other one is named.
+    const FILE: &'static str;
+    const FORMAT: FileFormat;
+    const SETTINGS: &'static [Setting];
+
+    /// Reads the configuration from `environment` and from `file`, or else from [`FILE`](Self::FILE) if that is there.
+    fn read(file: Option<&Path>, environment: Variables<'_>) -> Result<Self, ConfigError> {
+        sources::read(Self::SETTINGS, file, Self::FILE, Self::FORMAT, environment)
+    }
+
+    /// Returns the level of the action log.
+    fn log_level(&self) -> ActionLevel;
+
+    /// Returns the client's name in the last action lines; `None` for servers.
+    fn client_id(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl ProgramConfig for ServerConfig {
+    const FILE: &'static str = "config.ini";
+    const FORMAT: FileFormat = FileFormat::Ini;
+    const SETTINGS: &'static [Setting] = &SERVER_SETTINGS;
+
+    fn log_level(&self) -> ActionLevel {
+        self.logging_level
+    }
+}
+
+impl ProgramConfig for ClientConfig {
+    const FILE: &'static str = "config.yaml";
+    const FORMAT: FileFormat = FileFormat::Yaml;
+    const SETTINGS: &'static [Setting] = &CLIENT_SETTINGS;
+
+    fn log_level(&self) -> ActionLevel {
+        self.log_level
+    }
+
+    fn client_id(&self) -> Option<&str> {
+        Some(&self.id)
+    }
+}
 
 /// Configuration of `echo-server` and `lottery-server`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -105,14 +148,8 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
-    /// Reads the configuration from `environment` and from `file`, or else from `config.ini` in the current folder if it is
-    /// there.
-    pub fn read(file: Option<&Path>, environment: Environment<'_>) -> Result<Self, ConfigError> {
-        sources::read(&SERVER_SETTINGS, file, SERVER_FILE, FileFormat::Ini, environment)
-    }
-
-    /// Where to listen. A name stands for all addresses, as in the original: it is the one by which clients know the server.
-    #[must_use]
+    /// Returns the address to listen on. A name, by which the clients know the server, stands for all addresses, as in the
+    /// original.
     pub fn address(&self) -> SocketAddr {
         let ip = match self.ip.as_str() {
             "localhost" => Ipv4Addr::LOCALHOST.into(),
@@ -177,12 +214,6 @@ impl Default for ClientConfig {
 }
 
 impl ClientConfig {
-    /// Reads the configuration from `environment` and from `file`, or else from `config.yaml` in the current folder if it
-    /// is there.
-    pub fn read(file: Option<&Path>, environment: Environment<'_>) -> Result<Self, ConfigError> {
-        sources::read(&CLIENT_SETTINGS, file, CLIENT_FILE, FileFormat::Yaml, environment)
-    }
-
     /// Writes the `config` line with which the client begins.
     pub fn tell(&self, log: &ActionLog) {
         action!(

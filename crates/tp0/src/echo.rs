@@ -6,7 +6,7 @@
 //! | server | the same bytes | its echo; the server closes the connection, unless it was told to keep it |
 //! | server | `ERROR message-too-long: …`, `ERROR invalid-utf8: …`, `ERROR idle-timeout: …`, `ERROR too-many-connections: …` | no echo: why; then it closes |
 //!
-//! A stream that ends in the middle of a line gets no echo: half a message is none.
+//! A stream that ends in the middle of a line gets no echo.
 
 pub mod client;
 mod connection;

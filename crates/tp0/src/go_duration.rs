@@ -69,7 +69,7 @@ impl FromStr for GoDuration {
     }
 }
 
-/// One number with its unit, in nanoseconds, and what comes after it.
+/// Reads one number with its unit; returns it in nanoseconds, and the text behind it.
 fn one_part(text: &str) -> Result<(u64, &str), GoDurationError> {
     let (whole, after_whole) = leading_integer(text)?;
     let mut digits = text.len() - after_whole.len();
@@ -121,7 +121,7 @@ fn leading_integer(text: &str) -> Result<(u64, &str), GoDurationError> {
     if value > LARGEST { Err(GoDurationError::Invalid) } else { Ok((value, rest)) }
 }
 
-/// The digits after the point that count, and the power of ten they are divided by. Digits too small to count are skipped.
+/// Returns the digits after the point, without those too small to count, and the power of ten that divides them.
 fn leading_fraction(digits: &str) -> (u64, f64) {
     let (mut value, mut scale) = (0_u64, 1.0);
     for digit in digits.bytes() {
@@ -183,7 +183,7 @@ mod tests {
         text.parse::<GoDuration>().map(|duration| duration.0)
     }
 
-    /// The cases of Go's own test, `time_test.go`.
+    /// Reads the cases of Go's own test, `time_test.go`.
     #[test]
     fn reads_what_go_reads() {
         let (us, ms, s, m, h) = (1_000, 1_000_000, 1_000_000_000, 60_000_000_000, 3_600_000_000_000);

@@ -2,13 +2,15 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`start`] | what all four programs do first: arguments, configuration, logs, signals, exit codes |
-//! | [`config`] | `config.ini` of the servers, `config.yaml` of the clients, the environment over both |
-//! | [`action_log`] | the `action: … | result: …` lines on standard output |
-//! | [`listener`] | a server's listening socket, whose connections and closing the action log tells |
+//! | [`start`] | start and end of all four programs: arguments, configuration, logs, signals, exit codes |
+//! | `config` | `config.ini` of the servers, `config.yaml` of the clients, the environment over both |
+//! | `action_log` | the `action: … | result: …` lines on standard output |
+//! | `listener` | a server's listening socket, with action lines for its connections and its end |
 //! | [`echo`] | exercises 1 to 4: `echo-server` and `echo-client` |
 //! | [`lottery`] | exercises 5 to 8: `lottery-server` and `lottery-agency` |
-//! | [`go_duration`] | durations as Go reads and prints them |
+//! | `go_duration` | durations as Go reads and prints them |
+
+#![allow(missing_docs, reason = "a program's own library: only its binaries use it")]
 
 mod action_log;
 mod config;

@@ -1,4 +1,4 @@
-//! A server's listening socket, whose connections and closing the action log tells.
+//! A server's listening socket, with action lines for its connections and its end.
 //!
 //! ```text
 //! action: accept_connections | result: in_progress
@@ -14,18 +14,16 @@ use service::net::{self, ListenError, Listener, TcpListener, TcpStream};
 use crate::action_log::{ActionLog, action};
 use crate::config::ServerConfig;
 
-/// Tells the action log of each connection it accepts, and when it is closed: by being dropped.
-///
-/// To be given to [`service::net::serve`].
+/// A listener for [`service::net::serve`] that writes an action line for each connection, and one when it is dropped.
 #[derive(Debug)]
 pub struct LoggedListener {
-    /// None once it is closed.
+    /// `None` once it is closed.
     listener: Option<TcpListener>,
     log: ActionLog,
 }
 
 impl LoggedListener {
-    /// Listens where the configuration says, and tells it on stderr, for port 0.
+    /// Listens where the configuration says, and writes the address to stderr, where port 0 took a free one.
     ///
     /// # Errors
     /// [`ListenError`].

@@ -4,9 +4,9 @@
 //! | --- | --- |
 //! | [`server`] | `lottery-server`: arguments, start and end |
 //! | `connection` | one agency's connection: requests in, replies and action lines out |
-//! | [`store`] | `bets.csv`, `lottery.journal`, `winners.csv`: batches on disk before they are acknowledged, the draw |
-//! | [`archive`] | `lottery-server --archive`: moves the files of a lottery away |
-//! | [`csv_line`] | bets as lines of CSV, and back |
+//! | `store` | `bets.csv`, `lottery.journal`, `winners.csv`: batches on disk before they are acknowledged, the draw |
+//! | `archive` | `lottery-server --archive`: moves the files of a lottery away |
+//! | `csv_line` | bets as lines of CSV, and back |
 //! | [`agency`] | `lottery-agency`: bets from a file or the environment, until the winners are known |
 //!
 //! The grammar is that of [`protocol::lottery`].

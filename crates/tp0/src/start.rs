@@ -1,8 +1,8 @@
-//! What all four programs do first: arguments, configuration, logs, signals; and last: the exit code.
+//! Start and end of all four programs: arguments, configuration, logs, signals, and the exit code.
 //!
-//! Exit code 0: all well; 1: it failed and said why; 2: wrong arguments or configuration, told in one line. Standard output
-//! carries the action log and nothing else; what else there is to say goes to stderr, warnings and worse unless
-//! `--log-level` asks for more.
+//! The exit code is 0 if all went well, 1 if the program failed and said why, and 2 after wrong arguments or a wrong
+//! configuration, told in one line. Standard output carries the action log and nothing else; diagnostics go to stderr,
+//! warnings and worse unless `--log-level` asks for more.
 
 use std::future::Future;
 use std::io::{self, Write as _};
@@ -14,10 +14,10 @@ use service::cli::{self, LogFormat, LogLevel};
 use service::{Shutdown, logging};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::action_log::{ActionLevel, ActionLog, action};
-use crate::config::{self, ClientConfig, ConfigError, ServerConfig};
+use crate::action_log::{ActionLog, action};
+use crate::config::{ProgramConfig, environment_variable};
 
-/// How long background threads get to end once a program has that nobody asked to.
+/// How long background threads get to end after a program that nobody asked to end.
 const RUNTIME_END: Duration = Duration::from_millis(500);
 /// The name of each worker thread, as the system shows it.
 const WORKER: &str = "worker";
@@ -40,57 +40,13 @@ pub struct ProgramArguments {
     pub shutdown_deadline: Duration,
 }
 
-/// A program's configuration.
-pub trait Configuration: Sized {
-    /// Reads it from the environment and from this file, or else the usual one in the current folder.
-    ///
-    /// # Errors
-    /// What is wrong, for a person.
-    fn load(file: Option<&std::path::Path>) -> Result<Self, ConfigError>;
-
-    /// The level of the action log.
-    fn log_level(&self) -> ActionLevel;
-
-    /// Which client the last action lines are of.
-    fn client_id(&self) -> Option<&str> {
-        None
-    }
-}
-
-impl Configuration for ServerConfig {
-    fn load(file: Option<&std::path::Path>) -> Result<Self, ConfigError> {
-        Self::read(file, &config::environment_variable)
-    }
-
-    fn log_level(&self) -> ActionLevel {
-        self.logging_level
-    }
-}
-
-impl Configuration for ClientConfig {
-    fn load(file: Option<&std::path::Path>) -> Result<Self, ConfigError> {
-        Self::read(file, &config::environment_variable)
-    }
-
-    fn log_level(&self) -> ActionLevel {
-        self.log_level
-    }
-
-    fn client_id(&self) -> Option<&str> {
-        Some(&self.id)
-    }
-}
-
-/// What a program is given to run with.
+/// All that a program runs with.
 #[derive(Debug)]
 pub struct ProgramContext<A, C> {
-    /// Its flags.
     pub arguments: A,
-    /// Its configuration.
     pub config: C,
-    /// Where its action lines go.
     pub log: ActionLog,
-    /// SIGTERM or SIGINT.
+    /// Requested by SIGTERM or SIGINT.
     pub shutdown: Shutdown,
 }
 
@@ -100,16 +56,16 @@ pub struct ProgramContext<A, C> {
 pub fn run<A, C, F, Fut>(prefix: &'static str, common: fn(&A) -> &ProgramArguments, program: F) -> ExitCode
 where
     A: clap::Parser,
-    C: Configuration,
+    C: ProgramConfig,
     F: FnOnce(ProgramContext<A, C>) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
     run_on_threads(prefix, common, |_| 1, program)
 }
 
-/// Does the same, with as many threads for the program's tasks as `threads` says.
+/// Runs a program as [`run`] does, with as many threads for its tasks as `threads` says.
 ///
-/// One is the thread that calls. More are workers besides it, which it joins at the end.
+/// One thread is the caller's. More than one are workers beside it, which the caller joins at the end.
 pub fn run_on_threads<A, C, F, Fut>(
     prefix: &'static str,
     common: fn(&A) -> &ProgramArguments,
@@ -118,7 +74,7 @@ pub fn run_on_threads<A, C, F, Fut>(
 ) -> ExitCode
 where
     A: clap::Parser,
-    C: Configuration,
+    C: ProgramConfig,
     F: FnOnce(ProgramContext<A, C>) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
@@ -132,7 +88,7 @@ where
         log_format: flags.log_format,
         shutdown_deadline: flags.shutdown_deadline,
     });
-    let config = match C::load(flags.config.as_deref()) {
+    let config = match C::read(flags.config.as_deref(), &environment_variable) {
         Ok(config) => config,
         Err(error) => {
             // Nobody is left to tell if stderr is closed.
@@ -171,8 +127,7 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
     builder.worker_threads(threads).thread_name(WORKER).enable_all().build()
 }
 
-/// The end of a program that was asked to: waits for its threads, and writes the last line. Another thread sees to it that
-/// the deadline is kept.
+/// Ends a program that was asked to: waits for its threads, and writes the last line. Another thread keeps the deadline.
 fn end(
     runtime: Runtime,
     log: &ActionLog,

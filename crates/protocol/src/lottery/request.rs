@@ -57,9 +57,9 @@ pub enum MalformedRequest {
 
 /// The bytes of one message, without its `\r\n`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestFrame(BytesMut);
+pub struct AgencyFrame(BytesMut);
 
-impl RequestFrame {
+impl AgencyFrame {
     /// Checks that the message is UTF-8 and returns its text. The check is not remembered.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ impl RequestDecoder {
 }
 
 impl Decoder for RequestDecoder {
-    type Item = Result<RequestFrame, FrameRejection>;
+    type Item = Result<AgencyFrame, FrameRejection>;
     type Error = io::Error;
 
     fn decode(&mut self, buffer: &mut BytesMut) -> io::Result<Option<Self::Item>> {
@@ -134,7 +134,7 @@ impl Decoder for RequestDecoder {
             }
             let text = buffer.split_to(end);
             buffer.advance(END.len());
-            return Ok(Some(Ok(RequestFrame(text))));
+            return Ok(Some(Ok(AgencyFrame(text))));
         }
         Ok(self.bound_open_message(buffer).map(Err))
     }

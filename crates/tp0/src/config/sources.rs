@@ -33,7 +33,7 @@ struct GivenValue {
 }
 
 /// Returns the value of an environment variable.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Reads the `settings` of a program from `environment` and from `file`, which must be there, or else from `usual`, which
 /// may be missing. A variable that is set to nothing counts as not set.
@@ -44,7 +44,7 @@ pub fn read<C: DeserializeOwned>(
     file: Option<&Path>,
     usual: &str,
     format: FileFormat,
-    environment: Environment<'_>,
+    environment: Variables<'_>,
 ) -> Result<C, ConfigError> {
     let path = file.unwrap_or(Path::new(usual));
     let name = path.display().to_string();
@@ -55,10 +55,12 @@ pub fn read<C: DeserializeOwned>(
             let value = environment(name).filter(|value| !value.is_empty())?;
             Some(GivenValue { key: (*name).to_owned(), value, origin: "environment".to_owned() })
         };
-        let found: Vec<_> =
-            keys.iter().filter_map(|key| Some((*key, in_file.remove(&key.to_lowercase())?))).collect();
-        let found = found.into_iter().next();
-        let found = found.map(|(key, value)| GivenValue { key: key.to_owned(), value, origin: name.clone() });
+        // Each key is removed, also where an earlier one wins: it is known.
+        let found = keys.iter().filter_map(|key| {
+            let value = in_file.remove(&key.to_lowercase())?;
+            Some(GivenValue { key: (*key).to_owned(), value, origin: name.clone() })
+        });
+        let found = found.reduce(|first, _| first);
         let over = variables.iter().find_map(variable);
         if let Some(value) = over.or(found).or_else(|| last_variables.iter().find_map(variable)) {
             given.insert(keys[0], value);

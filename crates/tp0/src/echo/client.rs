@@ -16,7 +16,7 @@ use crate::start::{ProgramArguments, ProgramContext};
 
 /// How long the server may take to accept a connection, to take a message, and to send its echo.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long an echo that is on its way is waited for after SIGTERM.
+/// How long the client waits for an echo after SIGTERM.
 const GRACE: Duration = Duration::from_millis(300);
 
 /// Sends `loop.amount` messages to an echo server and checks what comes back.
@@ -65,7 +65,7 @@ impl From<ExchangeEnded> for EchoFailure {
     }
 }
 
-/// Sends the messages; ends early at SIGTERM or SIGINT, or at the first that is not echoed.
+/// Sends the messages; ends early at SIGTERM or SIGINT, or at the first message that is not echoed.
 ///
 /// # Errors
 /// If a message was not echoed.
@@ -123,7 +123,6 @@ impl EchoLoop<'_> {
             echoed = exchange(stream, message) => Some(echoed),
             () = async { self.shutdown.requested().await; sleep(GRACE).await } => None,
         };
-        // Whether it was echoed or not, the connection is closed by now.
         if let Some(Ok(echo)) = &echoed {
             action!(self.log, INFO, "receive_message", "success", client_id = self.config.id, msg = echo);
         }
@@ -136,13 +135,13 @@ impl EchoLoop<'_> {
     }
 }
 
-/// Sends `message` and gives back its echo; closes the connection in any case.
+/// Sends `message` and returns its echo; closes the connection in any case.
 async fn exchange(stream: TcpStream, message: &str) -> Result<String, EchoFailure> {
     let codec = LineCodec::new(DEFAULT_MAX_LINE_BYTES, AtEof::Reject);
     let mut exchange = Exchange::new(stream, codec, exchange::PeerLimits { idle: PATIENCE, send: PATIENCE });
     exchange.send(&mut format!("{message}\n").into_bytes()).await?;
     let mut lines = Vec::with_capacity(1);
-    // Who calls knows about the shutdown, and leaves the echo a moment more.
+    // The caller watches for the shutdown, and leaves the echo a moment more.
     exchange.next_batch(&mut lines, 1, &Shutdown::new()).await?;
     match lines.pop() {
         None => Err(EchoFailure::Closed),

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::action_log::{ActionLog, action, closed};
 
-/// Lines that are echoed together where connections are kept.
+/// The most lines that are echoed together where connections are kept.
 const BATCH_LINES: usize = 1024;
 
 /// What all connections share.
@@ -21,7 +21,7 @@ pub struct EchoShared {
     pub log: ActionLog,
     /// How long a client may take to complete a line, or to take its echo.
     pub timeout: Duration,
-    /// Echo all lines, and not the first one only.
+    /// Whether all lines are echoed, and not the first one only.
     pub keep: bool,
     pub shutdown: Shutdown,
 }
@@ -37,13 +37,12 @@ enum EchoConnectionError {
     Nothing,
 }
 
-/// The line for a client that comes while `max_connections` are served.
+/// Returns the line for a client that comes while `max_connections` are served.
 pub fn refusal(max_connections: usize) -> String {
     let reason = format!("the server serves its {max_connections} connections already: try again later");
     format!("{}\n", ServerReply::Refused { code: RefusalCode::TooManyConnections, reason: &reason })
 }
 
-/// Serves one client.
 pub async fn serve<S>(stream: S, peer: SocketAddr, shared: &EchoShared)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -94,7 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EchoConnection<'_, S> {
         }
     }
 
-    /// Sends back the lines up to the first that cannot be echoed.
+    /// Sends back the lines before the first one that cannot be echoed.
     async fn echo_lines(&mut self) -> Result<(), EchoConnectionError> {
         let mut rejected = None;
         for line in mem::take(&mut self.lines) {

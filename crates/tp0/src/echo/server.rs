@@ -12,7 +12,7 @@ use crate::start::{ProgramArguments, ProgramContext};
 
 const MAX_THREADS: usize = 1024;
 
-/// Sends back each line that a client sends: one for each connection.
+/// Sends back the line that a client sends, one on each connection.
 ///
 /// Configured by config.ini in the current folder and by the environment: SERVER_PORT, SERVER_IP, SERVER_LISTEN_BACKLOG,
 /// LOGGING_LEVEL, CONNECTION_TIMEOUT. Try: nc localhost 12345 <<< Hola
@@ -37,7 +37,7 @@ pub struct EchoServerArguments {
     pub common: ProgramArguments,
 }
 
-/// Processors that this process may use.
+/// Returns the number of processors that this process may use.
 fn processors() -> usize {
     thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)
 }

@@ -1,7 +1,7 @@
 //! `lottery-agency`: sends its bets, and asks for its winners.
 //!
 //! When the connection breaks, the agency begins again with its first batch. The server takes what it has already as done
-//! (see [`Ledger`](super::store::Ledger)), so nothing is stored twice and nothing is left out, whatever became of the
+//! (see `store::ledger`), so nothing is stored twice and nothing is left out, whatever became of the
 //! acknowledgements on their way.
 //!
 //! At SIGTERM the agency begins nothing new. It waits for the answers to what is on its way, and closes its file and its

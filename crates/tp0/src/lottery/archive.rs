@@ -1,7 +1,7 @@
 //! Moves the files of a lottery to a folder of their own, so that a new one begins.
 //!
-//! The files gather in `sorteos/incompleto/`, which gets its name when it is whole. `lottery.journal` goes first: without
-//! it no server takes what is left for a lottery. After a crash the next call finishes what was begun.
+//! The files gather in `sorteos/incompleto/`, which gets its final name when all are there. `lottery.journal` goes first:
+//! without that file no server takes the others for a lottery. After a crash the next call finishes what was begun.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -14,13 +14,13 @@ use journal::JournalFile;
 use super::store::{BETS_FILE, JOURNAL_FILE, LotteryFiles, WINNERS_FILE};
 use crate::action_log::{ActionLog, action};
 
-/// Earlier lotteries, in the data folder.
+/// The folder of earlier lotteries, in the data folder.
 pub const ARCHIVE_FOLDER: &str = "sorteos";
 const UNFINISHED_FOLDER: &str = "incompleto";
-/// In the order in which they are moved.
+/// The files, in the order in which they are moved.
 const NAMES: [&str; 3] = [JOURNAL_FILE, BETS_FILE, WINNERS_FILE];
 
-/// ArchiveWhich lottery is moved.
+/// Which lottery is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ArchiveWhich {
     /// One whose draw has been held
@@ -29,12 +29,12 @@ pub enum ArchiveWhich {
     Any,
 }
 
-/// Moves what is to be moved, and tells where it is.
+/// Moves the lotteries that `which` names, and writes an action line with the new folder of each.
 ///
 /// # Errors
 /// If a server uses the files, or they cannot be read or moved.
 pub fn run(folder: &Path, which: ArchiveWhich, log: &ActionLog) -> anyhow::Result<()> {
-    // What an earlier call has begun comes first.
+    // The first one may be what an earlier call has begun.
     while let Some(moved) = archive(folder, which, Utc::now())? {
         action!(log, INFO, "sorteo_archivado", "success", carpeta = %moved.display());
     }
@@ -59,7 +59,7 @@ fn archive(folder: &Path, which: ArchiveWhich, now: DateTime<Utc>) -> anyhow::Re
     if !is_wanted {
         return Ok(None);
     }
-    // Refuses while a server runs, and keeps one from starting.
+    // The locks fail while a server runs, and keep one from starting.
     let _locked =
         [JournalFile::open(&folder.join(BETS_FILE))?, JournalFile::open(&folder.join(JOURNAL_FILE))?];
     fs::create_dir_all(&unfinished).and_then(|()| sync(folder)).with_context(told)?;
@@ -72,7 +72,7 @@ fn holds_files(folder: &Path) -> bool {
 }
 
 fn is_drawn(folder: &Path) -> anyhow::Result<bool> {
-    // Opening creates what is missing.
+    // Opening would create missing files.
     if !folder.join(JOURNAL_FILE).exists() {
         return Ok(false);
     }
@@ -80,7 +80,7 @@ fn is_drawn(folder: &Path) -> anyhow::Result<bool> {
     Ok(contents.draw.is_some())
 }
 
-/// Moves each file that has not been moved yet; each is in its new place, also on disk, before the next one follows.
+/// Moves each file that has not been moved yet. Each is in its new place, also on disk, before the next one follows.
 fn move_files(from: &Path, to: &Path) -> io::Result<()> {
     for name in NAMES {
         if to.join(name).exists() {
@@ -95,7 +95,7 @@ fn move_files(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Names the whole folder after the time, with a number behind it if that name is taken.
+/// Names the folder after the time, with a number behind that if the name is taken.
 fn finish(folder: &Path, unfinished: &Path, now: DateTime<Utc>) -> io::Result<PathBuf> {
     let time = now.format("%Y-%m-%d_%H-%M-%S").to_string();
     let mut name = Path::new(ARCHIVE_FOLDER).join(&time);
@@ -112,7 +112,7 @@ fn finish(folder: &Path, unfinished: &Path, now: DateTime<Utc>) -> io::Result<Pa
     Ok(name)
 }
 
-/// Returns when the names in a folder are on disk.
+/// Writes the names in a folder to disk.
 fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
@@ -125,7 +125,7 @@ mod tests {
         "2026-11-21T09:30:00Z".parse().unwrap()
     }
 
-    /// A folder with these files, each of which holds its name.
+    /// Makes a folder with these files, each of which holds its name.
     fn with_files(folder: &Path, names: &[&str]) {
         fs::create_dir_all(folder).unwrap();
         for name in names {

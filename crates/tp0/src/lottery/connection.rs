@@ -8,7 +8,7 @@ use std::time::Duration;
 use batching::{PendingOutcome, Stopped};
 use journal::WriteFailure;
 use protocol::lottery::{
-    AgencyRequest, BetLines, FrameRejection, LotteryReply, MalformedRequest, RequestDecoder, RequestFrame,
+    AgencyFrame, AgencyRequest, BetLines, FrameRejection, LotteryReply, MalformedRequest, RequestDecoder,
     end_winners, start_winners,
 };
 use service::Shutdown;
@@ -19,9 +19,9 @@ use super::csv_line;
 use super::store::{BetStore, Claims, JobOutcome, NewBatch, StoreWork};
 use crate::action_log::{ActionLog, action, closed};
 
-/// Messages that are answered together.
+/// The most messages that are answered together.
 const BATCH_MESSAGES: usize = 64;
-/// Room for the lines of a batch: more than its message, since the agency stands in front of each bet.
+/// Room for the lines of a batch, in lengths of its message: the agency stands in front of each bet.
 const GROWTH: usize = 3;
 
 /// What all connections share.
@@ -87,7 +87,7 @@ where
     closed!(shared.log, shared.shutdown, "close_connection", ip = %peer.ip());
 }
 
-/// Who the agency is, and the beginning of its lines in `bets.csv`.
+/// The agency of a connection, and the beginning of its lines in `bets.csv`.
 struct KnownAgency {
     name: Arc<str>,
     prefix: Vec<u8>,
@@ -106,7 +106,7 @@ struct AgencyConnection<'a, S> {
 struct UnansweredBatch {
     pending: PendingOutcome<StoreWork>,
     bets: u32,
-    /// Document and number, of a batch of one bet.
+    /// Document and number, in a batch of one bet.
     single: Option<(String, u32)>,
 }
 
@@ -128,9 +128,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgencyConnection<'_, S> {
 
     async fn answer(
         &mut self,
-        frame: Result<RequestFrame, FrameRejection>,
+        frame: Result<AgencyFrame, FrameRejection>,
     ) -> Result<(), AgencyConnectionError> {
-        let text = match frame.as_ref().map_err(Clone::clone).and_then(RequestFrame::text) {
+        let text = match frame.as_ref().map_err(Clone::clone).and_then(AgencyFrame::text) {
             Ok(text) => text,
             Err(rejection) => return self.refuse(0, &rejection.into()).await,
         };
@@ -154,7 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgencyConnection<'_, S> {
                 self.settle().await?;
                 match self.shared.store.finish(name).await? {
                     JobOutcome::Finished | JobOutcome::Stored(_) | JobOutcome::Repeated => {
-                        self.reply(LotteryReply::Acknowledged)
+                        self.reply(LotteryReply::Acknowledged);
                     }
                     JobOutcome::NoSpace(failure) => self.warn_refused(&failure),
                     JobOutcome::Refused(refusal) => self.warn_refused(&refusal),
@@ -188,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgencyConnection<'_, S> {
         Ok(request)
     }
 
-    /// Refuses a message of so many bets, after all before it are answered.
+    /// Refuses a message with this number of bets, after all messages before it are answered.
     async fn refuse(&mut self, bets: usize, why: &RefusedMessage) -> Result<(), AgencyConnectionError> {
         self.settle().await?;
         self.tell_refused(bets as u64, why);
@@ -239,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgencyConnection<'_, S> {
         Ok(())
     }
 
-    /// Sends the winners as they are read, or tells to wait.
+    /// Sends the winners as they are read, or tells the agency to wait.
     async fn tell_winners(&mut self, agency: &str) -> Result<(), AgencyConnectionError> {
         let Some(mut winners) = self.shared.store.winners(agency) else {
             self.reply(LotteryReply::Wait);
@@ -255,7 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgencyConnection<'_, S> {
             if !more {
                 break;
             }
-            // Also while the server shuts down: half a list would be worth nothing.
+            // The list goes on while the server shuts down: half of it would be worth nothing.
             self.exchange.send(&mut self.replies).await?;
         }
         self.replies.extend_from_slice(end_winners());
@@ -263,7 +263,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgencyConnection<'_, S> {
     }
 }
 
-/// Neither yes nor no would be true: the agency will ask again.
+/// Nobody can say whether the bets are stored, so the agency is told nothing and asks again.
 impl From<Stopped<WriteFailure>> for AgencyConnectionError {
     fn from(_: Stopped<WriteFailure>) -> Self {
         Self::Storage
@@ -272,7 +272,7 @@ impl From<Stopped<WriteFailure>> for AgencyConnectionError {
 
 type BatchLines = (Vec<u8>, u32, Option<(String, u32)>);
 
-/// The lines of a batch for `bets.csv`, how many they are, and who bets on what if there is one only.
+/// Returns the lines of a batch for `bets.csv`, their number, and document and number of a bet that is alone.
 fn batch(bets: BetLines<'_>, prefix: &[u8], room: usize) -> Result<BatchLines, MalformedRequest> {
     let mut lines = Vec::with_capacity(room.min(16 * 1024));
     let (mut count, mut single) = (0, None);
@@ -285,7 +285,7 @@ fn batch(bets: BetLines<'_>, prefix: &[u8], room: usize) -> Result<BatchLines, M
     Ok((lines, count, single.map(|bet| (bet.document().to_owned(), bet.number()))))
 }
 
-/// How many bets a message that cannot be taken seems to hold.
+/// Returns how many bets a refused message seems to hold.
 fn bets_in(text: &str) -> usize {
     let Some((_, bets)) = text.split_once(":4:") else { return 0 };
     bets.lines().count()

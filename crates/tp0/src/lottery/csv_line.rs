@@ -6,11 +6,10 @@
 
 use protocol::lottery::Bet;
 
-/// What ends a line.
+/// The end of a line.
 pub const END: &[u8] = b"\r\n";
 
-/// The first field of an agency's lines, with its comma.
-#[must_use]
+/// Returns the first field of an agency's lines, with its comma.
 pub fn agency_prefix(agency: &str) -> Vec<u8> {
     let mut prefix = Vec::with_capacity(agency.len() + 1);
     push_field(agency, &mut prefix);
@@ -103,7 +102,7 @@ mod tests {
         );
     }
 
-    /// What Python writes and reads, for odd fields of every kind.
+    /// Compares with Python for odd fields of every kind.
     #[test]
     fn python_writes_the_same_and_reads_it_back() {
         if Command::new("python3").arg("--version").output().is_err() {

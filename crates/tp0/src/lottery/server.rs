@@ -42,7 +42,7 @@ pub struct LotteryServerArguments {
 /// Runs the server until SIGTERM or SIGINT, or until nothing more can be stored.
 ///
 /// # Errors
-/// If it cannot start, or if a file fails so that nothing more can be acknowledged.
+/// If the server cannot start, or if a file fails so that nothing more can be acknowledged.
 pub async fn run(context: ProgramContext<LotteryServerArguments, ServerConfig>) -> anyhow::Result<()> {
     let ProgramContext { arguments, config, log, shutdown } = context;
     if let Some(which) = arguments.archive {
@@ -64,7 +64,7 @@ pub async fn run(context: ProgramContext<LotteryServerArguments, ServerConfig>) 
     let failing = store.clone();
     let watcher = shutdown.request_on_failure("the store", async move { failing.failure().wait().await });
     let handle = |stream, peer| connection::serve(stream, peer, shared.clone());
-    // Whoever is refused is told nothing: it would look like the answer to a message.
+    // A connection over the limit is told nothing: that would look like the answer to a message.
     net::serve(listener, arguments.max_connections, String::new(), &shutdown, handle).await;
     drop(watcher);
     store.close().await;

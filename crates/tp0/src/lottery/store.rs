@@ -1,6 +1,6 @@
 //! Where bets last: a thread that owns the files, and a group commit for all connections that wait.
 //!
-//! Connections put jobs in a queue and wait (see [`batching`]). The thread takes the whole queue, lets the [`Ledger`] judge
+//! Connections put jobs in a queue and wait (see [`batching`]). The thread takes the whole queue, lets the ledger judge
 //! each job in turn, writes and syncs what is new, and answers all: one sync of each file for all agencies that waited.
 //! Meanwhile the network goes on, and the next round gathers. Repeats alone need no sync. The same thread holds the draw.
 //!
@@ -43,7 +43,6 @@ use tokio::sync::watch;
 pub use claims::Claims;
 pub use files::{BETS_FILE, JOURNAL_FILE, LotteryContents, LotteryFiles, WINNERS_FILE};
 pub use job::{JobOutcome, NewBatch};
-pub use ledger::Ledger;
 pub use record::Draw;
 pub use winners::AgencyWinners;
 pub use work::StoreWork;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::{Agency, SERVER, Server, actions};
+use crate::support::{AgencyProcess, LotteryServer, SERVER, actions};
 
 const FILES: [&str; 3] = ["lottery.journal", "bets.csv", "winners.csv"];
 
@@ -32,16 +32,16 @@ fn contents(folder: &Path) -> [Option<String>; 3] {
     FILES.map(|name| fs::read_to_string(folder.join(name)).ok())
 }
 
-fn send(folder: &Path, server: &Server, agency: usize) {
+fn send(folder: &Path, server: &LotteryServer, agency: usize) {
     fs::write(folder.join(format!("agency-{agency}.csv")), "a,b,1,2000-01-01,7574\n").unwrap();
-    let (code, told) = Agency::start(folder, agency, server.address, &[], &[]).finish();
+    let (code, told) = AgencyProcess::start(folder, agency, server.address, &[], &[]).finish();
     assert_eq!((code, told.len()), (Some(0), 1), "{told:?}");
 }
 
 #[test]
 fn a_drawn_lottery_is_moved_and_the_next_server_begins_a_new_one() {
     let folder = tempfile::tempdir().unwrap();
-    let mut server = Server::start(folder.path(), 1);
+    let mut server = LotteryServer::start(folder.path(), 1);
     send(folder.path(), &server, 1);
     server.stop();
     let before = contents(folder.path());
@@ -53,7 +53,7 @@ fn a_drawn_lottery_is_moved_and_the_next_server_begins_a_new_one() {
     nothing_is_archived(folder.path(), "drawn");
     nothing_is_archived(folder.path(), "any");
 
-    let server = Server::start(folder.path(), 1);
+    let server = LotteryServer::start(folder.path(), 1);
     send(folder.path(), &server, 1);
     let told = server.first_actions(3);
     let again = told.iter().rev().find(|line| line.contains("sorteo ")).map(String::as_str);
@@ -64,7 +64,7 @@ fn a_drawn_lottery_is_moved_and_the_next_server_begins_a_new_one() {
 #[test]
 fn a_lottery_without_a_draw_stays_unless_any_is_to_be_moved() {
     let folder = tempfile::tempdir().unwrap();
-    let mut server = Server::start(folder.path(), 2);
+    let mut server = LotteryServer::start(folder.path(), 2);
     let bet = [
         ("NOMBRE", "a"),
         ("APELLIDO", "b"),
@@ -72,7 +72,7 @@ fn a_lottery_without_a_draw_stays_unless_any_is_to_be_moved() {
         ("NACIMIENTO", "2000-01-01"),
         ("NUMERO", "1"),
     ];
-    assert_eq!(Agency::start(folder.path(), 1, server.address, &[], &bet).finish().0, Some(0));
+    assert_eq!(AgencyProcess::start(folder.path(), 1, server.address, &[], &bet).finish().0, Some(0));
     server.stop();
     let before = contents(folder.path());
     nothing_is_archived(folder.path(), "drawn");
@@ -84,7 +84,7 @@ fn a_lottery_without_a_draw_stays_unless_any_is_to_be_moved() {
 #[test]
 fn what_a_server_uses_is_left_alone_and_said_so() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(folder.path(), 1);
+    let server = LotteryServer::start(folder.path(), 1);
     send(folder.path(), &server, 1);
     let before = contents(folder.path());
     for which in ["drawn", "any"] {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{LineClient, Server, Signal, message};
+use crate::support::{LineClient, LotteryServer, Signal, message};
 
 /// The bets of an agency; the ones whose numbers `twin` names are there twice.
 fn bets(count: usize, twin: &[usize]) -> Vec<String> {
@@ -19,7 +19,7 @@ fn send(client: &mut LineClient, bets: &[String], size: usize) {
 }
 
 /// What `bets.csv` holds, sorted, as the agency has it.
-fn stored(server: &Server) -> Vec<String> {
+fn stored(server: &LotteryServer) -> Vec<String> {
     let line = |line: &str| line.strip_prefix("1,").unwrap().replace("\"Ana \"\"Tin\"\"\"", "Ana \"Tin\"");
     let mut lines: Vec<_> = server.bets().split_terminator("\r\n").map(line).collect();
     lines.sort();
@@ -27,7 +27,7 @@ fn stored(server: &Server) -> Vec<String> {
 }
 
 /// Asserts that each bet is stored as often as it is in `bets`.
-fn all_stored(server: &Server, bets: &[String], how: &str) {
+fn all_stored(server: &LotteryServer, bets: &[String], how: &str) {
     let mut bets = bets.to_vec();
     bets.sort();
     let stored = stored(server);
@@ -38,12 +38,12 @@ fn all_stored(server: &Server, bets: &[String], how: &str) {
 fn a_changed_batch_size_after_a_kill_stores_nothing_twice() {
     let folder = tempfile::tempdir().unwrap();
     let all = bets(400, &[]);
-    let mut server = Server::start(folder.path(), 1);
+    let mut server = LotteryServer::start(folder.path(), 1);
     send(&mut server.connect(), &all[..300], 150);
     server.signal(Signal::SIGKILL);
     server.ended();
     for size in [50, 150, 7, 1] {
-        server = Server::start(folder.path(), 1);
+        server = LotteryServer::start(folder.path(), 1);
         send(&mut server.connect(), &all, size);
         all_stored(&server, &all, &format!("in batches of {size}"));
         server.signal(Signal::SIGKILL);
@@ -55,7 +55,7 @@ fn a_changed_batch_size_after_a_kill_stores_nothing_twice() {
 fn a_bet_alone_is_found_again_in_the_whole_file() {
     let folder = tempfile::tempdir().unwrap();
     let all = bets(400, &[3, 399]);
-    let server = Server::start(folder.path(), 1);
+    let server = LotteryServer::start(folder.path(), 1);
     send(&mut server.connect(), &all[200..201], 1);
     send(&mut server.connect(), &all, 150);
     all_stored(&server, &all, "after one of them alone");
@@ -77,7 +77,7 @@ fn a_bet_alone_is_found_again_in_the_whole_file() {
 fn connections_of_one_agency_at_the_same_time_store_each_bet_once() {
     let folder = tempfile::tempdir().unwrap();
     let all = bets(600, &[5, 5, 77]);
-    let server = Server::start(folder.path(), 1);
+    let server = LotteryServer::start(folder.path(), 1);
     std::thread::scope(|scope| {
         for size in [1, 10, 64, 150, 151] {
             let (server, all) = (&server, &all);
@@ -99,7 +99,7 @@ fn a_lottery_of_an_earlier_version_goes_on() {
     fs::write(folder.path().join("lottery.journal"), include_bytes!("earlier/lottery.journal")).unwrap();
     fs::write(folder.path().join("bets.csv"), include_bytes!("earlier/bets.csv")).unwrap();
     for _ in 0..2 {
-        let mut server = Server::start(folder.path(), 1);
+        let mut server = LotteryServer::start(folder.path(), 1);
         send(&mut server.connect(), &all, 2);
         all_stored(&server, &all, "of which it had 3");
         server.stop();

@@ -8,7 +8,7 @@ use std::process::Command;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::support::{Agency, Proxy, Server, Signal, wait_for};
+use crate::support::{AgencyProcess, LotteryProxy, LotteryServer, Signal, wait_for};
 
 const KILLS: usize = 8;
 const BETS: [usize; 5] = [6000, 4000, 2500, 800, 90];
@@ -47,11 +47,11 @@ fn kill_at_random_moments_loses_nothing_and_stores_nothing_twice() {
     let folder = tempfile::tempdir().unwrap();
     let (expected, winners) = write_bets(folder.path(), &mut rng);
     let whole: u64 = expected.iter().map(|line| line.len() as u64 + 2).sum();
-    let mut server = Server::start(folder.path(), BETS.len());
-    let proxy = Proxy::to(server.address);
+    let mut server = LotteryServer::start(folder.path(), BETS.len());
+    let proxy = LotteryProxy::to(server.address);
     let start_agency = |id, batch: usize| {
         let batches = [("CLI_BATCH_MAXAMOUNT", &*batch.to_string())];
-        Agency::start(folder.path(), id, proxy.address, &["--wait", "120s"], &batches)
+        AgencyProcess::start(folder.path(), id, proxy.address, &["--wait", "120s"], &batches)
     };
     let mut agencies: Vec<_> = (1..=BETS.len()).map(|id| start_agency(id, 10)).collect();
     let mut moments: Vec<_> = (0..KILLS).map(|_| rng.random_range(0..whole * 9 / 10)).collect();
@@ -67,7 +67,7 @@ fn kill_at_random_moments_loses_nothing_and_stores_nothing_twice() {
         // One of the agencies begins again, too, with batches of another size.
         let victim = rng.random_range(0..agencies.len());
         agencies[victim] = start_agency(victim + 1, rng.random_range(1..150));
-        server = Server::start(folder.path(), BETS.len());
+        server = LotteryServer::start(folder.path(), BETS.len());
         *proxy.target.lock().unwrap() = server.address;
     }
     assert!(mid_way > KILLS / 2, "only {mid_way} of {KILLS} kills came while bets were on their way");

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 
-use crate::support::{LineClient, PATIENCE, Server, Signal, message};
+use crate::support::{LineClient, LotteryServer, PATIENCE, Signal, message};
 
 const LORCA: &str = "Santiago Lionel,Lorca,30904465,1999-03-17,2201";
 const NUNEZ: &str = "Ana \"Tin\",Núñez,21689196,2000-02-29,7574";
@@ -56,7 +56,7 @@ assert reply == "server:3:7," + bets[1] + "\n\r\n", reply
 #[test]
 fn a_python_client_that_sends_one_byte_at_a_time_is_served() {
     let folder = tempfile::tempdir().unwrap();
-    let mut server = Server::start(folder.path(), 1);
+    let mut server = LotteryServer::start(folder.path(), 1);
     let port = server.address.port().to_string();
     let output = Command::new("python3").args(["-c", PYTHON, &port]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -79,7 +79,7 @@ fn a_python_client_that_sends_one_byte_at_a_time_is_served() {
 #[test]
 fn what_breaks_the_grammar_is_refused_with_its_reason_and_the_connection_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(folder.path(), 1);
+    let server = LotteryServer::start(folder.path(), 1);
     let mut client = server.connect();
     let bad_day = LORCA.replace("03-17", "02-30");
     let refused = [
@@ -152,7 +152,7 @@ fn what_breaks_the_grammar_is_refused_with_its_reason_and_the_connection_goes_on
 #[test]
 fn a_batch_that_comes_again_is_acknowledged_and_not_stored_again() {
     let folder = tempfile::tempdir().unwrap();
-    let mut server = Server::start(folder.path(), 2);
+    let mut server = LotteryServer::start(folder.path(), 2);
     let (one, two) = (message("1", &[LORCA, LORCA]), message("1", &[NUNEZ]));
     for pass in 0..4 {
         let mut client = server.connect();
@@ -163,7 +163,7 @@ fn a_batch_that_comes_again_is_acknowledged_and_not_stored_again() {
         assert_eq!(server.bets().lines().count(), 5, "pass {pass}");
         if pass == 1 {
             server.stop();
-            server = Server::start(folder.path(), 2);
+            server = LotteryServer::start(folder.path(), 2);
         }
     }
     let mut client = server.connect();
@@ -174,7 +174,7 @@ fn a_batch_that_comes_again_is_acknowledged_and_not_stored_again() {
 #[test]
 fn before_the_draw_nobody_learns_anything_and_after_it_each_learns_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    let mut server = Server::start(folder.path(), 2);
+    let mut server = LotteryServer::start(folder.path(), 2);
     let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
     for (id, client) in clients.iter_mut().enumerate() {
         let winner = format!("W{id},x,{id},1999-03-17,7574");
@@ -190,7 +190,7 @@ fn before_the_draw_nobody_learns_anything_and_after_it_each_learns_its_own() {
     ask(&mut again, "0:6\r\n", "server:2");
     server.signal(Signal::SIGKILL);
     server.ended();
-    server = Server::start(folder.path(), 2);
+    server = LotteryServer::start(folder.path(), 2);
     let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
     ask(&mut clients[0], "0:6\r\n", "server:2");
     ask(&mut clients[2], "2:5\r\n", "server:0");
@@ -207,7 +207,7 @@ fn before_the_draw_nobody_learns_anything_and_after_it_each_learns_its_own() {
         assert_eq!(winners(&mut server.connect(), "9"), [""; 0]);
         if restart {
             server.stop();
-            server = Server::start(folder.path(), 2);
+            server = LotteryServer::start(folder.path(), 2);
             clients = (0..3).map(|_| server.connect()).collect();
         }
     }
@@ -220,7 +220,7 @@ fn thousands_of_agencies_are_served_while_others_are_silent_or_half_way() {
     const AGENCIES: usize = 1500;
     service::net::make_room_for(2 * AGENCIES).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(folder.path(), AGENCIES);
+    let server = LotteryServer::start(folder.path(), AGENCIES);
     let silent: Vec<_> = (0..AGENCIES)
         .map(|number| {
             let mut stream = TcpStream::connect(server.address).unwrap();
@@ -266,7 +266,7 @@ fn thousands_of_agencies_are_served_while_others_are_silent_or_half_way() {
 #[test]
 fn a_silent_connection_is_closed_after_the_timeout() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start_with(folder.path(), 1, "", &[("CONNECTION_TIMEOUT", "150ms")]);
+    let server = LotteryServer::start_with(folder.path(), 1, "", &[("CONNECTION_TIMEOUT", "150ms")]);
     let mut client = server.connect();
     client.send("1:4:San");
     assert_eq!(client.reply(), "", "closed");
@@ -277,7 +277,7 @@ fn a_silent_connection_is_closed_after_the_timeout() {
 fn on_a_full_disk_a_batch_is_refused_as_a_whole_and_taken_later() {
     let folder = tempfile::tempdir().unwrap();
     // A limit on the size of files that can be lifted; ignoring the signal makes writes fail as on a full disk.
-    let server = Server::start_with(folder.path(), 1, "trap '' XFSZ; ulimit -S -f 16;", &[]);
+    let server = LotteryServer::start_with(folder.path(), 1, "trap '' XFSZ; ulimit -S -f 16;", &[]);
     let mut client = server.connect();
     let mut stored = String::new();
     let mut number = 0;

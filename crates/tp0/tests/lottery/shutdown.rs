@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::support::{LineClient, Server, Signal, message};
+use crate::support::{LineClient, LotteryServer, Signal, message};
 
 const BET: &str = "Santiago Lionel,Lorca,30904465,1999-03-17,2201";
 const CLOSED_LISTENER: &str = "action: close_listener | result: success";
@@ -21,7 +21,7 @@ const CLOSED_REST: [&str; 5] = [
 
 /// Asserts that the last action lines are those of an orderly end with so many connections, in their order: batches that
 /// are being stored are told of after the listener is closed, and before their connection is.
-fn ended_in_order(server: &Server, connections: usize) {
+fn ended_in_order(server: &LotteryServer, connections: usize) {
     let actions = server.actions();
     let closing = actions.iter().position(|line| line == CLOSED_LISTENER).unwrap();
     let closings: Vec<_> = actions[closing + 1..].iter().filter(|line| !line.contains("apuesta_")).collect();
@@ -34,7 +34,7 @@ fn ended_in_order(server: &Server, connections: usize) {
 fn sigterm_ends_the_server_whoever_is_connected() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let folder = tempfile::tempdir().unwrap();
-        let mut server = Server::start(folder.path(), 1);
+        let mut server = LotteryServer::start(folder.path(), 1);
         let mut half = server.connect();
         half.send(message("1", &[BET]));
         assert_eq!(half.reply(), "server:0\r");
@@ -54,7 +54,7 @@ fn sigterm_ends_the_server_whoever_is_connected() {
 fn sigterm_while_batches_stream_in_stores_and_answers_each_that_was_begun() {
     const BETS: usize = 20;
     let folder = tempfile::tempdir().unwrap();
-    let mut server = Server::start(folder.path(), 1);
+    let mut server = LotteryServer::start(folder.path(), 1);
     let client = server.connect();
     let mut sender = client.stream.try_clone().unwrap();
     let signalled = Arc::new(AtomicBool::new(false));
@@ -94,7 +94,7 @@ fn answers(mut client: LineClient) -> (usize, String) {
 #[test]
 fn a_list_of_winners_that_was_begun_is_sent_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
-    let mut server = Server::start(folder.path(), 1);
+    let mut server = LotteryServer::start(folder.path(), 1);
     let mut client = server.connect();
     // More than the system takes in for a client that does not read.
     let winner = |number: usize| format!("{},b,{number},1999-03-17,7574", "n".repeat(5000));

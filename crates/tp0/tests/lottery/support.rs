@@ -15,12 +15,12 @@ pub const SERVER: &str = env!("CARGO_BIN_EXE_lottery-server");
 const AGENCY: &str = env!("CARGO_BIN_EXE_lottery-agency");
 
 /// A server that writes its action lines to `out` in its folder.
-pub struct Server {
+pub struct LotteryServer {
     process: Process,
     folder: PathBuf,
 }
 
-impl Server {
+impl LotteryServer {
     pub fn start(folder: &Path, agencies: usize) -> Self {
         Self::start_with(folder, agencies, "", &[])
     }
@@ -67,7 +67,7 @@ impl Server {
     }
 }
 
-impl Deref for Server {
+impl Deref for LotteryServer {
     type Target = Process;
 
     fn deref(&self) -> &Process {
@@ -75,7 +75,7 @@ impl Deref for Server {
     }
 }
 
-impl DerefMut for Server {
+impl DerefMut for LotteryServer {
     fn deref_mut(&mut self) -> &mut Process {
         &mut self.process
     }
@@ -87,12 +87,12 @@ pub fn actions(text: &str) -> Vec<String> {
 }
 
 /// An agency that is running in a folder of its own.
-pub struct Agency {
+pub struct AgencyProcess {
     child: Child,
     out: PathBuf,
 }
 
-impl Agency {
+impl AgencyProcess {
     pub fn start(
         folder: &Path,
         id: usize,
@@ -135,7 +135,7 @@ impl Agency {
     }
 }
 
-impl Drop for Agency {
+impl Drop for AgencyProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -143,12 +143,12 @@ impl Drop for Agency {
 }
 
 /// Hands connections on to whatever server there is at the time.
-pub struct Proxy {
+pub struct LotteryProxy {
     pub address: SocketAddr,
     pub target: Arc<Mutex<SocketAddr>>,
 }
 
-impl Proxy {
+impl LotteryProxy {
     pub fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! Which bets are stored, and which of those that come are repeats: bet by bet, exactly, whatever batches they come in.
+//! Tells new bets from repeats: bet by bet, exactly, whatever batches they come in.
 //!
 //! **The rule.** For each bet that it sends, a connection claims a line of `bets.csv`: one that holds just this bet of this
 //! agency, and that it has not claimed yet. If there is one, the bet is a repeat: it is stored already. If there is none, the
@@ -31,7 +31,7 @@
 //! **Only lines on disk answer for others.** If a repeat would claim a line of the round that is being gathered, that round
 //! is written first ([`TakeAttempt::WriteFirst`]). So what a failed round takes back was claimed by nobody else.
 //!
-//! **What it takes**: a quarter of a byte for the place of each line; 13 bytes for each line in the table; and what
+//! **Memory**: a quarter of a byte for the place of each line; 13 bytes for each line in the table; and what
 //! connections have claimed (see [`Claims`](super::Claims)).
 
 use std::io;
@@ -41,7 +41,7 @@ use super::claims::Claimed;
 use super::lines::{LineIndex, LinePosition, ReadBets};
 use super::table::{HashKey, LineHash, LineTable};
 
-/// Lines that are put into the table at a time.
+/// How many lines are put into the table at a time.
 const LOOK_UP_LINES: usize = 256;
 
 /// The bets in `bets.csv`, and those that the round is about to add.
@@ -56,44 +56,44 @@ pub struct StoredBets {
 /// A batch that was taken.
 #[derive(Debug)]
 pub struct TakenBatch {
-    /// The bytes of the batch that are new, whole lines.
+    /// The lines of the batch that are new.
     pub new: NewLines,
-    /// The lines that they become.
+    /// The numbers that those lines get.
     pub lines: Range<u32>,
-    /// Their hashes, of those that are in the table.
+    /// Hashes of the new lines that are in the table.
     hashes: Vec<LineHash>,
-    /// The lines that are claimed for the others.
+    /// Numbers of the lines that the batch claims for its repeats.
     repeats: Vec<u32>,
 }
 
-/// What is new of a batch.
+/// The new lines of a batch.
 #[derive(Debug)]
 pub enum NewLines {
-    /// All of it.
+    /// All lines of the batch.
     All,
     /// These lines.
     Some(Vec<u8>),
 }
 
-/// What may become of a batch.
+/// The result of an attempt to take a batch.
 #[derive(Debug)]
 pub enum TakeAttempt {
-    /// Each of its bets is stored, or will be with the round.
+    /// Each bet of the batch is stored, or will be with the round.
     Taken(TakenBatch),
-    /// It holds a bet that is new, and nothing new is wanted. Nothing of it was taken.
+    /// A bet of the batch is new, and nothing new is wanted. Nothing was taken.
     New,
-    /// There are more lines than can be told apart. Nothing of it was taken.
+    /// There would be more lines than have numbers. Nothing was taken.
     Full,
-    /// It repeats what is not on disk yet. Nothing of it was taken: first the round has to be written.
+    /// The batch repeats what is not on disk yet, so the round has to be written first. Nothing was taken.
     WriteFirst,
 }
 
 /// The next copy of a bet that a connection may claim.
 #[derive(Clone, Copy)]
 enum NextCopy {
-    /// This line, which it has not claimed yet.
+    /// This line is not claimed.
     Unclaimed(u32),
-    /// It has claimed them all, so many.
+    /// The connection has claimed all copies; this is their number.
     Missing(u32),
 }
 
@@ -103,22 +103,22 @@ struct AddedLines<'a> {
     lines: Vec<&'a [u8]>,
 }
 
-/// Who looks for a copy of a bet, and where.
+/// What a connection has claimed, and where the lines are.
 struct ClaimView<'a, B> {
-    /// What it has claimed; everything without.
+    /// The claims of the connection; without them, all lines count as claimed.
     claimed: Option<&'a Claimed>,
-    /// What it claims besides.
+    /// The lines that the connection claims besides.
     added: &'a AddedLines<'a>,
     bets: &'a B,
 }
 
 impl StoredBets {
-    /// Behind the last line.
+    /// Returns the position behind the last line.
     pub fn end(&self) -> LinePosition {
         self.index.end()
     }
 
-    /// Adds lines that are on disk; gives back their numbers, or `None` if there are too many.
+    /// Adds lines that are on disk and returns their numbers, or `None` if there are too many.
     pub fn add_on_disk(&mut self, lines: u32, bytes: u64) -> Option<Range<u32>> {
         let first = self.end().line;
         let end = first.checked_add(lines)?;
@@ -127,13 +127,13 @@ impl StoredBets {
         Some(first..end)
     }
 
-    /// What there was of the round is on disk.
+    /// Notes that all lines are on disk.
     pub fn written(&mut self) {
         self.on_disk = self.end();
     }
 
-    /// Puts lines into the table, for other connections than the one that has claimed them all; `false` if some of them
-    /// are not on disk yet.
+    /// Puts lines into the table, for other connections than the one that has claimed them all. Returns `false` if some of
+    /// them are not on disk yet.
     ///
     /// # Errors
     /// If `bets` cannot be read.
@@ -144,7 +144,7 @@ impl StoredBets {
         let mut lines = claimed.lines().iter().peekable();
         let (mut some, mut texts, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
         while lines.peek().is_some() {
-            // Many at a time, so that their places in the table are waited for together.
+            // The processor fetches the places of many lines at the same time.
             for line in lines.by_ref().take(LOOK_UP_LINES) {
                 let text = self.index.get(line, bets)?;
                 hashes.push(self.key.hash(text));
@@ -245,7 +245,7 @@ impl StoredBets {
         Ok(TakeAttempt::Taken(taken))
     }
 
-    /// Finds the first copy of a bet that is not claimed; those that are come before it.
+    /// Finds the first copy of a bet that is not claimed; the claimed ones come before it.
     fn next_copy(
         &mut self,
         text: &[u8],
@@ -267,7 +267,7 @@ impl StoredBets {
         }
     }
 
-    /// Looks at the copy of a bet with so many before it; `None` if it is claimed.
+    /// Looks at the copy of a bet that has `before` copies in front; returns `None` if it is claimed.
     fn copy(
         &mut self,
         text: &[u8],
@@ -289,7 +289,8 @@ impl StoredBets {
         Ok(Some(NextCopy::Missing(before)))
     }
 
-    /// Takes back a batch that is not on disk. When all of a round were taken back, [`roll_back`](Self::roll_back) follows.
+    /// Takes back a batch that is not on disk. Once all batches of a round are taken back, [`roll_back`](Self::roll_back)
+    /// follows.
     pub fn take_back(&mut self, taken: &TakenBatch, claimed: &mut Claimed) {
         for (hash, line) in taken.hashes.iter().zip(taken.lines.clone()) {
             self.table.remove(*hash, line);

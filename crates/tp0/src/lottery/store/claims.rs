@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use roaring::RoaringBitmap;
 
-/// After at least so many changes runs of lines are looked for.
+/// The fewest changes after which runs of lines are looked for.
 const COMPACT_AFTER: u64 = 4096;
 
 /// The lines that one connection has claimed: one for each bet that was taken on it.

@@ -16,11 +16,11 @@ use super::lines::ReadBets;
 use super::record::{BetsRange, Draw, JournalEntry, JournalVersion};
 use super::recovery;
 
-/// The bets, as the course wants them.
+/// The file of bets, in the form that the course asks for.
 pub const BETS_FILE: &str = "bets.csv";
-/// Which bytes of `bets.csv` are a batch of whom, who is done, and the draw.
+/// One record for each batch (byte range, agency), for each finished agency, and for the draw.
 pub const JOURNAL_FILE: &str = "lottery.journal";
-/// The lines of `bets.csv` that have won: made from it at the draw, and again if they are lost.
+/// The lines of `bets.csv` that have won, copied at the draw, and again if the copy is lost.
 pub const WINNERS_FILE: &str = "winners.csv";
 const UNFINISHED_WINNERS_FILE: &str = "winners.csv.new";
 
@@ -34,7 +34,7 @@ pub struct LotteryFiles {
     folder: PathBuf,
     bets: JournalFile,
     journal: JournalFile,
-    /// `bets.csv` again, to read in it.
+    /// `bets.csv`, open a second time for reading.
     bets_read: Box<dyn ReadAt>,
     version: JournalVersion,
     bets_bytes: u64,
@@ -43,12 +43,9 @@ pub struct LotteryFiles {
     lines: Vec<u8>,
 }
 
-/// Reads at any offset. Tests put something else in the place of a file.
+/// Reads at any offset. Tests replace the file.
 pub trait ReadAt: Send + fmt::Debug {
-    /// As [`FileExt::read_exact_at`] does.
-    ///
-    /// # Errors
-    /// The system's.
+    /// Fills `buffer`, as [`FileExt::read_exact_at`] does.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
@@ -58,10 +55,10 @@ impl ReadAt for File {
     }
 }
 
-/// What the files held when they were opened.
+/// The contents of the files when they were opened.
 #[derive(Debug)]
 pub struct LotteryContents {
-    /// Agencies, and how many bets there are.
+    /// The agencies, and the number of bets.
     pub ledger: Ledger,
     /// The draw, if it was held; its winners are in `winners.csv`.
     pub draw: Option<Draw>,
@@ -74,7 +71,7 @@ impl LotteryFiles {
     /// If a file cannot be used, is in use, or is damaged.
     pub fn open(folder: &Path) -> anyhow::Result<(Self, LotteryContents)> {
         let (bets_path, journal_path) = (folder.join(BETS_FILE), folder.join(JOURNAL_FILE));
-        // Both are locked from here on. What is torn of a line is cut off by itself.
+        // Both are locked from here on. Opening cuts off a torn line.
         let (mut bets, bets_tail) = JournalFile::open(&bets_path)?;
         let (mut journal, journal_tail) = JournalFile::open(&journal_path)?;
         let mut found = recovery::read(&journal_path, &bets_path)?;
@@ -123,7 +120,7 @@ impl LotteryFiles {
         Ok((files, LotteryContents { ledger: found.ledger, draw: found.draw }))
     }
 
-    /// LotteryFiles on other storage; for tests. They must be new.
+    /// Returns new files on other storage.
     #[cfg(test)]
     pub fn with_storage(
         folder: &Path,
@@ -144,13 +141,13 @@ impl LotteryFiles {
         }
     }
 
-    /// The same files with other storage under them; for tests.
+    /// Puts other storage under the same files.
     #[cfg(test)]
     pub fn replace_storage(&mut self, bets: JournalFile, journal: JournalFile) {
         (self.bets, self.journal) = (bets, journal);
     }
 
-    /// Adds bets of an agency to the round: whole lines.
+    /// Adds whole lines of an agency to the round.
     pub fn push_bets(&mut self, agency: &str, lines: &[u8], bets: u32) {
         let offset = self.bets_bytes + self.lines.len() as u64;
         let range = BetsRange { offset, bytes: lines.len() as u64, crc32c: crc32c::crc32c(lines) };
@@ -159,7 +156,7 @@ impl LotteryFiles {
         entry.push(self.version, self.round + 1, &mut self.records);
     }
 
-    /// Reads again what is in the files, when all that was pushed is committed.
+    /// Reads the files again. All that was pushed has to be committed before.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -173,8 +170,8 @@ impl LotteryFiles {
         entry.push(self.version, self.round + 1, &mut self.records);
     }
 
-    /// Writes the round and returns when it is on disk, all of it; on an error nothing of it is in the files, unless the
-    /// error is fatal.
+    /// Writes the round and returns when all of it is on disk. After an error nothing of the round is in the files, unless
+    /// the error is fatal.
     ///
     /// # Errors
     /// [`WriteFailure`].
@@ -211,7 +208,7 @@ impl LotteryFiles {
         self.fatal("append to", io::Error::other("somebody else has changed its length"))
     }
 
-    /// What it means that `bets.csv` cannot be read: nobody can say what is stored.
+    /// Returns the failure for a `bets.csv` that cannot be read: nobody can say what is stored.
     pub fn failed_to_read(&self, cause: io::Error) -> WriteFailure {
         self.fatal("read", cause)
     }
@@ -223,7 +220,7 @@ impl LotteryFiles {
     /// Finds the winners, and remembers the draw.
     ///
     /// # Errors
-    /// Why it could not be held. It may be tried again, unless a [`WriteFailure::Fatal`] is behind it.
+    /// Why the draw could not be held. It may be tried again, unless the cause is a [`WriteFailure::Fatal`].
     pub fn draw(&mut self) -> anyhow::Result<Draw> {
         let draw = write_winners(&self.folder, self.bets_bytes)?;
         JournalEntry::Draw(draw).push(self.version, self.round + 1, &mut self.records);
@@ -231,7 +228,7 @@ impl LotteryFiles {
         Ok(draw)
     }
 
-    /// Makes `winners.csv` again if it is not what was drawn.
+    /// Makes `winners.csv` again if the file is not what was drawn.
     fn restore_winners(&self, draw: &Draw) -> anyhow::Result<()> {
         let path = self.folder.join(WINNERS_FILE);
         if checksum(&path).ok() == Some((draw.winners_bytes, draw.winners_crc32c)) {
@@ -261,7 +258,7 @@ impl ReadBets for LotteryFiles {
     }
 }
 
-/// Length and CRC-32C of a file.
+/// Returns the length and the CRC-32C of a file.
 fn checksum(path: &Path) -> io::Result<(u64, u32)> {
     let mut file = File::open(path)?;
     let mut buffer = vec![0; READ_BYTES];
@@ -276,7 +273,7 @@ fn checksum(path: &Path) -> io::Result<(u64, u32)> {
     }
 }
 
-/// Copies the lines that have won from the first `bets_bytes` of `bets.csv` to `winners.csv`: one pass, with a buffer.
+/// Copies the lines that have won from the first `bets_bytes` of `bets.csv` to `winners.csv`.
 fn write_winners(folder: &Path, bets_bytes: u64) -> anyhow::Result<Draw> {
     let told = |action: &str, name: &str| format!("cannot {action} {}", folder.join(name).display());
     let bets = File::open(folder.join(BETS_FILE)).with_context(|| told("read", BETS_FILE))?;
@@ -319,7 +316,7 @@ fn each_winner(mut bets: impl io::Read, mut visit: impl FnMut(&[u8])) -> io::Res
         if read == 0 {
             return Ok(());
         }
-        // The line that is not whole yet stays.
+        // A line that is not whole yet stays in the buffer.
         let whole = memchr::memrchr(b'\n', &buffer).map_or(0, |last| last + 1);
         buffer.drain(..whole);
     }

@@ -1,4 +1,4 @@
-//! Who has sent what: which bets are new, which are repeats, who is done. No clock, and no files but what [`ReadBets`] reads.
+//! What each agency has sent: new bets, repeats, and the end. No clock, and no files but what [`ReadBets`] reads.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,44 +11,45 @@ use super::lines::ReadBets;
 /// What is to be done with a batch.
 #[derive(Debug)]
 pub enum BatchVerdict {
-    /// Store what is new of it, which counts as stored from now on; the others are stored already.
+    /// Store the new bets of the batch, which count as stored from now on; the others are stored already.
     Taken(TakenBatch),
-    /// Refuse it.
+    /// Refuse the batch.
     Refuse(BatchRefusal),
-    /// Judge it again when what was taken is on disk.
+    /// Judge the batch again when all taken before is on disk.
     WriteFirst,
 }
 
 /// Why a batch is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BatchRefusal {
-    /// Its agency has said that it had sent all.
+    /// The agency has said that all its bets are sent.
     #[error("the agency has already said that all its bets are sent")]
     Done,
     /// The draw is over.
     #[error("the draw has been held")]
     Drawn,
-    /// There are more lines than can be told apart.
+    /// There would be more lines than have numbers.
     #[error("the lottery has 4294967295 bets: it takes no more")]
     Full,
 }
 
-/// What all agencies have sent: some hundred bytes for each agency, and for each bet what the
-/// `bets` module tells.
+/// What all agencies have sent. The ledger takes some hundred bytes for each agency, and for each bet what the module
+/// `bets` tells.
 #[derive(Debug)]
 pub struct Ledger {
     agencies: HashMap<String, AgencyBook>,
     done: usize,
     drawn: bool,
     bets: u64,
-    /// None when it was forgotten.
+    /// `None` once forgotten.
     stored: Option<StoredBets>,
 }
 
 #[derive(Debug, Default)]
 struct AgencyBook {
     done: bool,
-    /// The connection for which all its lines were stored. None if there were several: then its lines are in the table.
+    /// The connection for which all lines of the agency were stored. `None` if there were several: then the lines are in the
+    /// table.
     only: Option<Arc<Claims>>,
 }
 
@@ -76,7 +77,7 @@ impl Ledger {
         let (book, stored) = match (self.agencies.get_mut(agency), &mut self.stored) {
             (Some(book), Some(stored)) => (book, stored),
             (None, Some(stored)) if refusal.is_none() => {
-                // Looked up first, so that no name is copied for each batch.
+                // Only here is the name copied, not for each batch.
                 let book = AgencyBook { done: false, only: Some(claims.clone()) };
                 (self.agencies.entry(agency.to_owned()).or_insert(book), stored)
             }
@@ -105,7 +106,7 @@ impl Ledger {
         })
     }
 
-    /// What was taken is on disk.
+    /// Notes that all that was taken is on disk.
     pub fn written(&mut self) {
         if let Some(stored) = &mut self.stored {
             stored.written();
@@ -120,15 +121,14 @@ impl Ledger {
         }
     }
 
-    /// Forgets what is not on disk, when all of it was taken back.
+    /// Forgets the lines that are not on disk, once all their batches are taken back.
     pub fn roll_back(&mut self) {
         if let Some(stored) = &mut self.stored {
             stored.roll_back();
         }
     }
 
-    /// Adds bets that were stored earlier; `false` if there are more than it takes.
-    #[must_use]
+    /// Adds bets that were stored earlier; returns `false` if there are too many.
     pub fn add(&mut self, agency: &str, bets: u32, bytes: u64) -> bool {
         let Some(stored) = &mut self.stored else { return false };
         let Some(lines) = stored.add_on_disk(bets, bytes) else { return false };
@@ -138,7 +138,7 @@ impl Ledger {
         true
     }
 
-    /// Notes that an agency has sent all its bets; `false` if that was known, or no longer matters.
+    /// Notes that an agency has sent all its bets; returns `false` if that was known, or no longer matters.
     pub fn finish(&mut self, agency: &str) -> bool {
         if self.drawn || self.agencies.get(agency).is_some_and(|book| book.done) {
             return false;
@@ -156,30 +156,27 @@ impl Ledger {
         }
     }
 
-    /// Notes that the draw was held.
     pub fn draw(&mut self) {
         self.drawn = true;
     }
 
-    /// Gives back the memory for the bets, of which no more will come.
+    /// Gives back the memory for the bets.
     pub fn forget(&mut self) {
         self.stored = None;
         self.agencies.values_mut().for_each(|book| book.only = None);
     }
 
-    /// Whether it knows which bets are stored.
-    #[must_use]
+    /// Whether the ledger has the stored bets in memory.
     pub fn remembers(&self) -> bool {
         self.stored.is_some()
     }
 
     /// Whether an agency has sent anything.
-    #[must_use]
     pub fn knows(&self, agency: &str) -> bool {
         self.agencies.contains_key(agency)
     }
 
-    /// Takes over what `read` has found in the files; what connections have claimed stays good.
+    /// Takes over the bets in `read`, which were found in the files. The claims of connections stay good.
     pub fn remember(&mut self, read: Self) {
         self.stored = read.stored;
         for (agency, book) in read.agencies {
@@ -187,26 +184,21 @@ impl Ledger {
         }
     }
 
-    /// Whether the draw was held.
-    #[must_use]
     pub fn is_drawn(&self) -> bool {
         self.drawn
     }
 
     /// Whether the draw is due, if it waits for `agencies`.
-    #[must_use]
     pub fn is_due(&self, agencies: usize) -> bool {
         !self.drawn && self.done >= agencies
     }
 
-    /// Bets that are stored.
-    #[must_use]
+    /// Returns the number of stored bets.
     pub fn bets(&self) -> u64 {
         self.bets
     }
 
-    /// Agencies that are done.
-    #[must_use]
+    /// Returns the number of agencies that have sent all their bets.
     pub fn done(&self) -> usize {
         self.done
     }

@@ -1,22 +1,19 @@
-//! The lines of `bets.csv` by their numbers, from 0.
+//! Finds the lines of `bets.csv` by their numbers, from 0.
 
 use std::io;
 
-/// After at least so many lines the offset of the next one is kept; lines between are counted.
+/// The fewest lines between two whose offsets are kept; the lines between them are counted.
 const BLOCK_LINES: u32 = 64;
 /// Memory that is kept for a block that was read, in bytes.
 const KEPT_BYTES: usize = 64 * 1024;
 
-/// Reads `bets.csv`, with what is about to be added to it.
+/// Reads `bets.csv`, and the lines that are about to be added.
 pub trait ReadBets {
     /// Fills `buffer` from `offset` on.
-    ///
-    /// # Errors
-    /// The system's.
     fn read_bets(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 }
 
-/// Where each line is: at most a quarter of a byte for each.
+/// The offset of each line, in at most a quarter of a byte for each.
 #[derive(Debug, Default)]
 pub struct LineIndex {
     /// The first line of each block.
@@ -25,7 +22,7 @@ pub struct LineIndex {
     block: LineBlock,
 }
 
-/// A line and its offset.
+/// The number of a line, and its offset.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LinePosition {
     pub line: u32,
@@ -41,12 +38,12 @@ struct LineBlock {
 }
 
 impl LineIndex {
-    /// Behind the last line.
+    /// Returns the position behind the last line.
     pub fn end(&self) -> LinePosition {
         self.end
     }
 
-    /// Adds so many lines that have so many bytes.
+    /// Adds `lines` lines that have `bytes` bytes together.
     pub fn push(&mut self, lines: u32, bytes: u64) {
         if self.starts.last().is_none_or(|start| self.end.line - start.line >= BLOCK_LINES) {
             self.starts.push(self.end);
@@ -63,10 +60,10 @@ impl LineIndex {
         self.block = LineBlock::default();
     }
 
-    /// A line that is there, with its end.
+    /// Returns a line that is there, with its end.
     ///
     /// # Errors
-    /// The system's, or that the file is not what was written.
+    /// If the file cannot be read, or is not what was written.
     pub fn get(&mut self, line: u32, bets: &impl ReadBets) -> io::Result<&[u8]> {
         let is_read =
             line.checked_sub(self.block.first).is_some_and(|at| (at as usize) < self.block.ends.len());

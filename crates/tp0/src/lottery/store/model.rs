@@ -1,5 +1,5 @@
-//! The store beside a model of its rule, through whatever may happen: batches of any bets on any connections, rounds that
-//! find no room, connections that break, a server that is killed, the end of agencies, the draw.
+//! Runs the store beside a model of its rule: batches of any bets on any connections, rounds without room on the disk,
+//! connections that break, a server that is killed, the end of agencies, the draw.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -17,7 +17,7 @@ use super::*;
 const CONNECTIONS: usize = 4;
 const AGENCIES: usize = 2;
 
-/// A file with so much room; it is never synced, since nobody pulls the plug.
+/// A file on a disk with limited room. Nobody pulls the plug, so the file is never synced.
 struct LimitedFile {
     file: File,
     room: Arc<AtomicUsize>,
@@ -128,7 +128,7 @@ impl ModelLottery {
         })
     }
 
-    /// Sends batches in one round with so much room in the files, and compares what becomes of each.
+    /// Sends batches in one round with `room` bytes left in the files, and checks the outcome of each.
     fn work(&mut self, batches: &[(usize, Vec<u8>)], room: usize) {
         let jobs = batches.iter().map(|(connection, bets)| self.job(*connection, bets)).collect();
         let mut outcomes = Vec::new();
@@ -196,7 +196,7 @@ impl ModelLottery {
         }
     }
 
-    /// Whether the file holds just what has to be stored.
+    /// Checks that the file holds just what has to be stored.
     fn check_file(&self) {
         let text = std::fs::read_to_string(self.folder.path().join(BETS_FILE)).unwrap();
         let mut lines: Vec<_> = text.split_inclusive('\n').map(str::to_owned).collect();
@@ -302,7 +302,7 @@ fn where_a_batch_fails_the_repeats_behind_it_are_claimed_in_their_order() {
     let mut lottery = ModelLottery::new();
     lottery.work(&[(2, vec![7; 8])], usize::MAX);
     lottery.work(&[(0, vec![7])], usize::MAX);
-    // The second one needs no room, but the copies before those that it claims are given back by the first one.
+    // The second batch needs no room, but the first one gives back the copies before those that the second one claims.
     lottery.work(&[(0, vec![7, 9]), (0, vec![7; 5])], 0);
     for _ in 0..9 {
         lottery.work(&[(0, vec![7])], usize::MAX);

@@ -2,12 +2,12 @@
 //!
 //! | record | meaning |
 //! | --- | --- |
-//! | `lottery 2` | the first line: what this file is |
+//! | `lottery 2` | the first line, which names the kind of file |
 //! | `batch <round> "<agency>" <offset> <bytes> <crc32c> <bets>` | these bytes of `bets.csv` were stored as one |
 //! | `done <round> "<agency>"` | the agency has sent all its bets |
 //! | `draw <round> <bets bytes> <winners> <winners bytes> <winners crc32c>` | drawn from so much of `bets.csv` |
 //!
-//! A round is what was written and synced together: a crash can only tear the last one.
+//! The records and bets that were written and synced together are a round: a crash can tear the last one only.
 //!
 //! The first version of this file begins with `lottery 1 <key>`, and has a digest of each batch behind its bets. Such a file
 //! is read and goes on as it is, with zeroes for the digests: nobody reads them any more, but an earlier program that finds
@@ -17,16 +17,16 @@ use journal::{Batch, record};
 
 const NAME: &str = "lottery";
 
-/// Which form the records of a file have.
+/// The form of a file's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JournalVersion {
-    /// With a key, and a digest of each batch.
+    /// The file has a key, and a digest of each batch.
     First,
-    /// Without.
+    /// The file has neither.
     Second,
 }
 
-/// What a line says.
+/// The meaning of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JournalEntry {
     Header(JournalVersion),
@@ -35,7 +35,7 @@ pub enum JournalEntry {
     Draw(Draw),
 }
 
-/// A part of `bets.csv`.
+/// A range of bytes in `bets.csv`, and their checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BetsRange {
     pub offset: u64,
@@ -43,21 +43,21 @@ pub struct BetsRange {
     pub crc32c: u32,
 }
 
-/// What was drawn.
+/// The outcome of the draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Draw {
     /// Length of `bets.csv` at the draw.
     pub bets_bytes: u64,
-    /// How many have won.
+    /// The number of bets that have won.
     pub winners: u64,
     /// Length of `winners.csv`.
     pub winners_bytes: u64,
-    /// Of all of `winners.csv`.
+    /// Checksum of all of `winners.csv`.
     pub winners_crc32c: u32,
 }
 
 impl JournalEntry {
-    /// Adds the line. A header is always one of the second version.
+    /// Adds the line to `batch`. A header is always one of the second version.
     pub fn push(&self, version: JournalVersion, round: u64, batch: &mut Batch) {
         batch.push(|record| {
             match self {
@@ -80,7 +80,8 @@ impl JournalEntry {
         });
     }
 
-    /// Reads a line without its checksum: the round (0 for the header) and what it says; `None` if it is no such line.
+    /// Reads a line without its checksum; returns its round (0 for the header) and its meaning, or `None` if the line has
+    /// none.
     pub fn parse(line: &[u8]) -> Option<(u64, Self)> {
         let fields = record::fields(std::str::from_utf8(line).ok()?)?;
         let fields: Vec<&str> = fields.iter().map(String::as_str).collect();

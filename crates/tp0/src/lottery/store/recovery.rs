@@ -1,4 +1,4 @@
-//! What a crash left of `bets.csv` and `lottery.journal`: the longest beginning of both that belongs together.
+//! Reads `bets.csv` and `lottery.journal` after a crash: the longest beginning of both that belongs together.
 //!
 //! Both files are synced before anything in them is acknowledged, round by round. So a crash can tear the last round
 //! only, of which nobody was told: it is cut off, in both files. Where a batch is wrong although a later round is there,
@@ -15,21 +15,21 @@ use journal::{Checksum, Records};
 use super::ledger::{BatchRefusal, Ledger};
 use super::record::{BetsRange, Draw, JournalEntry, JournalVersion};
 
-/// No batch is longer: the longest message, with an agency and quotes for each of its shortest bets.
+/// More than the lines of any batch: the longest message, with an agency and quotes for each of its shortest bets.
 const MAX_BATCH_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What both files agree on.
+/// The beginning on which both files agree.
 #[derive(Debug, Default)]
 pub struct RecoveredFiles {
-    /// From the first line; without it the file is not known to be a lottery's.
+    /// Version in the first line; `None` if that line is missing.
     pub version: Option<JournalVersion>,
-    /// Up to where `lottery.journal` is good.
+    /// Length of the good beginning of `lottery.journal`.
     pub journal_bytes: u64,
-    /// Up to where `bets.csv` is good.
+    /// Length of the good beginning of `bets.csv`.
     pub bets_bytes: u64,
-    /// The last round.
+    /// Number of the last round.
     pub round: u64,
-    /// Agencies, how many bets there are, and whether the draw was held.
+    /// The agencies, the number of bets, and whether the draw was held.
     pub ledger: Ledger,
     /// The draw, if it was held.
     pub draw: Option<Draw>,
@@ -38,7 +38,7 @@ pub struct RecoveredFiles {
 /// Reads both files.
 ///
 /// # Errors
-/// If they cannot be read, or are damaged where no crash can have damaged them.
+/// If the files cannot be read, or are damaged where no crash can have damaged them.
 pub fn read(journal: &Path, bets: &Path) -> anyhow::Result<RecoveredFiles> {
     let told = |path: &Path| format!("cannot read {}", path.display());
     let file = File::open(journal).with_context(|| told(journal))?;
@@ -54,7 +54,7 @@ pub fn read(journal: &Path, bets: &Path) -> anyhow::Result<RecoveredFiles> {
             torn = Some(wrong);
             break;
         }
-        // The offset behind it: that of the next one, or of the end.
+        // The offset behind the last record is the end of the file.
         if records.peek().is_none() {
             found.journal_bytes = file.metadata().with_context(|| told(journal))?.len();
         }
@@ -84,16 +84,16 @@ pub fn read(journal: &Path, bets: &Path) -> anyhow::Result<RecoveredFiles> {
     Ok(found)
 }
 
-/// Where the good beginning ends.
+/// The entry at which the good beginning ends.
 struct TornPlace {
-    /// Its round, or the last that it can be of if its line cannot be read.
+    /// Round of the entry, or the last round that it can have if its line cannot be read.
     round: u64,
-    /// The line can be read, but its bets are not there.
+    /// Whether the line can be read, and only its bets are missing.
     without_bets: bool,
 }
 
 impl TornPlace {
-    /// Whether a later entry tells that this was once on disk.
+    /// Whether a later entry proves that this one was on disk.
     fn is_belied_by(&self, later: &JournalEntry, csv: &mut BetsFile) -> io::Result<bool> {
         match later {
             JournalEntry::Batch { range, .. } => csv.holds(range),
@@ -103,7 +103,7 @@ impl TornPlace {
 }
 
 impl RecoveredFiles {
-    /// Adds an entry, or says what is wrong with it.
+    /// Adds an entry, or returns what is wrong with it.
     fn add(
         &mut self,
         entry: Option<(u64, JournalEntry)>,
@@ -137,7 +137,7 @@ impl RecoveredFiles {
     }
 }
 
-/// `bets.csv`, read at any place.
+/// `bets.csv`, read at any offset.
 struct BetsFile {
     file: File,
     bytes: u64,

@@ -3,7 +3,7 @@
 //! The hashes are split into parts, and each part lies in a segment of 512 slots. A segment that is nearly full is split
 //! in two, by one more bit of the hash; nothing else moves, and no memory is ever copied from a smaller table to a larger
 //! one (extendible hashing). A slot holds 32 bits of the hash and the number of the line; the place of its segment stands
-//! for three more bits. So a hit is only a candidate: who asks compares the lines themselves.
+//! for three more bits. So a hit is only a candidate: the caller compares the lines themselves.
 //!
 //! Segments that began alike would all be split at about the same time and be half empty together. So the hashes begin in
 //! eight parts of unequal size, each 2^(1/8) of the one before: at any time some are nearly full and some nearly empty, and
@@ -14,14 +14,14 @@ use std::hint::black_box;
 
 use siphasher::sip::SipHasher13;
 
-/// Slots of a segment.
+/// The number of slots in a segment.
 const SLOTS: usize = 1 << SLOT_BITS;
 const SLOT_BITS: u32 = 9;
-/// With so many in use a segment is split.
+/// The number of used slots at which a segment is split.
 const FULL: u16 = 448;
-/// A segment that was split so often cannot be split any more.
+/// How often a segment can be split.
 const MAX_DEPTH: u32 = u32::BITS - SLOT_BITS;
-/// Segments of a slab. Its 64 MiB are the system's own pages: untouched ones take no memory, and all go back to the system
+/// The number of segments in a slab. Its 64 MiB are the system's own pages: untouched ones take no memory, and all go back to the system
 /// when the table is dropped, which smaller pieces would not.
 const SLAB_SEGMENTS: usize = 16 * 1024;
 /// The first six bits of a hash choose the part, the next 32 are the tag.
@@ -29,7 +29,7 @@ const PART_SHIFT: u32 = u64::BITS - 6;
 const TAG_SHIFT: u32 = PART_SHIFT - u32::BITS;
 /// The eight parts, in 64ths of all hashes.
 const PARTS: [usize; 8] = [6, 6, 7, 7, 8, 9, 10, 11];
-/// Which part the first six bits of a hash are of.
+/// The part for each value of the first six bits of a hash.
 const PART_OF: [u8; 64] = {
     let mut part_of = [0; 64];
     let (mut part, mut at, mut end) = (0, 0, PARTS[0]);
@@ -44,10 +44,10 @@ const PART_OF: [u8; 64] = {
     part_of
 };
 const EMPTY: u64 = 0;
-/// How far apart the tags of a line's copies are: far, and not the same before 2^32 copies, since it is odd.
+/// Distance between the tags of a line's copies. Since it is odd, no two of 2^32 copies have the same tag.
 const COPY_STEP: u32 = 0x9e37_79b9;
 
-/// Of the hashes. Nobody else knows it, so nobody can make lines whose hashes agree.
+/// The key of the hashes. Nobody else knows the key, so nobody can make lines whose hashes agree.
 #[derive(Debug, Clone, Copy)]
 pub struct HashKey([u8; 16]);
 
@@ -62,7 +62,7 @@ impl Default for HashKey {
 pub struct LineHash(u64);
 
 impl HashKey {
-    /// The hash of a line.
+    /// Returns the hash of a line.
     pub fn hash(&self, line: &[u8]) -> LineHash {
         let mut hasher = SipHasher13::new_with_key(&self.0);
         hasher.write(line);
@@ -71,14 +71,14 @@ impl HashKey {
 }
 
 impl LineHash {
-    /// The hash of a further copy of the line, with so many before it. No two copies of one line have the same place in
-    /// the table.
+    /// Returns the hash of a further copy of the line, with `before` copies in front. No two copies of one line have the
+    /// same place in the table.
     pub fn of_copy(self, before: u32) -> Self {
         let tag = self.tag().wrapping_add(before.wrapping_mul(COPY_STEP));
         Self(self.0 & !(u64::from(u32::MAX) << TAG_SHIFT) | (u64::from(tag) << TAG_SHIFT))
     }
 
-    /// The bits that a slot keeps.
+    /// Returns the bits that a slot keeps.
     fn tag(self) -> u32 {
         (self.0 >> TAG_SHIFT) as u32
     }
@@ -88,7 +88,7 @@ impl LineHash {
     }
 }
 
-/// Numbers of lines by the hashes of the lines.
+/// A multimap from the hashes of lines to their numbers.
 #[derive(Debug)]
 pub struct LineTable {
     slabs: Vec<Vec<u64>>,
@@ -98,9 +98,9 @@ pub struct LineTable {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct TableSegment {
-    /// Slots in use.
+    /// The number of slots in use.
     used: u16,
-    /// How many of the first bits all its tags share.
+    /// How many of the first bits all tags in the segment share.
     depth: u8,
 }
 
@@ -127,7 +127,7 @@ impl Default for LineTable {
 }
 
 fn pack(tag: u32, line: u32) -> u64 {
-    // One more than the line: no slot in use looks like an empty one.
+    // One is added, so that no slot in use looks like an empty one.
     (u64::from(tag) << 32) | (u64::from(line) + 1)
 }
 
@@ -139,31 +139,31 @@ fn tag_of(slot: u64) -> u32 {
     (slot >> 32) as u32
 }
 
-/// Where in its segment a tag belongs.
+/// Returns the slot in its segment where a tag belongs.
 fn home(tag: u32) -> usize {
     tag as usize % SLOTS
 }
 
-/// The first `depth` bits of a tag.
+/// Returns the first `depth` bits of a tag.
 fn prefix(tag: u32, depth: u32) -> usize {
     (u64::from(tag) >> (u32::BITS - depth)) as usize
 }
 
 impl LineTable {
-    /// Brings the places of these hashes into the processor's cache: their memory is waited for once, and not one by one.
+    /// Brings the places of these hashes into the processor's cache, all at the same time.
     pub fn prepare(&self, hashes: &[LineHash]) {
         let touched = hashes.iter().map(|hash| self.slots(self.segment(*hash))[home(hash.tag())]);
         black_box(touched.fold(0, |all, slot| all ^ slot));
     }
 
-    /// The lines whose hash may be this one.
+    /// Returns the lines whose hash may be this one.
     pub fn candidates(&self, hash: LineHash) -> impl Iterator<Item = u32> + '_ {
         let (slots, tag) = (self.slots(self.segment(hash)), hash.tag());
         let from_home = (0..SLOTS).map(move |step| slots[(home(tag) + step) % SLOTS]);
         from_home.take_while(|slot| *slot != EMPTY).filter(move |slot| tag_of(*slot) == tag).map(line_of)
     }
 
-    /// Adds a line; any number but the last.
+    /// Adds a line; the number `u32::MAX` is not allowed.
     pub fn insert(&mut self, hash: LineHash, line: u32) {
         let mut segment = self.segment(hash);
         while self.segments[segment].used >= FULL && self.split(hash, segment) {
@@ -175,7 +175,7 @@ impl LineTable {
         place(self.slots_mut(segment), pack(hash.tag(), line));
     }
 
-    /// Removes a line; `false` if it is not there.
+    /// Removes a line; returns `false` if it is not there.
     pub fn remove(&mut self, hash: LineHash, line: u32) -> bool {
         let segment = self.segment(hash);
         let slots = self.slots_mut(segment);
@@ -187,7 +187,7 @@ impl LineTable {
             }
             at = (at + 1) % SLOTS;
         }
-        // What stands behind it moves up, unless it would get in front of its own place.
+        // The slots behind the gap move up, unless one would get in front of its own place.
         let mut next = (at + 1) % SLOTS;
         while slots[next] != EMPTY {
             let distance = |from: usize| (next + SLOTS - from) % SLOTS;
@@ -226,7 +226,7 @@ impl LineTable {
         u32::try_from(segment).expect("2^32 lines need fewer segments")
     }
 
-    /// Splits the segment of this hash in two; `false` if its hashes cannot be told apart any more.
+    /// Splits the segment of this hash in two; returns `false` if its hashes have no further bit.
     fn split(&mut self, hash: LineHash, segment: usize) -> bool {
         let depth = u32::from(self.segments[segment].depth);
         if depth == MAX_DEPTH {
@@ -259,7 +259,7 @@ impl LineTable {
     }
 }
 
-/// Puts a slot into the first empty place from its own on.
+/// Puts a slot into the first empty place, starting at its own.
 fn place(slots: &mut [u64], slot: u64) {
     let mut at = home(tag_of(slot));
     while slots[at] != EMPTY {

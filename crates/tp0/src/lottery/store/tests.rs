@@ -7,7 +7,7 @@ use journal::{Checksum, JournalFile, Records, Storage};
 use tempfile::TempDir;
 
 use super::files::ReadAt;
-use super::ledger::BatchRefusal;
+use super::ledger::{BatchRefusal, Ledger};
 use super::record::JournalEntry;
 use super::*;
 use crate::action_log::ActionLevel;
@@ -87,7 +87,7 @@ async fn a_whole_lottery_is_remembered() {
         Some(JobOutcome::Refused(BatchRefusal::Done))
     ));
     running.store.close().await;
-    assert!(matches!(running.send("1", "x", &claims).await, None));
+    assert!(running.send("1", "x", &claims).await.is_none());
 
     let running = start(folder.path(), 2);
     let again = Arc::default();
@@ -377,7 +377,7 @@ async fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
         [&bets, &journal][which].set(|state| state.fails_to_sync = true);
         for batch in 1..=2 {
             let outcome = running.send("1", &lines("1", batch, 2), &Arc::default()).await;
-            assert!(matches!(outcome, None), "{outcome:?}");
+            assert!(outcome.is_none(), "{outcome:?}");
         }
         running.store.failure().wait().await;
         assert!(running.store.failure().get().unwrap().to_string().contains("cannot sync"));
@@ -392,7 +392,7 @@ async fn when_bets_cannot_be_read_nothing_is_acknowledged_any_more() {
     assert!(matches!(running.send("1", &first, &Arc::default()).await, Some(JobOutcome::Stored(2))));
     bets.set(|state| state.fails_to_read = true);
     for _ in 0..2 {
-        assert!(matches!(running.send("1", &first, &Arc::default()).await, None));
+        assert!(running.send("1", &first, &Arc::default()).await.is_none());
     }
     running.store.failure().wait().await;
     assert!(running.store.failure().get().unwrap().to_string().starts_with("cannot read "));

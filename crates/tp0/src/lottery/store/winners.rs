@@ -1,4 +1,4 @@
-//! The winners of one agency, piece by piece: any number of them, in bounded memory.
+//! Reads the winners of one agency piece by piece: any number of them, in bounded memory.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::files::WINNERS_FILE;
 use crate::lottery::csv_line;
 
-/// How much of `winners.csv` is read at a time: more than its longest line.
+/// How many bytes of `winners.csv` are read at a time: more than its longest line.
 const READ_BYTES: usize = 64 * 1024;
 
 /// Reads `winners.csv` and gives the lines of one agency, as they travel.
@@ -28,11 +28,11 @@ impl AgencyWinners {
         Self { path: folder.join(WINNERS_FILE), file: None, prefix, offset: 0, end, buffer: Vec::new() }
     }
 
-    /// Puts the next winners into `out`, each with a `\n` behind it; `false` if there are no more. Reads the disk on a
-    /// thread for that, which is not held between the pieces.
+    /// Appends the next winners to `out`, each with a `\n` behind it, and returns `true`, or `false` if there are no more.
+    /// Reads the disk on a thread for blocking calls, which is free between the pieces.
     ///
     /// # Errors
-    /// The system's.
+    /// If `winners.csv` cannot be read.
     pub async fn next(mut self, mut out: Vec<u8>) -> io::Result<(Self, Vec<u8>, bool)> {
         let read = tokio::task::spawn_blocking(move || {
             let more = self.read(&mut out)?;
