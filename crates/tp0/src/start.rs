@@ -1,7 +1,7 @@
 //! Start and end of all four programs: arguments, configuration, logs, signals, and the exit code.
 //!
 //! The exit code is 0 if all went well, 1 if the program failed and said why, and 2 after wrong arguments or a wrong
-//! configuration, told in one line. Standard output carries the action log and nothing else; diagnostics go to stderr,
+//! configuration, which it names in one line. Standard output carries the action log and nothing else; diagnostics go to stderr,
 //! warnings and worse unless `--log-level` asks for more.
 
 use std::future::Future;
@@ -29,13 +29,13 @@ pub struct ProgramArguments {
     /// Configuration file instead of config.ini (servers) or config.yaml (clients) in the current folder
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Least severe diagnostics on stderr; the action log on standard output has its level in the configuration
+    /// Least severe diagnostics on stderr; the configuration has the level of the action log on standard output
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     pub log_level: LogLevel,
     /// How diagnostics look on stderr
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// After SIGTERM or SIGINT: how long to finish what is in flight before exiting anyway
+    /// How long the program may finish what is in flight after SIGTERM or SIGINT, before it exits anyway
     #[arg(long, value_name = "DURATION", default_value = "8s", value_parser = cli::duration)]
     pub shutdown_deadline: Duration,
 }

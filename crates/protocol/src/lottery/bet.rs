@@ -36,7 +36,7 @@ impl<'a> Bet<'a> {
     pub fn parse(line: &'a str) -> Result<Self, BetError> {
         let look = BetLook::at(line.as_bytes());
         if look.end < line.len() {
-            // A line end within it: told as what it is.
+            // The line holds a line end: the error is about that.
             let fields: Vec<_> = line.split(',').collect();
             return match <[&str; FIELDS]>::try_from(fields) {
                 Ok(fields) => Self::new(fields),

@@ -35,7 +35,7 @@ impl CapturedActions {
     }
 }
 
-/// An output that takes nothing until it is told to, and hands over what it took.
+/// An output that takes one write for each message in a channel, and hands over what it took.
 struct HeldOutput {
     go: Receiver<()>,
     taken: Sender<Vec<u8>>,

@@ -71,7 +71,7 @@ fn the_environment_wins_over_the_file() {
 }
 
 #[test]
-fn an_id_for_who_was_given_none() {
+fn a_client_without_an_id_gets_one() {
     let id = |text, variables| client(text, variables).unwrap().id;
     assert_eq!(id("id: \"uno\"", &[("CLI_DEFAULT_ID", "3")]), "uno");
     assert_eq!(id("", &[("CLI_DEFAULT_ID", "3")]), "3");

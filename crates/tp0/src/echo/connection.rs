@@ -116,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EchoConnection<'_, S> {
         self.echo.push(b'\n');
     }
 
-    /// Tells the client why there is no echo, where it can still be told.
+    /// Tells the client why there is no echo, where it may still listen.
     async fn tell(&mut self, failed: &EchoConnectionError) {
         let code = match failed {
             EchoConnectionError::Rejected(Rejection::TooLong { .. }) => RefusalCode::MessageTooLong,

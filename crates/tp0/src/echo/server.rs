@@ -23,10 +23,10 @@ const MAX_THREADS: usize = 1024;
     after_help = "Each flag can also be set in the environment: --keep-connections as ECHO_SERVER_KEEP_CONNECTIONS=true."
 )]
 pub struct EchoServerArguments {
-    /// Echo every line of a connection, until the client ends it, and not the first one only
+    /// Echoes every line of a connection until the client ends it, and not the first line only
     #[arg(long)]
     pub keep_connections: bool,
-    /// Connections served at the same time, 1 to 1000000; further ones are told so and closed
+    /// Connections served at the same time, 1 to 1000000; the server refuses further ones and closes them
     #[arg(long, value_name = "COUNT", default_value_t = 4000, value_parser = cli::count(1..=1_000_000))]
     pub max_connections: usize,
     /// Threads that serve connections in parallel, 1 to 1024; by default one for each processor

@@ -263,7 +263,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgencyConnection<'_, S> {
     }
 }
 
-/// Nobody can say whether the bets are stored, so the agency is told nothing and asks again.
+/// Nobody can say whether the bets are stored, so the agency gets no answer and asks again.
 impl From<Stopped<WriteFailure>> for AgencyConnectionError {
     fn from(_: Stopped<WriteFailure>) -> Self {
         Self::Storage

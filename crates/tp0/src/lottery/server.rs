@@ -28,10 +28,10 @@ pub struct LotteryServerArguments {
     /// Folder of bets.csv, lottery.journal and winners.csv, created if missing
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub data_dir: PathBuf,
-    /// Connections served at the same time, 1 to 1000000; further ones are closed at once
+    /// Connections served at the same time, 1 to 1000000; the server closes further ones at once
     #[arg(long, value_name = "COUNT", default_value_t = 4000, value_parser = cli::count(1..=1_000_000))]
     pub max_connections: usize,
-    /// Instead of serving: move the lottery in the data folder to sorteos/TIME/ there, and end
+    /// Moves the lottery in the data folder to sorteos/TIME/ there, and ends, instead of serving
     #[arg(long, value_name = "WHICH")]
     pub archive: Option<ArchiveWhich>,
     /// Flags that all programs of TP0 have
@@ -64,7 +64,7 @@ pub async fn run(context: ProgramContext<LotteryServerArguments, ServerConfig>) 
     let failing = store.clone();
     let watcher = shutdown.request_on_failure("the store", async move { failing.failure().wait().await });
     let handle = |stream, peer| connection::serve(stream, peer, shared.clone());
-    // A connection over the limit is told nothing: that would look like the answer to a message.
+    // A connection over the limit gets no line: that would look like the answer to a message.
     net::serve(listener, arguments.max_connections, String::new(), &shutdown, handle).await;
     drop(watcher);
     store.close().await;

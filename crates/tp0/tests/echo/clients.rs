@@ -21,7 +21,7 @@ fn other_server(handle: impl Fn(TcpStream) + Send + 'static) -> String {
 
 #[test]
 fn both_logs_are_the_expected_ones() {
-    // Who accepts and who answers write their lines in any order, unless they are one thread.
+    // The lines of accepting and of answering have no order, unless one thread does both.
     let config = "[DEFAULT]\nLOGGING_LEVEL = INFO\nSERVER_LISTEN_BACKLOG = 5\n";
     let mut server = EchoServer::configured(config, &[], &["--threads", "1"]);
     let address = server.address.to_string();

@@ -90,7 +90,7 @@ fn the_longest_line_is_64_kib() {
     assert_eq!(answer(&server, &longest), longest.as_bytes());
     let told = answer(&server, format!("x{longest}"));
     assert_eq!(told, b"ERROR message-too-long: the line is longer than 65536 bytes\n");
-    // One that never ends is told so as well, and the server keeps none of it.
+    // A line that never ends is refused as well, and the server keeps none of it.
     let told = answer(&server, "y".repeat(1024 * 1024));
     assert!(told.starts_with(b"ERROR message-too-long: "), "{}", String::from_utf8_lossy(&told));
     server.wait_for_actions(2, &format!("{FAILED}the line is longer than 65536 bytes"));
@@ -220,7 +220,7 @@ fn the_longest_wait_holds_for_each_line_of_a_kept_connection() {
     let server = EchoServer::start(&[("CONNECTION_TIMEOUT", "150ms")], &["--keep-connections"]);
     let told = answer(&server, "uno\nmedio");
     assert_eq!(told, b"uno\nERROR idle-timeout: no whole message for 150ms\n");
-    // It can be told nothing.
+    // This client can be sent no error.
     let not_reading = TcpStream::connect(server.address).unwrap();
     not_reading.set_write_timeout(Some(testkit::PATIENCE)).unwrap();
     let line = format!("{}\n", "x".repeat(60 * 1024));

@@ -1,4 +1,5 @@
-//! Repeats are told bet by bet: however an agency cuts its bets into batches, each is stored as often as it has it.
+//! The server recognises repeats bet by bet: however an agency cuts its bets into batches, each is stored as often as the
+//! agency has it.
 
 use std::fs;
 

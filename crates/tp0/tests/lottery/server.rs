@@ -16,7 +16,7 @@ fn ask(client: &mut LineClient, request: &str, reply: &str) {
     assert_eq!(client.reply(), format!("{reply}\r"), "to {request:?}");
 }
 
-/// The winners that a client is told, or that it is to wait.
+/// Returns the winners that the server sends, or its reply that the client has to wait.
 fn winners(client: &mut LineClient, agency: &str) -> Vec<String> {
     client.send(format!("{agency}:6\r\n"));
     let mut lines = vec![client.reply()];

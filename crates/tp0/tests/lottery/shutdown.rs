@@ -19,8 +19,8 @@ const CLOSED_REST: [&str; 5] = [
     "action: shutdown | result: success",
 ];
 
-/// Asserts that the last action lines are those of an orderly end with so many connections, in their order: batches that
-/// are being stored are told of after the listener is closed, and before their connection is.
+/// Asserts that the last action lines are those of an orderly end with this number of connections, in their order. The lines
+/// of batches that are being stored come between that of the listener and those of the connections.
 fn ended_in_order(server: &LotteryServer, connections: usize) {
     let actions = server.actions();
     let closing = actions.iter().position(|line| line == CLOSED_LISTENER).unwrap();

@@ -47,7 +47,7 @@ impl LotteryServer {
             .collect()
     }
 
-    /// The same, once there are so many: lines leave a moment after what they tell of.
+    /// Waits until there are this many action lines, and returns them. Lines leave a moment after the event.
     pub fn first_actions(&self, count: usize) -> Vec<String> {
         wait_for(&format!("{count} action lines"), || self.actions().len() >= count);
         self.actions()

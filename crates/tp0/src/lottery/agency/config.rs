@@ -31,7 +31,7 @@ pub struct AgencyArguments {
     /// File of the bets instead of agency-{id}.csv: first_name,last_name,document,birthdate,number
     #[arg(long, value_name = "FILE")]
     bets: Option<PathBuf>,
-    /// With a single bet from the environment: say that it was the last one, and wait for the draw
+    /// Says that a single bet from the environment was the last one, and waits for the draw
     #[arg(long)]
     await_draw: bool,
     /// How long the server may be away, at the start or later, before the agency gives up

@@ -13,7 +13,7 @@
 //! - Nothing is lost. A connection on which the agency has sent all its bets, and was told that each is stored, has claimed
 //!   k different lines that hold the bet.
 //!
-//! Neither depends on batches, their order, other connections (earlier ones or at the same time), or who has stored a line;
+//! Neither depends on batches, their order, other connections (earlier ones or at the same time), or which of them has stored a line;
 //! and after a restart of the server all connections are new ones.
 //!
 //! **While an agency has had one connection only**, all its lines were stored for that connection, which has claimed them

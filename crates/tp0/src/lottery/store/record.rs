@@ -5,7 +5,7 @@
 //! | `lottery 2` | the first line, which names the kind of file |
 //! | `batch <round> "<agency>" <offset> <bytes> <crc32c> <bets>` | these bytes of `bets.csv` were stored as one |
 //! | `done <round> "<agency>"` | the agency has sent all its bets |
-//! | `draw <round> <bets bytes> <winners> <winners bytes> <winners crc32c>` | drawn from so much of `bets.csv` |
+//! | `draw <round> <bets bytes> <winners> <winners bytes> <winners crc32c>` | the draw was held, from this beginning of `bets.csv` |
 //!
 //! The records and bets that were written and synced together are a round: a crash can tear the last one only.
 //!

@@ -1,7 +1,7 @@
 //! Reads `bets.csv` and `lottery.journal` after a crash: the longest beginning of both that belongs together.
 //!
 //! Both files are synced before anything in them is acknowledged, round by round. So a crash can tear the last round
-//! only, of which nobody was told: it is cut off, in both files. Where a batch is wrong although a later round is there,
+//! only, which was never acknowledged: it is cut off, in both files. Where a batch is wrong although a later round is there,
 //! something else than a crash was at work: cutting would destroy bets that were acknowledged, so that is an error.
 
 use std::fs::File;
@@ -63,7 +63,9 @@ pub fn read(journal: &Path, bets: &Path) -> anyhow::Result<RecoveredFiles> {
         for record in records {
             let (_, record) = record.with_context(|| told(journal))?;
             let Some((round, entry)) = record.as_deref().and_then(JournalEntry::parse) else { continue };
-            if round > wrong.round && wrong.is_belied_by(&entry, &mut csv).with_context(|| told(bets))? {
+            if round > wrong.round
+                && wrong.is_contradicted_by(&entry, &mut csv).with_context(|| told(bets))?
+            {
                 let (bets_at, journal_at) = (found.bets_bytes, found.journal_bytes);
                 bail!(
                     "{} is damaged at byte {bets_at}, or {} at byte {journal_at}, and what stands behind it was acknowledged: \
@@ -94,7 +96,7 @@ struct TornPlace {
 
 impl TornPlace {
     /// Whether a later entry proves that this one was on disk.
-    fn is_belied_by(&self, later: &JournalEntry, csv: &mut BetsFile) -> io::Result<bool> {
+    fn is_contradicted_by(&self, later: &JournalEntry, csv: &mut BetsFile) -> io::Result<bool> {
         match later {
             JournalEntry::Batch { range, .. } => csv.holds(range),
             _ => Ok(!self.without_bets),

@@ -267,7 +267,7 @@ fn other_files_are_refused_and_left_alone() {
     assert!(content(folder.path(), JOURNAL_FILE).starts_with("lottery 2 "));
 }
 
-/// A disk that fails as it is told.
+/// A disk that fails on demand.
 #[derive(Debug, Clone, Default)]
 struct FailingDisk(Arc<Mutex<DiskState>>);
 

@@ -11,9 +11,9 @@ use super::record::Draw;
 use super::round::StoreRound;
 use crate::action_log::{ActionLog, action};
 
-/// How long after a draw that failed it is tried again.
+/// The pause before a draw that failed is tried again.
 const DRAW_AGAIN: Duration = Duration::from_secs(1);
-/// After a draw: how long bets stay in memory for agencies that come late.
+/// How long bets stay in memory after a draw, for agencies that come late.
 const REMEMBER: Duration = Duration::from_secs(5);
 
 /// Stores what comes, and holds the draw when it is due.
@@ -24,11 +24,11 @@ pub struct StoreWork {
     agencies: usize,
     log: ActionLog,
     drawn: watch::Sender<Option<Draw>>,
-    /// The draw has failed, and is tried again then.
+    /// When to try a draw again that has failed.
     draw_at: Option<Instant>,
-    /// The draw is over, and the bets in memory are forgotten then.
+    /// When to forget the bets in memory, after the draw.
     forget_at: Option<Instant>,
-    /// Bets have come since it was last seen to what is due.
+    /// Whether bets have come since the last call of [`idle`](Work::idle).
     have_bets_come: bool,
 }
 
@@ -48,7 +48,7 @@ impl StoreWork {
             return Ok(());
         }
         match self.round.draw() {
-            // In this order: the draw is told once at most, and never again after a restart.
+            // The files know of the draw by now, so the line is written once at most, also after a restart.
             Ok(draw) => {
                 action!(self.log, INFO, "sorteo", "success");
                 tracing::info!(winners = draw.winners, "draw held");
