@@ -11,6 +11,7 @@
 //! which they were written, whole. A thread of `tracing-appender` writes them, many at once where many come. No line is
 //! dropped: while [`MAX_WAITING_LINES`] wait for a slow reader, a thread that writes another line waits too.
 
+use std::cell::RefCell;
 use std::fmt::{self, Debug, Display, Write as _};
 use std::io::{self, BufWriter, Write};
 use std::mem;
@@ -19,7 +20,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use chrono::{Timelike as _, Utc};
+use chrono::Utc;
 use text::Shown;
 use tracing::field::{Field, Visit};
 use tracing::{Dispatch, Event, Level, Subscriber, dispatcher};
@@ -42,6 +43,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// times a second at most. A line that comes after a pause leaves at once.
 const GATHER: Duration = Duration::from_millis(1);
 const BUFFER_BYTES: usize = 64 * 1024;
+const TIME_FORMAT: &str = "%Y-%m-%d %H:%M:%S";
 /// A line without text, which no event makes: all lines before it are to leave.
 const FLUSH: &[u8] = b"";
 
@@ -196,13 +198,25 @@ where
         mut line: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let now = Utc::now().naive_utc();
-        write!(line, "{} {:<8}", now.with_nanosecond(0).unwrap_or(now), ActionLevel::of(event))?;
+        write_time(&mut line)?;
+        write!(line, " {:<8}", ActionLevel::of(event))?;
         let mut fields = ActionFields { line, separator: " ", result: Ok(()) };
         event.record(&mut fields);
         fields.result?;
         fields.line.write_char('\n')
     }
+}
+
+/// Writes the present second, which each thread formats once.
+fn write_time(line: &mut Writer<'_>) -> fmt::Result {
+    thread_local!(static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) });
+    let now = Utc::now();
+    SECOND.with_borrow_mut(|(second, text)| {
+        if *second != now.timestamp() {
+            (*second, *text) = (now.timestamp(), now.format(TIME_FORMAT).to_string());
+        }
+        line.write_str(text)
+    })
 }
 
 /// Writes `name: value` for each field, with ` | ` between them.
@@ -213,25 +227,23 @@ struct ActionFields<'a> {
 }
 
 impl ActionFields<'_> {
-    fn write(&mut self, name: &str, value: fmt::Arguments<'_>) -> fmt::Result {
+    fn write(&mut self, field: &Field, value: impl FnOnce(Escaped<'_>) -> fmt::Result) {
         let separator = mem::replace(&mut self.separator, " | ");
-        for part in [separator, name, ": "] {
-            self.line.write_str(part)?;
+        for part in [separator, field.name(), ": "] {
+            self.result = self.result.and_then(|()| self.line.write_str(part));
         }
-        Escaped(self.line.by_ref()).write_fmt(value)
+        self.result = self.result.and_then(|()| value(Escaped(self.line.by_ref())));
     }
 }
 
 impl Visit for ActionFields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if self.result.is_ok() {
-            self.result = self.write(field.name(), format_args!("{value:?}"));
-        }
+        self.write(field, |mut line| write!(line, "{value:?}"));
     }
 
     /// Writes a string without the quotes that `Debug` would put around it.
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.record_debug(field, &format_args!("{value}"));
+        self.write(field, |mut line| line.write_str(value));
     }
 }
 
