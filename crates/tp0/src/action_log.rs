@@ -25,7 +25,7 @@ use text::Shown;
 use tracing::field::{Field, Visit};
 use tracing::{Dispatch, Event, Level, Subscriber, dispatcher};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder};
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -94,45 +94,35 @@ pub enum ActionLevel {
 }
 
 impl ActionLevel {
-    const ALL: [Self; 5] = [Self::Debug, Self::Info, Self::Warning, Self::Error, Self::Critical];
+    /// Each level, with its name in Python's `logging`, and the target and the level of its events.
+    const ALL: [(Self, &'static str, &'static str, Level); 5] = [
+        (Self::Debug, "DEBUG", ACTION, Level::DEBUG),
+        (Self::Info, "INFO", ACTION, Level::INFO),
+        (Self::Warning, "WARNING", ACTION, Level::WARN),
+        (Self::Error, "ERROR", ACTION, Level::ERROR),
+        (Self::Critical, "CRITICAL", CRITICAL_ACTION, Level::ERROR),
+    ];
 
-    /// Returns the name that Python's `logging` has for the level.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Debug => "DEBUG",
-            Self::Info => "INFO",
-            Self::Warning => "WARNING",
-            Self::Error => "ERROR",
-            Self::Critical => "CRITICAL",
-        }
+    /// Returns the name of an event's level.
+    fn name_of(event: &Event<'_>) -> &'static str {
+        let of_event =
+            |target, level| *event.metadata().level() == level && event.metadata().target() == target;
+        Self::ALL
+            .into_iter()
+            .find_map(|(_, name, target, level)| of_event(target, level).then_some(name))
+            .unwrap_or("")
     }
 
-    /// Returns the level of an event.
-    fn of(event: &Event<'_>) -> Self {
-        match *event.metadata().level() {
-            _ if event.metadata().target() == CRITICAL_ACTION => Self::Critical,
-            Level::ERROR => Self::Error,
-            Level::WARN => Self::Warning,
-            Level::INFO => Self::Info,
-            _ => Self::Debug,
-        }
-    }
-
-    /// Returns what lets events of this level and of higher ones pass, and nothing but action lines.
+    /// Returns a filter that lets action lines of this level and of higher ones pass, and nothing else.
     fn filter(self) -> Targets {
-        match self {
-            Self::Debug => Targets::new().with_target(ACTION, LevelFilter::DEBUG),
-            Self::Info => Targets::new().with_target(ACTION, LevelFilter::INFO),
-            Self::Warning => Targets::new().with_target(ACTION, LevelFilter::WARN),
-            Self::Error => Targets::new().with_target(ACTION, LevelFilter::ERROR),
-            Self::Critical => Targets::new().with_target(CRITICAL_ACTION, LevelFilter::ERROR),
-        }
+        let (_, _, target, level) = Self::ALL[self as usize];
+        Targets::new().with_target(target, level)
     }
 }
 
 impl Display for ActionLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        f.pad(Self::ALL[*self as usize].1)
     }
 }
 
@@ -144,7 +134,9 @@ impl FromStr for ActionLevel {
         match text.to_ascii_uppercase().as_str() {
             "WARN" => Ok(Self::Warning),
             "NOTICE" => Ok(Self::Info),
-            name => Self::ALL.into_iter().find(|level| level.name() == name).ok_or(()),
+            name => {
+                Self::ALL.into_iter().find(|(_, known, ..)| *known == name).map(|(level, ..)| level).ok_or(())
+            }
         }
     }
 }
@@ -199,7 +191,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         write_time(&mut line)?;
-        write!(line, " {:<8}", ActionLevel::of(event))?;
+        write!(line, " {:<8}", ActionLevel::name_of(event))?;
         let mut fields = ActionFields { line, separator: " ", result: Ok(()) };
         event.record(&mut fields);
         fields.result?;

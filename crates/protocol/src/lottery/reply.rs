@@ -51,7 +51,7 @@ pub fn end_winners() -> &'static [u8] {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplyPart {
     /// A whole reply.
-    Whole(LotteryReply),
+    Reply(LotteryReply),
     /// Winners follow.
     WinnersBegin,
     /// A line that [`Winner::parse`] reads.
@@ -116,9 +116,9 @@ impl ReplyDecoder {
         }
         let (part, rest): (_, &[u8]) = match shown.get(colon + 1) {
             None => return Ok(None),
-            Some(b'0') => (ReplyPart::Whole(LotteryReply::Acknowledged), b"\r\n"),
-            Some(b'1') => (ReplyPart::Whole(LotteryReply::Refused), b"\r\n"),
-            Some(b'2') => (ReplyPart::Whole(LotteryReply::Wait), b"\r\n"),
+            Some(b'0') => (ReplyPart::Reply(LotteryReply::Acknowledged), b"\r\n"),
+            Some(b'1') => (ReplyPart::Reply(LotteryReply::Refused), b"\r\n"),
+            Some(b'2') => (ReplyPart::Reply(LotteryReply::Wait), b"\r\n"),
             Some(b'3') => (ReplyPart::WinnersBegin, b":"),
             Some(_) => return Err(shape()),
         };

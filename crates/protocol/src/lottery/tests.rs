@@ -98,9 +98,9 @@ fn golden_replies() {
     let golden = format!("server:0\r\nserver:1\r\nserver:2\r\nserver:3:{first}\n{second}\n\r\nserver:3:\r\n");
     assert_eq!(String::from_utf8(out).unwrap(), golden);
     let parts = [
-        ReplyPart::Whole(LotteryReply::Acknowledged),
-        ReplyPart::Whole(LotteryReply::Refused),
-        ReplyPart::Whole(LotteryReply::Wait),
+        ReplyPart::Reply(LotteryReply::Acknowledged),
+        ReplyPart::Reply(LotteryReply::Refused),
+        ReplyPart::Reply(LotteryReply::Wait),
         ReplyPart::WinnersBegin,
         ReplyPart::Winner(first.to_owned()),
         ReplyPart::Winner(second.to_owned()),

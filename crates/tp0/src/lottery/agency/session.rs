@@ -165,8 +165,8 @@ impl<'a> AgencySession<'a> {
         let part = self.next_part().await?;
         let bets = self.unanswered.pop_front().unwrap_or_default();
         match part {
-            ReplyPart::Whole(LotteryReply::Acknowledged) => self.tell_sent(),
-            ReplyPart::Whole(LotteryReply::Refused) => {
+            ReplyPart::Reply(LotteryReply::Acknowledged) => self.tell_sent(),
+            ReplyPart::Reply(LotteryReply::Refused) => {
                 self.progress.refused += bets as u64;
                 let error = "the server refused the batch: its log tells why";
                 action!(self.log, ERROR, "apuesta_enviada", "fail", cantidad = bets, error);
@@ -182,8 +182,8 @@ impl<'a> AgencySession<'a> {
         AgencyRequest::write_finished(&self.config.agency, &mut self.sending);
         self.flush().await?;
         match self.next_part().await? {
-            ReplyPart::Whole(LotteryReply::Acknowledged) => self.progress.is_finished = true,
-            ReplyPart::Whole(LotteryReply::Refused) => {
+            ReplyPart::Reply(LotteryReply::Acknowledged) => self.progress.is_finished = true,
+            ReplyPart::Reply(LotteryReply::Refused) => {
                 return Err(SessionEnd::Fatal(anyhow!("the server cannot note that all bets are sent")));
             }
             other => return Err(unexpected(&other)),
@@ -198,12 +198,12 @@ impl<'a> AgencySession<'a> {
             AgencyRequest::write_winners(&self.config.agency, &mut self.sending);
             self.flush().await?;
             match self.next_part().await? {
-                ReplyPart::Whole(LotteryReply::Wait) => tokio::select! {
+                ReplyPart::Reply(LotteryReply::Wait) => tokio::select! {
                     () = self.shutdown.requested() => {}
                     () = tokio::time::sleep(self.config.ask_period) => {}
                 },
                 ReplyPart::WinnersBegin => break,
-                ReplyPart::Whole(LotteryReply::Refused) => {
+                ReplyPart::Reply(LotteryReply::Refused) => {
                     return Err(SessionEnd::Fatal(anyhow!("the server refuses to tell the winners")));
                 }
                 other => return Err(unexpected(&other)),
