@@ -145,7 +145,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgencyConnection<'_, S> {
                 Err(malformed) => self.refuse(bets_in(text), &malformed.into()).await,
                 Ok((lines, bets, single)) => {
                     let batch = NewBatch { agency: name, lines, bets, claims: self.claims.clone() };
-                    let pending = self.shared.store.enqueue(batch).await?;
+                    let Ok(pending) = self.shared.store.enqueue(batch).await else {
+                        // The batches before it may be stored.
+                        self.settle().await?;
+                        return Err(AgencyConnectionError::Storage);
+                    };
                     self.waiting.push_back(UnansweredBatch { pending, bets, single });
                     Ok(())
                 }
