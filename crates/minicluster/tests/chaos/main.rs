@@ -83,7 +83,8 @@ fn nothing_acknowledged_is_lost_whatever_is_killed() {
 
 /// A client's program that gets lines for as long as `wanted`.
 struct ChaosTraffic {
-    client: std::process::Child,
+    /// Reads what the client prints while it runs: a client that cannot print takes no more lines, and the feeder waits.
+    ended: JoinHandle<(bool, String, String)>,
     feeder: JoinHandle<BTreeSet<String>>,
     sent: Arc<AtomicU64>,
 }
@@ -107,13 +108,14 @@ impl ChaosTraffic {
             }
             lines
         });
-        Self { client, feeder, sent }
+        let ended = thread::spawn(move || outcome(client));
+        Self { ended, feeder, sent }
     }
 
     /// Waits until everything is saved, and returns what was sent.
     fn finish(self) -> BTreeSet<String> {
         let sent = self.feeder.join().unwrap();
-        let (well, printed, logged) = outcome(self.client);
+        let (well, printed, logged) = self.ended.join().unwrap();
         assert!(well, "a client failed: {logged}");
         assert_eq!(printed.lines().count(), sent.len(), "{logged}");
         sent
