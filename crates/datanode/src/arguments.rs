@@ -25,13 +25,13 @@ pub struct DatanodeArguments {
     /// Address and port to listen on for the headnode; port 0 chooses a free port
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:5001")]
     listen: SocketAddr,
-    /// Address that the headnode connects to [default: this host's address towards the headnode, and the port of --listen]
+    /// Address that the headnode connects to [default: --listen, or this host's address if that is 0.0.0.0]
     #[arg(long, value_name = "IP:PORT")]
     advertise: Option<SocketAddr>,
     /// Multicast group and port of the heartbeat
     #[arg(long, value_name = "IP:PORT", default_value = DEFAULT_GROUP, value_parser = service::cli::multicast_group)]
     group: SocketAddrV4,
-    /// Interface of the heartbeat: all, an IPv4 address or a name
+    /// Network interface of the heartbeat: all, an IPv4 address or a name
     #[arg(long, value_name = "INTERFACE", default_value = "all")]
     interface: Interface,
     /// Folder of data.txt, created if missing
@@ -48,8 +48,8 @@ pub struct DatanodeConfig {
     pub name: NodeName,
     /// Address to listen on for the headnode. Port 0 chooses a free port.
     pub listen: SocketAddr,
-    /// Address that the headnode connects to. `None` stands for this host's address towards the headnode, and the port of
-    /// `listen`.
+    /// Address that the headnode connects to. `None` stands for `listen`, with this host's address towards
+    /// the headnode if the address of `listen` is 0.0.0.0.
     pub advertise: Option<SocketAddr>,
     pub group: SocketAddrV4,
     pub interface: Interface,

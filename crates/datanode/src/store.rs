@@ -154,7 +154,7 @@ impl MessageStore {
         }
         let reserved = self.reserve();
         // A full disk must not prevent the headnode from reading.
-        let _ = self.remembering(reserved);
+        let _ = self.handle_journal_failure(reserved);
         self.owner.send_modify(|owner| *owner += 1);
         Claim { number: *self.owner.borrow(), owner: self.owner.subscribe() }
     }
@@ -165,7 +165,7 @@ impl MessageStore {
     /// Fails with [`StoreError::NoSpaceToRemember`] or [`StoreError::WriteFailed`].
     pub fn remember_peers(&mut self, names: Vec<NodeName>) -> Result<(), StoreError> {
         let remembered = self.remembered.remember(names);
-        self.remembering(remembered)
+        self.handle_journal_failure(remembered)
     }
 
     /// Returns up to `most` of the remembered names behind `after`, in order, and whether there are more.
@@ -182,7 +182,7 @@ impl MessageStore {
     }
 
     /// Handles a failure of `datanode.journal`: logs it and, if it is fatal, reports it to the program.
-    fn remembering(&self, outcome: Result<(), WriteFailure>) -> Result<(), StoreError> {
+    fn handle_journal_failure(&self, outcome: Result<(), WriteFailure>) -> Result<(), StoreError> {
         outcome.map_err(|failure| {
             tracing::error!(%failure, "cannot write datanode.journal");
             if matches!(failure, WriteFailure::NoSpace(_)) {

@@ -36,7 +36,7 @@ impl Datanode {
         LineClient::connect(self.process.address)
     }
 
-    /// The run of the datanode, as the datanode reports it to a headnode that expects another one.
+    /// Returns the run of the datanode, as the datanode reports it to a headnode that expects another one.
     fn incarnation(&self) -> String {
         let refused = self.connect().ask(&hello("datanode1", ID));
         let reason = refused["failed"]["reason"].as_str().unwrap().to_owned();

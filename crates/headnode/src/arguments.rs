@@ -42,7 +42,7 @@ struct HeartbeatArguments {
     /// Multicast group and port
     #[arg(long, value_name = "IP:PORT", default_value = DEFAULT_GROUP, value_parser = cli::multicast_group)]
     group: SocketAddrV4,
-    /// Interface: all, an IPv4 address or a name
+    /// Network interface: all, an IPv4 address or a name
     #[arg(long, value_name = "INTERFACE", default_value = "all")]
     interface: Interface,
     /// Time from the beginning of one round to the next

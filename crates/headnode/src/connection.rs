@@ -54,7 +54,7 @@ where
         Exchange::new(stream, RequestCodec::default(), PeerLimits { idle: context.idle_timeout, send: SEND });
     match run(&mut exchange, peer, &context).await {
         Ok(()) if context.shutdown.is_requested() => {
-            say_last(
+            send_last_error(
                 &mut exchange,
                 ErrorCode::ShuttingDown,
                 "the headnode is shutting down: try again later".to_owned(),
@@ -67,7 +67,7 @@ where
             tracing::warn!(%peer, %error, "connection closed");
             if let ExchangeEnded::Idle(limit) = error {
                 let reason = format!("no whole request for {limit:?}: connect again");
-                say_last(&mut exchange, ErrorCode::IdleTimeout, reason).await;
+                send_last_error(&mut exchange, ErrorCode::IdleTimeout, reason).await;
             }
         }
     }
@@ -75,7 +75,7 @@ where
 }
 
 /// Tells the client why its connection closes, in the form of the client's requests.
-async fn say_last<S>(exchange: &mut Exchange<S, RequestCodec>, code: ErrorCode, reason: String)
+async fn send_last_error<S>(exchange: &mut Exchange<S, RequestCodec>, code: ErrorCode, reason: String)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::datanode_table::DatanodeTable;
-use crate::heartbeat_file::{lines, word};
+use crate::heartbeat_file::{round_lines, state_word};
 use crate::link::{Link, LinkContext, LinkEvent};
 use crate::membership::{Membership, MembershipAction, RoundReport, SILENT_ROUNDS};
 
@@ -269,9 +269,11 @@ impl<N: Network> HeartbeatLoop<N> {
 
     fn note(&mut self, event: LinkEvent) -> Vec<MembershipAction> {
         match event {
-            LinkEvent::Stands(name, incarnation) => self.membership.connection_stands(&name, incarnation),
-            LinkEvent::Broke(name, incarnation) => self.membership.connection_broke(&name, incarnation),
-            LinkEvent::Named(names) => {
+            LinkEvent::Connected(name, incarnation) => self.membership.mark_connected(&name, incarnation),
+            LinkEvent::Disconnected(name, incarnation) => {
+                self.membership.mark_disconnected(&name, incarnation);
+            }
+            LinkEvent::NamesLearnt(names) => {
                 for name in names {
                     self.membership.remember(&name);
                 }
@@ -343,7 +345,7 @@ impl<N: Network> HeartbeatLoop<N> {
                 self.report(&round)?;
                 self.link_context.registry.note_completeness();
                 for link in self.links.values() {
-                    link.tell_names(self.membership.names());
+                    link.send_names(self.membership.names());
                 }
             }
         }
@@ -376,7 +378,7 @@ impl<N: Network> HeartbeatLoop<N> {
 
     fn report(&mut self, round: &RoundReport) -> Result<(), WriteFailure> {
         for node in round.nodes.iter().filter(|node| node.changed) {
-            let state = word(node.round_trip.is_some());
+            let state = state_word(node.round_trip.is_some());
             let address = node.address.map(tracing::field::display);
             tracing::info!(datanode = %node.name, address, round = round.number, "{state}");
         }
@@ -387,7 +389,7 @@ impl<N: Network> HeartbeatLoop<N> {
                  and that the network carries multicast (--interface); where it does not, list the datanodes with --peers"
             );
         }
-        let lines = lines(round, Utc::now());
+        let lines = round_lines(round, Utc::now());
         match self.file.write(lines.as_bytes()) {
             Err(error @ WriteFailure::NoSpace(_)) => {
                 tracing::error!(%error, "this round is not in hearbeat_server.txt");

@@ -17,12 +17,12 @@ const TOTAL_KEY: &str = "operativos=";
 const MAX_ROUND_BYTES: u64 = 20 * 1024 * 1024;
 
 /// Returns the word for a datanode that answers or does not answer.
-pub fn word(operative: bool) -> &'static str {
+pub fn state_word(operative: bool) -> &'static str {
     if operative { "operativo" } else { "no operativo" }
 }
 
 /// Returns the lines of `hearbeat_server.txt` about a round.
-pub fn lines(round: &RoundReport, now: DateTime<Utc>) -> String {
+pub fn round_lines(round: &RoundReport, now: DateTime<Utc>) -> String {
     let RoundReport { number, nodes, answered, expected, .. } = round;
     let time = timestamp(now);
     let mut lines = String::new();
@@ -31,7 +31,7 @@ pub fn lines(round: &RoundReport, now: DateTime<Utc>) -> String {
             .round_trip
             .map_or("-".to_owned(), |round_trip| format!("{:.3}ms", round_trip.as_secs_f64() * 1000.0));
         let change = if node.changed { " CAMBIO" } else { "" };
-        let state = word(node.round_trip.is_some());
+        let state = state_word(node.round_trip.is_some());
         let address = node.address.map_or("-".to_owned(), |address| address.to_string());
         // Writing to a String cannot fail.
         let _ =
@@ -98,7 +98,7 @@ mod tests {
              {time} ronda=7 datanode3 - no operativo rtt=- CAMBIO\n\
              {time} ronda=7 operativos=1 esperados=3 faltan=2\n"
         );
-        assert_eq!(lines(&round, now), expected);
+        assert_eq!(round_lines(&round, now), expected);
     }
 
     #[test]

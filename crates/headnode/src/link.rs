@@ -30,8 +30,8 @@ use introduction::Introduction;
 /// How many replies are received together.
 const BATCH_REPLIES: usize = 1024;
 /// The shortest pause between two attempts to connect. Each further pause is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LAST_PAUSE: Duration = Duration::from_secs(1);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The connection to one run of a datanode.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub struct Link {
     pub address: SocketAddr,
     queue: Mutex<RequestQueue>,
     /// How many of the names of all datanodes were sent to this one.
-    told_names: AtomicUsize,
+    sent_names: AtomicUsize,
     /// Wakes the sending task when there is something to send.
     wake: Notify,
     given_up: CancellationToken,
@@ -72,7 +72,7 @@ impl Link {
             incarnation,
             address,
             queue: Mutex::default(),
-            told_names: AtomicUsize::new(0),
+            sent_names: AtomicUsize::new(0),
             wake: Notify::new(),
             given_up: CancellationToken::new(),
         }
@@ -81,12 +81,12 @@ impl Link {
     /// Sends `request`, a whole line, and returns the channel for the reply. No reply arrives if the connection breaks.
     ///
     /// # Errors
-    /// Fails with [`NotStanding`] if the datanode is not connected.
-    pub fn ask(&self, request: &[u8]) -> Result<oneshot::Receiver<NodeReply>, NotStanding> {
+    /// Fails with [`NotConnected`] if the datanode is not connected.
+    pub fn ask(&self, request: &[u8]) -> Result<oneshot::Receiver<NodeReply>, NotConnected> {
         let (reply, receiver) = oneshot::channel();
         let mut queue = self.lock();
         if !queue.open {
-            return Err(NotStanding);
+            return Err(NotConnected);
         }
         let is_first = queue.outgoing.is_empty();
         queue.outgoing.extend_from_slice(request);
@@ -100,9 +100,9 @@ impl Link {
 
     /// Sends the datanode those of `names` that it does not know yet, if it is connected. `names` are all known names,
     /// in the order in which they became known.
-    pub fn tell_names(&self, names: &[NodeName]) {
-        let told = self.told_names.load(Ordering::Relaxed);
-        let Some(news) = names.get(told..).filter(|news| !news.is_empty()) else { return };
+    pub fn send_names(&self, names: &[NodeName]) {
+        let sent = self.sent_names.load(Ordering::Relaxed);
+        let Some(news) = names.get(sent..).filter(|news| !news.is_empty()) else { return };
         let page = &news[..news.len().min(PEERS_PAGE)];
         let mut line = Vec::new();
         // The datanode sent all names that it remembers when the connection was made.
@@ -110,7 +110,7 @@ impl Link {
         json::encode(&NodeRequest::Peers { names: page.to_vec(), after }, &mut line);
         if self.ask(&line).is_ok() {
             // If the connection breaks, the next one sends all names again.
-            self.told_names.store(told + page.len(), Ordering::Relaxed);
+            self.sent_names.store(sent + page.len(), Ordering::Relaxed);
         }
     }
 
@@ -122,25 +122,25 @@ impl Link {
 
     /// Keeps the datanode connected until the link is given up.
     pub async fn run<N: Network>(self: Arc<Self>, context: Arc<LinkContext<N>>) {
-        self.given_up.run_until_cancelled(self.keep_standing(&context)).await;
+        self.given_up.run_until_cancelled(self.keep_connected(&context)).await;
         self.close_queue();
     }
 
-    async fn keep_standing<N: Network>(&self, context: &LinkContext<N>) {
-        let mut pause = FIRST_PAUSE;
+    async fn keep_connected<N: Network>(&self, context: &LinkContext<N>) {
+        let mut pause = SHORTEST_PAUSE;
         let mut last_reported = String::new();
         loop {
-            let mut stood = false;
-            let outcome = self.connect_and_serve(context, &mut stood).await;
+            let mut was_connected = false;
+            let outcome = self.connect_and_serve(context, &mut was_connected).await;
             self.close_queue();
-            context.tell(LinkEvent::Broke(self.name.clone(), self.incarnation)).await;
+            context.report(LinkEvent::Disconnected(self.name.clone(), self.incarnation)).await;
             let Err(broken) = outcome;
             let reason = broken.to_string();
-            if stood || reason != last_reported {
+            if was_connected || reason != last_reported {
                 tracing::warn!(datanode = %self.name, address = %self.address, reason, "connection broken: nothing is sent to this datanode");
                 last_reported = reason;
             }
-            pause = if stood { FIRST_PAUSE } else { (pause * 2).min(LAST_PAUSE) };
+            pause = if was_connected { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
             sleep(pause).await;
         }
     }
@@ -148,19 +148,19 @@ impl Link {
     async fn connect_and_serve<N: Network>(
         &self,
         context: &LinkContext<N>,
-        stood: &mut bool,
+        was_connected: &mut bool,
     ) -> Result<Infallible, LinkBroken> {
         let limit = context.store_timeout;
         let connecting = timeout(limit, context.network.connect(self.address)).await;
         let stream = connecting.map_err(|_| LinkBroken::Timeout(limit))??;
         let mut introduction = Introduction::new(&self.name, self.incarnation, context, stream);
-        let told_names = introduction.run().await?;
-        self.told_names.store(told_names, Ordering::Relaxed);
+        let sent_names = introduction.run().await?;
+        self.sent_names.store(sent_names, Ordering::Relaxed);
         let (mut replies, mut writer) = introduction.into_parts();
         self.lock().open = true;
-        *stood = true;
+        *was_connected = true;
         tracing::info!(datanode = %self.name, address = %self.address, "datanode connected");
-        context.tell(LinkEvent::Stands(self.name.clone(), self.incarnation)).await;
+        context.report(LinkEvent::Connected(self.name.clone(), self.incarnation)).await;
         tokio::select! {
             // The order is fixed, so that a simulation can be repeated.
             biased;
@@ -234,4 +234,4 @@ impl Link {
 
 /// The datanode is not connected, so nothing was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotStanding;
+pub struct NotConnected;

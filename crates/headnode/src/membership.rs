@@ -1,16 +1,16 @@
 //! Decides which datanodes are operative. This is a pure type: its inputs are datagrams and time, and its outputs are
 //! actions for the caller.
 //!
-//! A round begins every interval with a probe to all datanodes. Datanodes that have not answered are probed up to twice
-//! more in the same round, each time after a window of a fifth of the interval, at most one second. If their address is
-//! known, these probes go to them alone. The round ends and is reported when all have answered, or after the last
-//! window. A datanode that has not answered by then is not operative.
+//! A round begins every interval with a probe to all datanodes. Datanodes that have not answered are probed again in
+//! the same round, by default up to twice more, each time after a window of a fifth of the interval, at most one
+//! second. If their address is known, these probes go to them alone. The round ends and is reported when all have
+//! answered, or after the last window. A datanode that has not answered by then is not operative.
 //!
 //! # False alarms
 //! At a loss rate `p` per datagram, a probe or its answer is lost with probability `q = 1 - (1 - p)²`, and all three
-//! attempts of a round with `q³`. So an operative datanode is taken for a failed one in one round of 130,000 at `p` = 1
-//! %, in one of 1,100 at 5 %, and in one of 146 at 10 %. With one attempt per round, that would be one round of 50 at 1
-//! %. (The test `false_alarms_are_as_rare_as_stated` measures this.)
+//! attempts of a round with `q³`. So an operative datanode is taken for a failed one in one round of 130,000 at a loss
+//! rate of 1%, in one of 1,100 at 5%, and in one of 146 at 10%. With one attempt per round, that would be one round of
+//! 50 at 1%. (The test `false_alarms_are_as_rare_as_stated` measures this.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -121,7 +121,7 @@ pub struct Node {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LinkState {
     Connecting,
-    Standing,
+    Connected,
     Broken,
 }
 
@@ -131,7 +131,7 @@ impl Node {
     pub fn state(&self) -> NodeState {
         match (self.answers, self.link) {
             (false, _) => NodeState::NotOperative,
-            (true, LinkState::Standing) => NodeState::Available,
+            (true, LinkState::Connected) => NodeState::Available,
             (true, LinkState::Connecting | LinkState::Broken) => NodeState::Operative,
         }
     }
@@ -399,12 +399,12 @@ impl Membership {
     }
 
     /// Marks this run of a datanode as connected: messages can be sent to it.
-    pub fn connection_stands(&mut self, name: &NodeName, incarnation: Incarnation) {
-        self.set_link(name, incarnation, LinkState::Standing);
+    pub fn mark_connected(&mut self, name: &NodeName, incarnation: Incarnation) {
+        self.set_link(name, incarnation, LinkState::Connected);
     }
 
     /// Marks this run of a datanode as not connected: nothing is sent to it from now on.
-    pub fn connection_broke(&mut self, name: &NodeName, incarnation: Incarnation) {
+    pub fn mark_disconnected(&mut self, name: &NodeName, incarnation: Incarnation) {
         self.set_link(name, incarnation, LinkState::Broken);
     }
 

@@ -19,7 +19,7 @@ use crate::placement_error::PlacementError;
 use crate::registry::{Holdings, Registration, Registry, RegistryError, UnreadableLine};
 
 /// Memory for messages on their way to datanodes, in bytes. Further messages wait until there is room.
-const ON_THEIR_WAY_BYTES: usize = 64 * 1024 * 1024;
+const IN_FLIGHT_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes that a message on its way takes besides its text, in each form in which it is in memory.
 const OVERHEAD_BYTES: usize = 512;
 
@@ -88,7 +88,7 @@ impl Placer {
     /// Returns a placer that stores each message on `replicas` datanodes, chosen with `rng`.
     #[must_use]
     pub fn new(cluster: ClusterView, registry: Registry, replicas: usize, rng: StdRng) -> Self {
-        let room = Semaphore::new(ON_THEIR_WAY_BYTES);
+        let room = Semaphore::new(IN_FLIGHT_BYTES);
         Self { cluster, registry, replicas, room, rng: Mutex::new(rng) }
     }
 
@@ -123,8 +123,8 @@ impl Placer {
         if attempts.places.len() >= self.replicas {
             return Ok(PlacedMessage { places: attempts.places, message_crc32c });
         }
-        let (line_bytes, bytes) = bytes_on_the_way(&message, self.replicas);
-        let permits = u32::try_from(bytes.min(ON_THEIR_WAY_BYTES)).unwrap_or(u32::MAX);
+        let (line_bytes, bytes) = in_flight_bytes(&message, self.replicas);
+        let permits = u32::try_from(bytes.min(IN_FLIGHT_BYTES)).unwrap_or(u32::MAX);
         // This cannot fail, because the semaphore is never closed.
         let _room = self.room.acquire_many(permits).await;
         let mut line = Vec::with_capacity(line_bytes);
@@ -159,7 +159,7 @@ impl Placer {
             for (link, asked) in asked {
                 let reply = match asked {
                     Ok(reply) => reply.await.ok(),
-                    Err(_not_standing) => None,
+                    Err(_not_connected) => None,
                 };
                 attempts.note(link, id, message_crc32c, reply);
             }
@@ -270,7 +270,7 @@ impl Placer {
 
 /// Returns the highest number of bytes that the line of a message takes. Also returns the number for everything that is
 /// in memory at the same time: the message, its line, and a copy of the line in the queue of each datanode.
-fn bytes_on_the_way(message: &str, replicas: usize) -> (usize, usize) {
+fn in_flight_bytes(message: &str, replicas: usize) -> (usize, usize) {
     let line_bytes = json::string_bytes(message) + OVERHEAD_BYTES;
     (line_bytes, message.len() + line_bytes * (1 + replicas))
 }
@@ -344,7 +344,7 @@ mod tests {
             let request = NodeRequest::Store { id: Id::max(), client, message: message.clone() };
             json::encode(&request, &mut line);
             for replicas in [1, 2, 16] {
-                let (line_bytes, all_bytes) = bytes_on_the_way(&message, replicas);
+                let (line_bytes, all_bytes) = in_flight_bytes(&message, replicas);
                 assert!(line.len() <= line_bytes, "{text:?}: {} bytes", line.len());
                 assert!(message.len() + line.len() * (1 + replicas) <= all_bytes);
                 assert!(line_bytes - line.len() <= OVERHEAD_BYTES, "no more than needed");

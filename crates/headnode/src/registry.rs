@@ -3,7 +3,8 @@
 //! The datanodes hold the data, and the registry can be made again from it. So a line is written before the client gets
 //! its reply, but the headnode does not wait until the line is on disk. The line survives the end of this process.
 //! After a crash of the whole machine, each datanode is asked for the missing lines when its connection is made. Until
-//! then the headnode cannot know that an id was never used. `registro_server.state` records whether that is so.
+//! then the headnode cannot know that an id was never used. `registro_server.state` records whether lines may be
+//! missing.
 //!
 //! | module | what it does |
 //! | --- | --- |
@@ -75,7 +76,7 @@ impl Work for RegistryWriter {
 
     const NAME: &'static str = "registry";
 
-    /// The placer bounds how many messages are on their way.
+    /// Returns 0, because the placer already bounds how many messages are on their way.
     fn weight(_: &Registration) -> usize {
         0
     }

@@ -226,7 +226,8 @@ async fn closing_commits_what_waits_and_refuses_what_comes() {
 }
 
 proptest! {
-    /// Whatever the disk does, an acknowledged record is on disk, and no part of a refused one stays in the file.
+    /// Checks that an acknowledged record is on disk and that no part of a refused one stays in the file, whatever the
+    /// disk does.
     #[test]
     fn acknowledged_means_synced(steps in prop::collection::vec((0usize..30, 0usize..60, 0u8..12), 1..40)) {
         let disk = Shared::default();

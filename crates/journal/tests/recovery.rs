@@ -39,7 +39,7 @@ fn open(path: &Path, checksum: Checksum) -> (JournalFile, Recovery, Vec<String>)
     (file, recovery, served)
 }
 
-/// The lengths of the file at which a record has just ended.
+/// Returns the lengths of the file at which a record ends.
 fn line_ends(bytes: &[u8]) -> Vec<usize> {
     std::iter::once(0)
         .chain(bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1))

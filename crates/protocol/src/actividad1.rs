@@ -135,7 +135,7 @@ impl FromStr for RefusalCode {
 mod tests {
     use super::*;
 
-    /// Other implementations depend on these bytes: a change here breaks them.
+    /// Checks the exact bytes, which other implementations depend on.
     #[test]
     fn golden_replies() {
         let received = ServerReply::Received("Hola, ¿qué tal?");

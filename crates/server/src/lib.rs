@@ -29,6 +29,7 @@ pub const LOG_FILE: &str = "log.txt";
 /// Logs each message and its sender to log.txt, and acknowledges it once it is on disk.
 ///
 /// A message is one line of UTF-8 text over TCP; try: nc -N localhost 5000 <<< Hola
+///
 /// A message without a line end is complete when its sender is silent for a moment: see --quiet.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(
@@ -64,8 +65,7 @@ pub struct ServerLimits {
     /// How long a client may take to complete a message, or to read its replies, before it is disconnected
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = cli::duration)]
     pub idle_timeout: Duration,
-    /// How long a sender must be silent for a message without a line end to count as complete; 0: only a line end
-    /// completes a message
+    /// How long a sender must be silent to end a message that has no line end; 0: only a line end ends a message
     #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = cli::duration_or_zero)]
     pub quiet: Duration,
 }

@@ -220,7 +220,7 @@ print(client.recv(1024).decode(), end='')
     );
 }
 
-/// Most clients of this assignment send without a line end and wait for the reply.
+/// Checks what most clients of this assignment do: they send without a line end and wait for the reply.
 #[test]
 fn a_python_client_that_sends_no_line_end_is_answered() {
     let folder = tempfile::tempdir().unwrap();

@@ -19,13 +19,13 @@ pub const USAGE: u8 = 2;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Running")]
 pub struct Common {
-    /// Least severe events to log
+    /// Lowest severity of the events to log
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevel,
     /// Format of events on stderr
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// After SIGTERM or SIGINT: time to finish open work before the program exits anyway
+    /// Time to finish open work after SIGTERM or SIGINT, before the program exits anyway
     #[arg(long, value_name = "DURATION", default_value = "8s", value_parser = duration)]
     pub shutdown_deadline: Duration,
 }

@@ -100,7 +100,7 @@ impl journal::Storage for Failing {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        // EIO
+        // This is EIO, an error of the disk.
         Err(io::Error::from_raw_os_error(5))
     }
 

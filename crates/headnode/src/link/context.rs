@@ -33,16 +33,16 @@ pub struct LinkContext<N> {
 #[derive(Debug)]
 pub enum LinkEvent {
     /// This run of a datanode is connected: messages can be sent to it.
-    Stands(NodeName, Incarnation),
+    Connected(NodeName, Incarnation),
     /// The connection to this run of a datanode broke, or could not be made: nothing is sent to it.
-    Broke(NodeName, Incarnation),
+    Disconnected(NodeName, Incarnation),
     /// A datanode remembers that there are, or were, datanodes with these names.
-    Named(Vec<NodeName>),
+    NamesLearnt(Vec<NodeName>),
 }
 
 impl<N> LinkContext<N> {
     /// Sends an event to the owner of membership.
-    pub async fn tell(&self, event: LinkEvent) {
+    pub async fn report(&self, event: LinkEvent) {
         // If the owner of membership has ended, the program is ending too.
         let _ = self.events.send(event).await;
     }

@@ -48,9 +48,9 @@ impl<'a, N: Network> Introduction<'a, N> {
     /// Fails with a [`LinkBroken`] if the connection breaks or has to be given up.
     pub async fn run(&mut self) -> Result<usize, LinkBroken> {
         self.greet().await?;
-        let told_names = self.exchange_peers().await?;
+        let sent_names = self.exchange_peers().await?;
         self.reconcile().await?;
-        Ok(told_names)
+        Ok(sent_names)
     }
 
     /// Returns the two directions of the connection, which is then ready for messages.
@@ -203,7 +203,7 @@ impl<'a, N: Network> Introduction<'a, N> {
 /// headnode must not say that a message does not exist.
 async fn learn<N>(context: &LinkContext<N>, names: &[NodeName]) {
     names.iter().for_each(|name| context.registry.expect(name));
-    context.tell(LinkEvent::Named(names.to_vec())).await;
+    context.report(LinkEvent::NamesLearnt(names.to_vec())).await;
 }
 
 fn holding(HeldRecord(seq, id, time, client, message_crc32c, beginning): HeldRecord) -> Holding {

@@ -162,16 +162,16 @@ fn to_a_datanode_whose_connection_broke_nothing_is_sent() {
     let run = Incarnation::from_parts(1, 0);
     let state = |membership: &Membership| membership.nodes[&name(1)].state();
     assert_eq!(state(&membership), NodeState::Operative, "not connected yet");
-    membership.connection_stands(&name(1), run);
+    membership.mark_connected(&name(1), run);
     assert_eq!(state(&membership), NodeState::Available);
-    membership.connection_broke(&name(1), Incarnation::from_parts(9, 0));
+    membership.mark_disconnected(&name(1), Incarnation::from_parts(9, 0));
     assert_eq!(state(&membership), NodeState::Available, "that was another run of it");
-    membership.connection_broke(&name(1), run);
+    membership.mark_disconnected(&name(1), run);
     assert_eq!(state(&membership), NodeState::Operative);
     membership.tick(at(5.0), 82);
     answers(&mut membership, at(5.0), 1);
     assert_eq!(state(&membership), NodeState::Operative, "answers alone do not mend a connection");
-    membership.connection_stands(&name(1), run);
+    membership.mark_connected(&name(1), run);
     assert_eq!(state(&membership), NodeState::Available);
 }
 
@@ -180,7 +180,7 @@ fn of_two_datanodes_with_one_name_the_second_is_refused_until_the_first_is_gone(
     let mut membership = membership(1);
     membership.tick(at(0.0), 81);
     answers(&mut membership, at(0.0), 1);
-    membership.connection_stands(&name(1), Incarnation::from_parts(1, 0));
+    membership.mark_connected(&name(1), Incarnation::from_parts(1, 0));
     membership.tick(at(5.0), 82);
     let second = answer(&membership, 1, 2);
     let from = address(9);
@@ -191,7 +191,7 @@ fn of_two_datanodes_with_one_name_the_second_is_refused_until_the_first_is_gone(
     assert_eq!(*to, from);
     assert!(reason.contains("10.0.0.1:5001") && reason.contains("--name"), "{reason}");
     // A restarted datanode is not a second one: the connection of the first one has broken.
-    membership.connection_broke(&name(1), Incarnation::from_parts(1, 0));
+    membership.mark_disconnected(&name(1), Incarnation::from_parts(1, 0));
     let accepted = membership.answered(at(5.1), from, &second).unwrap();
     assert_eq!(accepted[0], MembershipAction::Connect(name(1), Incarnation::from_parts(2, 0), address(1)));
 }

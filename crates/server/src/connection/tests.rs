@@ -64,7 +64,7 @@ impl Case {
 }
 
 impl Step {
-    /// `` `Hola\n` ``, `` 70000 × `x` ``, `150ms` or `end`.
+    /// Reads a step from a cell of the table: `` `Hola\n` ``, `` 70000 × `x` ``, `150ms` or `end`.
     fn parse(text: &str) -> Self {
         if let Some((times, what)) = text.split_once(" × ") {
             return Self::Send(unescape(code(what)).repeat(times.parse().unwrap()));
