@@ -65,7 +65,11 @@ impl<W: Work> JobQueue<W> {
 
     /// Takes all jobs that wait.
     pub fn take_batch(&mut self) -> JobBatch<W> {
-        mem::replace(&mut self.waiting, JobBatch::new())
+        // The next batch is likely to be as large as this one.
+        let count = self.waiting.jobs.len();
+        let next =
+            JobBatch { jobs: Vec::with_capacity(count), callers: Vec::with_capacity(count), weight: 0 };
+        mem::replace(&mut self.waiting, next)
     }
 
     /// Closes the queue and drops its jobs: their callers learn that they are not done.

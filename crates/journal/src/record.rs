@@ -33,7 +33,13 @@ impl Batch {
     /// Returns an empty batch for a file that was opened with the same `checksum`.
     #[must_use]
     pub fn new(checksum: Checksum) -> Self {
-        Self { bytes: Vec::new(), checksum }
+        Self::with_capacity(checksum, 0)
+    }
+
+    /// Returns an empty batch with memory for records of `bytes` bytes in all.
+    #[must_use]
+    pub fn with_capacity(checksum: Checksum, bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), checksum }
     }
 
     /// Adds one record, whose fields `write` writes.

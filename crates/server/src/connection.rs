@@ -21,6 +21,8 @@ use crate::ServerLimits;
 
 /// How many messages are logged and answered together. The limit bounds the memory that a flood of empty lines takes.
 const BATCH_MESSAGES: usize = 1024;
+/// What a record takes besides its text, in bytes: time, sender, quotes and the line end.
+const RECORD_OVERHEAD_BYTES: usize = 64;
 /// How many bytes of a message the terminal shows. `log.txt` holds the whole message.
 const SHOWN_BYTES: usize = 1024;
 
@@ -59,7 +61,6 @@ where
         peer,
         context,
         messages: Vec::new(),
-        batch: Batch::new(Checksum::None),
         replies: Vec::new(),
     };
     let result = connection.run().await;
@@ -80,7 +81,6 @@ struct ClientConnection<'a, S> {
     peer: SocketAddr,
     context: &'a ServerContext,
     messages: Vec<Result<String, Rejection>>,
-    batch: Batch,
     replies: Vec<u8>,
 }
 
@@ -98,8 +98,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientConnection<'_, S> {
     async fn log_and_answer(&mut self) -> Result<(), ConnectionEnded> {
         let messages = mem::take(&mut self.messages);
         let now = timestamp(Utc::now());
+        let text_bytes: usize = messages.iter().flatten().map(String::len).sum();
+        let mut batch =
+            Batch::with_capacity(Checksum::None, text_bytes + messages.len() * RECORD_OVERHEAD_BYTES);
         for message in &messages {
-            self.batch.push(|record| {
+            batch.push(|record| {
                 record.word(&now).word(self.peer);
                 match message {
                     Ok(text) => record.text(text),
@@ -109,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientConnection<'_, S> {
         }
         // The replies are prepared before the disk answers, while there is time. If logging fails, others replace them.
         self.answer(&messages, None);
-        let logged = self.append().await;
+        let logged = self.append(batch).await;
         if let Err(error) = &logged {
             self.answer(&messages, Some(error));
         }
@@ -136,11 +139,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientConnection<'_, S> {
         let logged = if unfinished.is_empty() {
             Ok(())
         } else {
-            self.batch.push(|record| {
+            let mut batch = Batch::new(Checksum::None);
+            batch.push(|record| {
                 record.word(timestamp(Utc::now())).word(self.peer);
                 refused(record, RefusalCode::IdleTimeout, &reason, unfinished);
             });
-            self.append().await
+            self.append(batch).await
         };
         let (code, reason) = match &logged {
             Ok(()) => (RefusalCode::IdleTimeout, format!("{reason}: connect again to send more")),
@@ -151,9 +155,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientConnection<'_, S> {
         let _ = self.exchange.send(&mut self.replies).await;
     }
 
-    /// Puts the batch on disk and starts a new one.
-    async fn append(&mut self) -> Result<(), AppendError> {
-        let batch = mem::replace(&mut self.batch, Batch::new(Checksum::None));
+    /// Puts the batch on disk.
+    async fn append(&self, batch: Batch) -> Result<(), AppendError> {
         let logged = self.context.journal.append(batch).await;
         if let Err(error) = &logged {
             tracing::error!(peer = %self.peer, %error, "messages not logged");

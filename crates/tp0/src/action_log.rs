@@ -17,6 +17,7 @@ use std::io::{self, BufWriter, Write};
 use std::mem;
 use std::str::FromStr;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -35,8 +36,10 @@ use tracing_subscriber::registry::LookupSpan;
 pub const ACTION: &str = "action";
 /// The target of critical ones, for which `tracing` has no level.
 pub const CRITICAL_ACTION: &str = "action::critical";
-/// The most lines that may wait for a slow standard output before a thread that writes another one has to wait.
+/// The most lines, and the most bytes of them, that may wait for a slow standard output before a thread that writes another
+/// one has to wait.
 const MAX_WAITING_LINES: usize = 4096;
+const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 /// How long the last lines may take to leave at the end of the program, unless the program sets another time.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long lines gather after others were written: a busy server then wakes the thread, and enters the system, a thousand
@@ -154,15 +157,19 @@ impl ActionLog {
     fn to(output: impl Write + Send + 'static, level: ActionLevel) -> (Self, ActionLogFlush) {
         let (flushes, flushed) = channel();
         let output = BufWriter::with_capacity(BUFFER_BYTES, output);
+        let room = Arc::<WaitingBytes>::default();
         let (writer, guard) = NonBlockingBuilder::default()
             .lossy(false)
             .buffered_lines_limit(MAX_WAITING_LINES)
             .thread_name("action log")
-            .finish(ActionOutput { output, is_broken: false, flushes });
+            .finish(ActionOutput { output, is_broken: false, flushes, room: room.clone() });
         // The guard would wait for a second at most, and print to standard output if that takes nothing.
         mem::forget(guard);
         let flush = ActionLogFlush { writer: writer.clone(), flushed, patience: LAST_WORDS };
-        (Self::with_writer(writer, level), flush)
+        (
+            Self::with_writer(move || BoundedWriter { writer: writer.clone(), room: room.clone() }, level),
+            flush,
+        )
     }
 
     fn with_writer(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static, level: ActionLevel) -> Self {
@@ -248,8 +255,48 @@ impl fmt::Write for Escaped<'_> {
     }
 }
 
+/// Counts the bytes of the lines that wait: the appender counts lines only, and a line may be long.
+#[derive(Debug, Default)]
+struct WaitingBytes {
+    bytes: Mutex<usize>,
+    fewer: Condvar,
+}
+
+impl WaitingBytes {
+    /// Waits until a line of `length` bytes fits, and counts it. A line that is longer than the limit fits alone.
+    fn add(&self, length: usize) {
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = |bytes: &mut usize| *bytes > 0 && *bytes + length > MAX_WAITING_BYTES;
+        *self.fewer.wait_while(bytes, is_full).unwrap_or_else(PoisonError::into_inner) += length;
+    }
+
+    fn remove(&self, length: usize) {
+        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        *bytes = bytes.saturating_sub(length);
+        self.fewer.notify_all();
+    }
+}
+
+/// Hands lines to the thread that writes them, once there is room for them.
+struct BoundedWriter {
+    writer: NonBlocking,
+    room: Arc<WaitingBytes>,
+}
+
+impl Write for BoundedWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.room.add(line.len());
+        self.writer.write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Standard output, as the thread sees it that writes.
 struct ActionOutput<W: Write> {
+    room: Arc<WaitingBytes>,
     output: BufWriter<W>,
     /// Nobody reads the lines any more.
     is_broken: bool,
@@ -283,6 +330,7 @@ impl<W: Write> Write for ActionOutput<W> {
             let _ = self.flushes.send(());
         } else {
             self.attempt(|output| output.write_all(lines));
+            self.room.remove(lines.len());
         }
         Ok(())
     }

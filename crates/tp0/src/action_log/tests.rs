@@ -119,13 +119,14 @@ fn lines_of_many_threads_are_whole_and_none_is_lost() {
     assert!(lines.iter().all(|line| line.starts_with("action: count | result: success | writer: ")));
 }
 
-#[test]
-fn a_thread_that_writes_too_much_for_a_slow_reader_waits() {
+/// Writes lines with this many bytes of text to a reader that takes nothing, and returns how many are taken in before the
+/// writing thread has to wait.
+fn lines_taken_in(text_bytes: usize) -> usize {
     const LINES: usize = 2 * MAX_WAITING_LINES;
     let (output, go, taken) = held();
     let (log, _flush) = ActionLog::to(output, ActionLevel::Info);
     let (done, finished) = channel();
-    let text = "x".repeat(BUFFER_BYTES / 64);
+    let text = "x".repeat(text_bytes);
     let writer = thread::spawn(move || {
         for number in 0..LINES {
             action!(log, INFO, "long", "success", number, text);
@@ -136,11 +137,24 @@ fn a_thread_that_writes_too_much_for_a_slow_reader_waits() {
     while finished.recv_timeout(Duration::from_millis(300)).is_ok() {
         first += 1;
     }
-    // Those that wait, and what the thread took before it was held.
-    assert!((MAX_WAITING_LINES..=MAX_WAITING_LINES + 64).contains(&first), "{first} lines were taken in");
     drop((go, taken));
     writer.join().unwrap();
     assert_eq!(first + finished.iter().count(), LINES, "a reader that is gone holds up nobody");
+    first
+}
+
+#[test]
+fn a_thread_that_writes_too_many_lines_for_a_slow_reader_waits() {
+    let first = lines_taken_in(BUFFER_BYTES / 128);
+    // The thread took some lines before it was held.
+    assert!((MAX_WAITING_LINES..=MAX_WAITING_LINES + 128).contains(&first), "{first} lines were taken in");
+}
+
+#[test]
+fn a_thread_that_writes_too_many_bytes_for_a_slow_reader_waits() {
+    let first = lines_taken_in(BUFFER_BYTES / 4);
+    let fitting = MAX_WAITING_BYTES / (BUFFER_BYTES / 4);
+    assert!((fitting - 2..=fitting + 4).contains(&first), "{first} lines were taken in, and {fitting} fit");
 }
 
 #[test]
