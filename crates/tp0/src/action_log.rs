@@ -54,7 +54,7 @@ const FLUSH: &[u8] = b"";
 /// of `tracing::event!`; the level `CRITICAL` is allowed too.
 macro_rules! action {
     (@$target:expr, $log:expr, $level:ident, $action:literal, $result:literal $($fields:tt)*) => {
-        $log.subscribed(|| {
+        $log.subscribed(tracing::Level::$level, || {
             tracing::event!(
                 target: $target,
                 tracing::Level::$level,
@@ -146,7 +146,12 @@ impl FromStr for ActionLevel {
 
 /// Takes action lines; see [`action!`]. Clones write to the same place.
 #[derive(Debug, Clone)]
-pub struct ActionLog(Dispatch);
+pub struct ActionLog {
+    subscriber: Dispatch,
+    /// The least severe level of the lines that are written. Lines below it end here: to enter the subscriber costs as much
+    /// as to echo a message.
+    least_severe: Level,
+}
 
 impl ActionLog {
     /// Returns a log on standard output, and a guard that waits for its last lines when dropped.
@@ -174,12 +179,16 @@ impl ActionLog {
 
     fn with_writer(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static, level: ActionLevel) -> Self {
         let lines = tracing_subscriber::fmt::layer().event_format(ActionFormat).with_writer(writer);
-        Self(Dispatch::new(tracing_subscriber::registry().with(level.filter()).with(lines)))
+        let subscriber = Dispatch::new(tracing_subscriber::registry().with(level.filter()).with(lines));
+        let (_, _, _, least_severe) = ActionLevel::ALL[level as usize];
+        Self { subscriber, least_severe }
     }
 
-    /// Runs `event`, whose events go to this log; called by [`action!`].
-    pub fn subscribed(&self, event: impl FnOnce()) {
-        dispatcher::with_default(&self.0, event);
+    /// Runs `event`, whose events have this `level` and go to this log; called by [`action!`].
+    pub fn subscribed(&self, level: Level, event: impl FnOnce()) {
+        if level <= self.least_severe {
+            dispatcher::with_default(&self.subscriber, event);
+        }
     }
 }
 
