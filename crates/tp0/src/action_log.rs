@@ -16,8 +16,9 @@ use std::fmt::{self, Debug, Display, Write as _};
 use std::io::{self, BufWriter, Write};
 use std::mem;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -151,6 +152,8 @@ pub struct ActionLog {
     /// The least severe level of the lines that are written. Lines below it end here: to enter the subscriber costs as much
     /// as to echo a message.
     least_severe: Level,
+    /// `None` where a test reads the lines.
+    queue: Option<LineQueue>,
 }
 
 impl ActionLog {
@@ -171,24 +174,37 @@ impl ActionLog {
         // The guard would wait for a second at most, and print to standard output if that takes nothing.
         mem::forget(guard);
         let flush = ActionLogFlush { writer: writer.clone(), flushed, patience: LAST_WORDS };
-        (
-            Self::with_writer(move || BoundedWriter { writer: writer.clone(), room: room.clone() }, level),
-            flush,
-        )
+        let queue = LineQueue { writer, room };
+        (Self { queue: Some(queue.clone()), ..Self::with_writer(queue, level) }, flush)
     }
 
     fn with_writer(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static, level: ActionLevel) -> Self {
         let lines = tracing_subscriber::fmt::layer().event_format(ActionFormat).with_writer(writer);
         let subscriber = Dispatch::new(tracing_subscriber::registry().with(level.filter()).with(lines));
         let (_, _, _, least_severe) = ActionLevel::ALL[level as usize];
-        Self { subscriber, least_severe }
+        Self { subscriber, least_severe, queue: None }
     }
 
     /// Runs `event`, whose events have this `level` and go to this log; called by [`action!`].
     pub fn subscribed(&self, level: Level, event: impl FnOnce()) {
-        if level <= self.least_severe {
-            dispatcher::with_default(&self.subscriber, event);
+        if level > self.least_severe {
+            return;
         }
+        if TOGETHER.with_borrow(Option::is_some) {
+            return event();
+        }
+        dispatcher::with_default(&self.subscriber, event);
+    }
+
+    /// Runs `work`, and hands all lines that it writes to the log at once: with many messages in flight, handing over each
+    /// line costs as much as the message.
+    pub fn together(&self, work: impl FnOnce()) {
+        let Some(queue) = self.queue.as_ref().filter(|_| Level::INFO <= self.least_severe) else {
+            return work();
+        };
+        TOGETHER.set(Some(Vec::new()));
+        let _hand_over = HandOver(queue);
+        dispatcher::with_default(&self.subscriber, work);
     }
 }
 
@@ -266,40 +282,78 @@ impl fmt::Write for Escaped<'_> {
 
 /// Counts the bytes of the lines that wait: the appender counts lines only, and a line may be long.
 #[derive(Debug, Default)]
-struct WaitingBytes {
-    bytes: Mutex<usize>,
-    fewer: Condvar,
-}
+struct WaitingBytes(AtomicUsize);
 
 impl WaitingBytes {
     /// Waits until a line of `length` bytes fits, and counts it. A line that is longer than the limit fits alone.
     fn add(&self, length: usize) {
-        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_full = |bytes: &mut usize| *bytes > 0 && *bytes + length > MAX_WAITING_BYTES;
-        *self.fewer.wait_while(bytes, is_full).unwrap_or_else(PoisonError::into_inner) += length;
+        let fits = |bytes| (bytes == 0 || bytes + length <= MAX_WAITING_BYTES).then_some(bytes + length);
+        // The thread that writes takes many lines at once, about as often as this one looks again.
+        while self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
+            thread::sleep(GATHER);
+        }
     }
 
     fn remove(&self, length: usize) {
-        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        *bytes = bytes.saturating_sub(length);
-        self.fewer.notify_all();
+        self.0.fetch_sub(length, Ordering::Relaxed);
     }
 }
 
+thread_local! {
+    /// The lines of this thread that are handed over together, while [`ActionLog::together`] runs.
+    static TOGETHER: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
 /// Hands lines to the thread that writes them, once there is room for them.
-struct BoundedWriter {
+#[derive(Debug, Clone)]
+struct LineQueue {
     writer: NonBlocking,
     room: Arc<WaitingBytes>,
 }
 
-impl Write for BoundedWriter {
+impl LineQueue {
+    fn push(&self, lines: &[u8]) {
+        self.room.add(lines.len());
+        // It cannot fail: the queue is not lossy, and its thread lives as long as the process.
+        let _ = self.writer.clone().write_all(lines);
+    }
+}
+
+impl<'a> MakeWriter<'a> for LineQueue {
+    type Writer = QueuedLine<'a>;
+
+    fn make_writer(&'a self) -> QueuedLine<'a> {
+        QueuedLine(self)
+    }
+}
+
+/// Takes one line.
+struct QueuedLine<'a>(&'a LineQueue);
+
+impl Write for QueuedLine<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.room.add(line.len());
-        self.writer.write(line)
+        let is_kept = TOGETHER.with_borrow_mut(|together| {
+            together.as_mut().map(|together| together.extend_from_slice(line)).is_some()
+        });
+        if !is_kept {
+            self.0.push(line);
+        }
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Hands the lines that were kept to the queue, however the work on them ends.
+struct HandOver<'a>(&'a LineQueue);
+
+impl Drop for HandOver<'_> {
+    fn drop(&mut self) {
+        if let Some(lines) = TOGETHER.take().filter(|lines| !lines.is_empty()) {
+            self.0.push(&lines);
+        }
     }
 }
 

@@ -96,15 +96,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EchoConnection<'_, S> {
     /// Sends back the lines before the first one that cannot be echoed.
     async fn echo_lines(&mut self) -> Result<(), EchoConnectionError> {
         let mut rejected = None;
-        for line in mem::take(&mut self.lines) {
-            match line {
-                Ok(line) => self.echo(&line),
-                Err(rejection) => {
-                    rejected = Some(rejection);
-                    break;
+        let shared = self.shared;
+        shared.log.together(|| {
+            for line in mem::take(&mut self.lines) {
+                match line {
+                    Ok(line) => self.echo(&line),
+                    Err(rejection) => {
+                        rejected = Some(rejection);
+                        break;
+                    }
                 }
             }
-        }
+        });
         self.exchange.send(&mut self.echo).await?;
         rejected.map_or(Ok(()), |rejection| Err(rejection.into()))
     }
