@@ -18,7 +18,7 @@ pub struct ListenError {
     pub cause: io::Error,
 }
 
-/// TCP connections and datagrams, of the operating system ([`Sockets`]) or simulated.
+/// TCP connections and datagrams, of the operating system ([`Sockets`](super::Sockets)) or simulated.
 pub trait Network: Clone + Send + Sync + 'static {
     /// A TCP connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
