@@ -79,7 +79,7 @@ where
     let codec = LineCodec::new(MAX_HELLO_BYTES, AtEof::Reject);
     let mut exchange = Exchange::new(stream, codec, BEFORE_HELLO);
     let mut connection =
-        HeadnodeConnection { peer, context: &context, role: Role::Unknown(place), trusted: true };
+        HeadnodeConnection { peer, context: &context, role: Role::Unknown(place), goes_on: true };
     let outcome = connection.run(&mut exchange).await;
     match (&connection.role, outcome) {
         // The peer only checked whether this datanode listens, as health checks do every second.
@@ -106,8 +106,8 @@ struct HeadnodeConnection<'a> {
     peer: SocketAddr,
     context: &'a ConnectionContext,
     role: Role,
-    /// Whether the boundaries of further requests are still known.
-    trusted: bool,
+    /// Whether further requests are answered. After a refusal none is.
+    goes_on: bool,
 }
 
 /// The peer of a connection.
@@ -135,7 +135,7 @@ impl HeadnodeConnection<'_> {
     {
         let mut lines = Vec::new();
         let mut replies = Vec::new();
-        while self.trusted {
+        while self.goes_on {
             let is_unknown = matches!(self.role, Role::Unknown(_));
             // The first line is answered alone, because other limits apply to what follows it.
             let most = if is_unknown { 1 } else { BATCH_REQUESTS };
@@ -154,7 +154,7 @@ impl HeadnodeConnection<'_> {
                 return Ok(());
             }
             let mut lines = lines.drain(..).peekable();
-            while lines.peek().is_some() && self.trusted {
+            while lines.peek().is_some() && self.goes_on {
                 self.answer(&mut lines, &mut replies);
                 exchange.send(&mut replies).await?;
             }
@@ -166,7 +166,7 @@ impl HeadnodeConnection<'_> {
         Ok(())
     }
 
-    /// Answers lines, up to the first that cannot be trusted or until the replies take much memory. Consecutive
+    /// Answers lines, up to the first refused one or until the replies take much memory. Consecutive
     /// messages are stored together.
     fn answer(&mut self, lines: &mut impl Iterator<Item = Result<String, Rejection>>, replies: &mut Vec<u8>) {
         let mut messages = Vec::new();
@@ -184,7 +184,7 @@ impl HeadnodeConnection<'_> {
                 Err(reason) => self.refuse(NodeFailure::Malformed, reason),
             };
             json::encode(&reply, replies);
-            if !self.trusted || replies.len() >= REPLY_BYTES {
+            if !self.goes_on || replies.len() >= REPLY_BYTES {
                 return;
             }
         }
@@ -260,7 +260,7 @@ impl HeadnodeConnection<'_> {
 
     fn refuse(&mut self, code: NodeFailure, reason: String) -> NodeReply {
         tracing::warn!(peer = %self.peer, reason, "connection refused");
-        self.trusted = false;
+        self.goes_on = false;
         NodeReply::Failed { code, reason }
     }
 }

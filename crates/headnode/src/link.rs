@@ -105,7 +105,8 @@ impl Link {
         let Some(news) = names.get(sent..).filter(|news| !news.is_empty()) else { return };
         let page = &news[..news.len().min(PEERS_PAGE)];
         let mut line = Vec::new();
-        // The datanode sent all names that it remembers when the connection was made.
+        // The reply lists the names behind `after`. It has to list nothing: the datanode has sent all its names when the
+        // connection was made.
         let after = page.iter().max().cloned();
         json::encode(&NodeRequest::Peers { names: page.to_vec(), after }, &mut line);
         if self.ask(&line).is_ok() {

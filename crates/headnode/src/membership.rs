@@ -391,7 +391,8 @@ impl Membership {
         };
         let known = self.nodes.insert(answer.name.clone(), node);
         self.answered += usize::from(known.is_none_or(|known| known.last_round != self.round));
-        // Datanodes of earlier runs get the first window to answer, but do not delay a round for longer.
+        // Datanodes that only an earlier run of the headnode has known may answer in the first window. They do not delay a
+        // round for longer.
         if self.open && self.all_have_answered() && self.absent.is_empty() {
             self.end_round(&mut actions);
         }

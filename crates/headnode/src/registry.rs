@@ -130,7 +130,7 @@ impl Registry {
     /// Fails if the file cannot be used, or if it holds anything other than a registry.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let mut index = OffsetIndex::default();
-        let mut places = Holdings::new(false);
+        let mut holdings = Holdings::new(false);
         let mut unknown_lines = 0u64;
         let (file, recovery) = JournalFile::open_verified(path, |offset, line| {
             let Some((id, registered)) = parse_entry_key(line) else {
@@ -138,7 +138,7 @@ impl Registry {
                 return;
             };
             index.insert(id.into(), offset);
-            registered.iter().for_each(|place| places.hold(place));
+            registered.iter().for_each(|place| holdings.hold(place));
         })?;
         let shown = path.display();
         ensure!(
@@ -163,11 +163,12 @@ impl Registry {
             file: Some(file),
             reader,
             index,
-            holdings: places.with_lines_lacking(!complete),
+            holdings: holdings.with_lines_lacking(!complete),
             completeness,
             batch: Batch::new(Checksum::Crc32c),
         };
         let state = Arc::new(Mutex::new(state));
+        // Registrations weigh nothing: the placer bounds how many messages are in flight.
         let writer = Batcher::start(Executor::Inline, 0, RegistryWriter(state.clone()));
         Ok(Self { state, writer })
     }

@@ -23,7 +23,7 @@ pub struct Outbox {
     rng: StdRng,
     /// The number of the next message. Numbers tell in which order messages came.
     next: u64,
-    open: BTreeMap<u64, Open>,
+    open: BTreeMap<u64, OpenMessage>,
     /// Messages to send, the oldest first.
     ready: BTreeSet<u64>,
     /// Messages to send again, each at its time.
@@ -34,7 +34,8 @@ pub struct Outbox {
     answered: Option<Instant>,
 }
 
-struct Open {
+/// A message that has no outcome yet.
+struct OpenMessage {
     message: OutgoingMessage,
     admitted: Instant,
     /// The message was sent at least once.
@@ -46,7 +47,7 @@ struct Open {
     pauses: Option<ExponentialBackoff>,
     trouble: Option<Arc<str>>,
     /// Counts the message among what is left at a shutdown.
-    held: Option<OpenGuard>,
+    counted: Option<OpenGuard>,
 }
 
 struct Sent {
@@ -92,7 +93,7 @@ impl Outbox {
                 failure: PutFailure::TooLong { bytes },
             }));
         }
-        let open = Open {
+        let open = OpenMessage {
             message,
             admitted: now,
             was_sent: false,
@@ -100,7 +101,7 @@ impl Outbox {
             uncertain: false,
             pauses: None,
             trouble: None,
-            held: None,
+            counted: None,
         };
         self.open.insert(self.next, open);
         self.ready.insert(self.next);
@@ -226,7 +227,7 @@ impl Outbox {
         let mut unsent = Vec::new();
         self.open.retain(|_, open| {
             if open.under_way || open.uncertain || open.pauses.is_some() {
-                open.held = Some(hold());
+                open.counted = Some(hold());
                 return true;
             }
             unsent.push(PutOutcome::Failed(UnsavedMessage {
@@ -240,7 +241,7 @@ impl Outbox {
     }
 }
 
-impl Open {
+impl OpenMessage {
     fn give_up(self, after: Duration) -> PutOutcome {
         let trouble = self.trouble.as_deref().unwrap_or("no reply came").to_owned();
         let failure = PutFailure::GivenUp { after, trouble, uncertain: self.uncertain || self.under_way };

@@ -68,7 +68,9 @@ impl Holdings {
     /// Adds a registered place.
     pub fn hold(&mut self, place: &Place) {
         match self.datanodes.get_mut(&place.datanode) {
-            Some(holding) => drop(holding.numbers.insert(place.seq)),
+            Some(datanode) => {
+                datanode.numbers.insert(place.seq);
+            }
             None => {
                 let numbers = RoaringTreemap::from_iter([place.seq]);
                 self.datanodes.insert(
