@@ -134,7 +134,11 @@ fn silent_connections_lock_no_headnode_out() {
             silent.pop_front().unwrap().cut_off();
         }
     }
-    assert_eq!(serving.ask(&store("Hola"))["stored"]["seq"], 1, "who has said hello is not affected");
+    assert_eq!(
+        serving.ask(&store("Hola"))["stored"]["seq"],
+        1,
+        "a connection that has said hello is not affected"
+    );
     let mut newcomer = datanode.greeted();
     assert_eq!(newcomer.ask(&store("Hola"))["stored"]["seq"], 1);
     let mut last = silent.pop_back().unwrap();
