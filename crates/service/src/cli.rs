@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, Command, Parser, ValueEnum};
+use clap::{Arg, ArgMatches, Command, FromArgMatches, Parser, ValueEnum};
 
 /// The exit code for wrong arguments or configuration.
 pub const USAGE: u8 = 2;
@@ -160,6 +160,38 @@ fn environment_origin(error: &clap::Error, command: &Command, arguments: &[OsStr
     let variable = flag.get_env()?;
     (!on_command_line && std::env::var_os(variable).is_some())
         .then(|| variable.to_string_lossy().into_owned())
+}
+
+/// Lets the flags of `T` stand before or after the subcommand.
+#[derive(Debug, Clone)]
+pub struct AtAnyPosition<T>(pub T);
+
+impl<T: clap::Args> clap::Args for AtAnyPosition<T> {
+    fn augment_args(command: Command) -> Command {
+        everywhere(command, T::augment_args)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        everywhere(command, T::augment_args_for_update)
+    }
+}
+
+fn everywhere(command: Command, augment: fn(Command) -> Command) -> Command {
+    let before: Vec<_> = command.get_arguments().map(|flag| flag.get_id().clone()).collect();
+    let command = augment(command);
+    let all: Vec<_> = command.get_arguments().map(|flag| flag.get_id().clone()).collect();
+    let added = all.into_iter().filter(|id| !before.contains(id));
+    added.fold(command, |command, id| command.mut_arg(id, |flag| flag.global(true)))
+}
+
+impl<T: FromArgMatches> FromArgMatches for AtAnyPosition<T> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        T::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use clap::Args;
 use protocol::store::types::Id;
+use service::cli::AtAnyPosition;
 use service::{Common, cli};
 
 use crate::message::{DEFAULT_WINDOW, SessionOptions};
@@ -149,38 +150,6 @@ impl PutArguments {
 
 fn parse_id(text: &str) -> Result<Id, String> {
     Id::from_string(text).map_err(|error| format!("{error}; allowed: 26 letters and digits, a ULID"))
-}
-
-/// Lets the flags of `T` stand before or after the subcommand.
-#[derive(Debug, Clone)]
-pub struct AtAnyPosition<T>(pub T);
-
-impl<T: Args> Args for AtAnyPosition<T> {
-    fn augment_args(command: Command) -> Command {
-        everywhere(command, T::augment_args)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        everywhere(command, T::augment_args_for_update)
-    }
-}
-
-fn everywhere(command: Command, augment: fn(Command) -> Command) -> Command {
-    let before: Vec<_> = command.get_arguments().map(|flag| flag.get_id().clone()).collect();
-    let command = augment(command);
-    let all: Vec<_> = command.get_arguments().map(|flag| flag.get_id().clone()).collect();
-    let added = all.into_iter().filter(|id| !before.contains(id));
-    added.fold(command, |command, id| command.mut_arg(id, |flag| flag.global(true)))
-}
-
-impl<T: FromArgMatches> FromArgMatches for AtAnyPosition<T> {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        T::from_arg_matches(matches).map(Self)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        self.0.update_from_arg_matches(matches)
-    }
 }
 
 #[cfg(test)]

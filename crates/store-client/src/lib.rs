@@ -38,9 +38,7 @@ use anyhow::ensure;
 use clap::CommandFactory as _;
 use service::Shutdown;
 
-pub use arguments::{
-    AtAnyPosition, PutArguments, StoreClientArguments, StoreClientCommand, StoreClientSettings,
-};
+pub use arguments::{PutArguments, StoreClientArguments, StoreClientCommand, StoreClientSettings};
 use headnode::HeadnodeClient;
 use verify::NamedFile;
 
