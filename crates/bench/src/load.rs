@@ -139,7 +139,7 @@ pub async fn run(load: &Load, show_progress: bool) -> anyhow::Result<LoadReport>
         answered: Cell::new(0),
         latencies: RefCell::new(Histogram::new_with_bounds(1, MAX_LATENCY, 3)?),
     });
-    let requests = Requests::new(load);
+    let requests = RequestMaker::new(load);
     let tasks = LocalSet::new();
     let bar = (show_progress && std::io::stderr().is_terminal()).then(|| progress_bar(load.messages));
     let workers: Vec<_> = streams
@@ -224,7 +224,7 @@ impl LoadProgress {
 
 /// Gives all variants of the request, in turn.
 #[derive(Clone)]
-struct Requests {
+struct RequestMaker {
     /// All variants once, and the first ones again as far as the pipeline is deep, so that any requests in a row are one slice.
     bytes: Rc<[u8]>,
     request_bytes: usize,
@@ -232,7 +232,7 @@ struct Requests {
     next: usize,
 }
 
-impl Requests {
+impl RequestMaker {
     fn new(load: &Load) -> Self {
         let variants = load.protocol.variants();
         let requests =
@@ -257,12 +257,12 @@ impl Requests {
 struct LoadConnection {
     frames: FrameReader<TcpStream, ReplyCounter>,
     shared: Rc<LoadProgress>,
-    requests: Requests,
+    requests: RequestMaker,
     pipeline: u64,
 }
 
 impl LoadConnection {
-    fn new(stream: TcpStream, load: &Load, requests: Requests, shared: Rc<LoadProgress>) -> Self {
+    fn new(stream: TcpStream, load: &Load, requests: RequestMaker, shared: Rc<LoadProgress>) -> Self {
         let frames = FrameReader::new(stream, ReplyCounter { done: load.protocol.done() });
         Self { frames, shared, requests, pipeline: load.pipeline as u64 }
     }
@@ -378,7 +378,7 @@ mod tests {
             size: 3,
             rate: None,
         };
-        let mut requests = Requests::new(&load).starting_at(150);
+        let mut requests = RequestMaker::new(&load).starting_at(150);
         let mut sent = Vec::new();
         for count in [16, 1, 7, 16].into_iter().cycle().take(200) {
             sent.extend_from_slice(requests.next(count));

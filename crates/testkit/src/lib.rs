@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -32,12 +32,15 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Stands for the address of a program that listens at none.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
 /// A running program that logs JSON events to stderr.
 #[derive(Debug)]
 pub struct Process {
     /// The running process.
     pub child: Child,
-    /// The address that the program logged as its own.
+    /// The address that the program logged as its own; `0.0.0.0:0` for a program that is reached through a broker.
     pub address: SocketAddr,
     events: Arc<Mutex<Vec<Value>>>,
 }
@@ -86,7 +89,8 @@ impl Process {
             let listening = event["message"] == "listening";
             events.push(event);
             if listening {
-                break events[events.len() - 1]["address"].as_str().unwrap().parse().unwrap();
+                let address = events[events.len() - 1]["address"].as_str();
+                break address.map_or(NOWHERE, |address| address.parse().unwrap());
             }
         };
         let events = Arc::new(Mutex::new(events));

@@ -1,0 +1,263 @@
+//! What the parts say to each other. A message is encoded by [`packet`](crate::packet).
+//!
+//! | from → to | request | pieces of the reply |
+//! | --- | --- | --- |
+//! | worker → master | `join`, `heartbeat`, `leave` | `accepted` or `failed`; a heartbeat also `draining` |
+//! | client → master | `submit` | `progress` at least once a second, then `result` pieces (Arrow IPC in the body), then `finished`; or `failed` |
+//! | client → master | `cancel` | `accepted` |
+//! | client → master | `nodes` | `nodes`; or `failed` |
+//! | client → master | `probe` | `progress`, then `finished`; or `failed` |
+//! | master → worker | `run` (the plan in the body) | `started`, `alive` three times a lease, `result` pieces, then `finished`; or `failed` |
+//! | master → worker | `inspect` | `inspected` (JSON in the body); or `failed` |
+//! | master → worker | `stop` | `accepted` |
+//! | master → worker | `identify` | `identity` |
+
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::operation::Operation;
+
+/// A request to a master or a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// A worker offers itself.
+    Join(WorkerInfo),
+    /// A worker is there; the tasks that it runs.
+    Heartbeat {
+        /// Who it is.
+        worker: WorkerInfo,
+        /// What it runs.
+        running: Vec<TaskId>,
+    },
+    /// A worker ends.
+    Leave {
+        /// Its name.
+        worker: String,
+        /// Its run.
+        incarnation: String,
+    },
+    /// A client wants a frame computed.
+    Submit {
+        /// The client's id for the job. A job that is sent again under its id is not run again.
+        job: String,
+        /// What to compute.
+        operations: Vec<Operation>,
+        /// How long to wait for workers, in milliseconds.
+        wait_ms: u64,
+        /// Whether to give the plan and the places of its tasks, in place of the rows.
+        #[serde(default)]
+        explain: bool,
+    },
+    /// A client gives a job up.
+    Cancel {
+        /// The job.
+        job: String,
+    },
+    /// A client asks about the workers, or changes them.
+    Nodes(NodesCommand),
+    /// A client wants empty tasks run, to see how long the way of a task takes.
+    Probe {
+        /// The client's id for the job.
+        job: String,
+        /// How many tasks.
+        tasks: u32,
+    },
+    /// A master gives a task to a worker. The plan is the body.
+    Run(Task),
+    /// A master asks a worker for the files behind paths that only the worker has, and for their types.
+    Inspect {
+        /// The source.
+        operation: Operation,
+    },
+    /// A master does not need a task any more.
+    Stop(TaskId),
+    /// A master wants to know who the worker at this address is.
+    Identify,
+}
+
+/// One piece of a reply.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// It is done.
+    Accepted,
+    /// The answer to a sign of life of a worker that is drained: it takes no more tasks, finishes those that it has, and leaves.
+    Draining,
+    /// A worker has begun a task.
+    Started {
+        /// Which task.
+        task: TaskId,
+        /// The worker's name.
+        worker: String,
+    },
+    /// The task is still being worked on.
+    Alive {
+        /// Which task.
+        task: TaskId,
+    },
+    /// How far a job is.
+    Progress(Progress),
+    /// A piece of a result, in order. The body holds Arrow IPC, a stream cut anywhere.
+    Result {
+        /// Counts from 0.
+        piece: u32,
+        /// The worker that computed it. A broker may give one request to two workers, whose pieces then come mixed.
+        /// Empty in the reply to a client.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        worker: String,
+    },
+    /// The result is complete.
+    Finished(Finished),
+    /// The workers.
+    Nodes {
+        /// In the order of their names.
+        workers: Vec<WorkerStatus>,
+    },
+    /// The files and types behind a source: JSON in the body.
+    Inspected,
+    /// Who the worker is.
+    Identity(WorkerInfo),
+    /// It failed. The last piece.
+    Failed(Failure),
+}
+
+/// Names one attempt at a task.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TaskId {
+    /// The job: a ULID that its client made.
+    pub job: String,
+    /// Which planning of the job: a job whose types are widened begins again.
+    pub round: u32,
+    /// Counts from 0.
+    pub task: u32,
+    /// Counts from 1.
+    pub attempt: u32,
+}
+
+/// What a worker is to do. The plan, DataFusion's physical plan in protobuf, is the body of the packet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Which task, and which attempt.
+    pub id: TaskId,
+    /// How long the master waits for a sign of life, in milliseconds.
+    pub lease_ms: u64,
+    /// What it reads. The worker refuses a file that has changed.
+    pub files: Vec<FileRange>,
+}
+
+/// A part of a file, and what the file was like when the job was planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRange {
+    /// The path on the machine that reads it.
+    pub path: String,
+    /// The first byte.
+    pub start: u64,
+    /// The byte after the last one.
+    pub end: u64,
+    /// The size of the whole file in bytes.
+    pub size: u64,
+    /// When the file was changed last, in nanoseconds since 1970.
+    pub modified_ns: i64,
+}
+
+/// Who a worker is, and what it can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    /// Its name, which is unique in the cluster.
+    pub name: String,
+    /// This run of it: a ULID.
+    pub incarnation: String,
+    /// Where the worker is called, where the middleware calls workers directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The version of DataFusion, to which the format of plans is tied.
+    pub datafusion: String,
+    /// The release of the worker.
+    pub release: String,
+    /// How many tasks it runs at a time.
+    pub slots: u32,
+    /// Functions for `apply`.
+    pub functions: Vec<String>,
+}
+
+/// A client's question or order about the workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodesCommand {
+    /// All workers.
+    List,
+    /// Calls the worker at this address, and takes it in.
+    Add {
+        /// `HOST:PORT`, or a name where a broker stands between.
+        address: String,
+    },
+    /// Removes a worker at once. Its tasks start elsewhere.
+    Remove {
+        /// Name or address.
+        worker: String,
+    },
+    /// Gives a worker no further task, and removes it when it has finished those that it has.
+    Drain {
+        /// Name or address.
+        worker: String,
+    },
+}
+
+/// A worker, as the master sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Who it is.
+    pub info: WorkerInfo,
+    /// What it does.
+    pub state: WorkerState,
+    /// Tasks that it runs.
+    pub running: u32,
+    /// Tasks that it has finished.
+    pub finished: u64,
+    /// The time since its last sign of life, in milliseconds.
+    pub silent_ms: u64,
+}
+
+/// What the master thinks of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkerState {
+    /// It gets tasks.
+    Ready,
+    /// It finishes its tasks and gets no others.
+    Draining,
+    /// It has been silent for too long.
+    Lost,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Tasks whose result is there.
+    pub done: u32,
+    /// All tasks; 0 while the job is being planned.
+    pub total: u32,
+    /// Tasks that workers have now.
+    pub running: u32,
+    /// What the job waits for, where it waits: a text for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+}
+
+/// What a finished task or job has to say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// Rows of the result.
+    pub rows: u64,
+    /// Pieces of the result.
+    pub pieces: u32,
+    /// From beginning to end, in microseconds.
+    pub micros: u64,
+    /// The worker that ran the task. Empty for a job.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub worker: String,
+    /// Where each task of a job ran: `(task, worker, attempt)`. Empty for a task.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<(u32, String, u32)>,
+}

@@ -1,0 +1,8 @@
+//! The tests of the crate in one program.
+
+mod door;
+mod junk;
+mod language;
+mod messages;
+mod rules;
+mod simulation;
