@@ -1,0 +1,156 @@
+//! Makes the transport that a command line names.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::brokered::BrokerSettings;
+use crate::grpc::GrpcTransport;
+use crate::hybrid::HybridTransport;
+use crate::rabbitmq::RabbitmqTransport;
+use crate::redis::RedisTransport;
+use crate::xmlrpc::{Methods, XmlRpcTransport};
+use crate::{SharedTransport, TransportError};
+
+/// A middleware by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Middleware {
+    /// `grpc`: calls by gRPC.
+    Grpc,
+    /// `xmlrpc`: calls by XML-RPC.
+    XmlRpc,
+    /// `redis`: streams of a Redis server.
+    Redis,
+    /// `rabbitmq`: queues of a RabbitMQ server.
+    RabbitMq,
+    /// `hybrid-grpc`, also `hybrid`: the master by Redis, workers by gRPC.
+    HybridGrpc,
+    /// `hybrid-xmlrpc`: the master by Redis, workers by XML-RPC.
+    HybridXmlRpc,
+}
+
+impl Middleware {
+    /// All of them.
+    pub const ALL: [Middleware; 6] = [
+        Middleware::Grpc,
+        Middleware::XmlRpc,
+        Middleware::Redis,
+        Middleware::RabbitMq,
+        Middleware::HybridGrpc,
+        Middleware::HybridXmlRpc,
+    ];
+
+    /// The name on command lines, which is [`crate::Capabilities::name`] too.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Middleware::Grpc => "grpc",
+            Middleware::XmlRpc => "xmlrpc",
+            Middleware::Redis => "redis",
+            Middleware::RabbitMq => "rabbitmq",
+            Middleware::HybridGrpc => "hybrid-grpc",
+            Middleware::HybridXmlRpc => "hybrid-xmlrpc",
+        }
+    }
+
+    /// Whether a broker is needed.
+    #[must_use]
+    pub fn has_broker(self) -> bool {
+        !matches!(self, Middleware::Grpc | Middleware::XmlRpc)
+    }
+}
+
+impl fmt::Display for Middleware {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+impl FromStr for Middleware {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Middleware, String> {
+        let name = if name == "hybrid" { "hybrid-grpc" } else { name };
+        Middleware::ALL.into_iter().find(|middleware| middleware.name() == name).ok_or_else(|| {
+            let names = Middleware::ALL.map(Middleware::name).join(", ");
+            format!("{name:?} is no middleware: one of {names} is, and hybrid, which is hybrid-grpc")
+        })
+    }
+}
+
+/// What a transport is made from.
+#[derive(Clone, Default)]
+pub struct TransportSettings {
+    /// The broker, where there is one: `redis://HOST:6379` or `amqp://USER:PASSWORD@HOST:5672`.
+    pub broker_url: Option<String>,
+    /// How a broker is used.
+    pub broker: BrokerSettings,
+    /// What XML-RPC serves besides requests, at every address that is served by XML-RPC.
+    pub methods: Methods,
+}
+
+impl TransportSettings {
+    fn broker_url(&self, middleware: Middleware, example: &str) -> Result<&str, TransportError> {
+        self.broker_url.as_deref().ok_or_else(|| {
+            TransportError::Invalid(format!("{middleware} needs a broker: give its URL, such as {example}"))
+        })
+    }
+}
+
+/// Makes a transport. Direct ones connect when they are used first.
+///
+/// # Errors
+/// Fails if the middleware needs a broker and the settings name none, or if the broker's URL is wrong. A broker that is away is
+/// waited for later, when it is used.
+pub async fn connect(
+    middleware: Middleware,
+    settings: TransportSettings,
+) -> Result<SharedTransport, TransportError> {
+    let direct: SharedTransport = match middleware {
+        Middleware::Redis => return redis(middleware, &settings),
+        Middleware::RabbitMq => return rabbitmq(middleware, &settings),
+        Middleware::Grpc | Middleware::HybridGrpc => Arc::new(GrpcTransport::new()),
+        Middleware::XmlRpc | Middleware::HybridXmlRpc => {
+            Arc::new(XmlRpcTransport::with_methods(settings.methods.clone()))
+        }
+    };
+    if !middleware.has_broker() {
+        return Ok(direct);
+    }
+    let broker = redis(middleware, &settings)?;
+    Ok(Arc::new(HybridTransport::new(broker, direct, middleware.name())))
+}
+
+fn redis(middleware: Middleware, settings: &TransportSettings) -> Result<SharedTransport, TransportError> {
+    let url = settings.broker_url(middleware, "redis://127.0.0.1:6379")?;
+    Ok(Arc::new(RedisTransport::new(url, settings.broker.clone())?))
+}
+
+fn rabbitmq(middleware: Middleware, settings: &TransportSettings) -> Result<SharedTransport, TransportError> {
+    let url = settings.broker_url(middleware, "amqp://guest:guest@127.0.0.1:5672")?;
+    Ok(Arc::new(RabbitmqTransport::new(url, settings.broker.clone())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for middleware in Middleware::ALL {
+            assert_eq!(middleware.to_string().parse(), Ok(middleware));
+        }
+        assert_eq!("hybrid".parse(), Ok(Middleware::HybridGrpc));
+        let error = "corba".parse::<Middleware>().unwrap_err();
+        assert!(error.contains("\"corba\"") && error.contains("xmlrpc"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_broker_without_url_is_refused_with_an_example() {
+        let refused = connect(Middleware::HybridXmlRpc, TransportSettings::default()).await.err();
+        assert!(
+            matches!(&refused, Some(TransportError::Invalid(text)) if text.contains("redis://")),
+            "{refused:?}"
+        );
+    }
+}

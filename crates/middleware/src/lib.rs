@@ -1,0 +1,161 @@
+//! Tasca 1: requests and their replies over five middlewares. Bytes go in and come out; what they mean is not known here.
+//!
+//! Everything that a cluster says is a *request*, which is answered by a stream of *pieces*. A [`Transport`] carries both:
+//!
+//! | middleware | request | pieces |
+//! | --- | --- | --- |
+//! | gRPC | a call to the peer's address | a server stream |
+//! | XML-RPC | a method call to the peer's address | polled by further calls, each of which waits for the next piece |
+//! | Redis | an entry in the stream of an endpoint, read by a consumer group | entries in the stream of the asker |
+//! | RabbitMQ | a message in the queue of an endpoint, acknowledged when the reply is complete | messages in the queue of the asker |
+//! | hybrid | to the master by Redis; to workers directly, by gRPC or XML-RPC | the same way back |
+//!
+//! A transport delivers a request at least once or reports that it could not; a broker delivers it again if the peer
+//! that took it is lost. A transport reconnects by itself. It does not promise that every reply arrives: who asks has a
+//! lease or a timeout, and asks again under the same id.
+
+pub mod brokered;
+pub mod connect;
+pub mod grpc;
+pub mod hybrid;
+mod intake;
+mod listening;
+pub mod rabbitmq;
+pub mod redis;
+mod reply;
+pub mod xmlrpc;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::Stream;
+
+/// Who gets a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// The master: its address where it is called directly, else ignored (a broker has one master).
+    Master(String),
+    /// One worker: its address where it is called directly, else its name.
+    Worker(String),
+    /// Any worker that is free. Only with [`Capabilities::shared_queue`].
+    AnyWorker,
+}
+
+/// What differs between middlewares, as far as a caller has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The middleware's name: `grpc`, `xmlrpc`, `redis`, `rabbitmq`, `hybrid-grpc`, `hybrid-xmlrpc`.
+    pub name: &'static str,
+    /// Whether [`Endpoint::AnyWorker`] exists: the broker holds requests until a worker takes them. Without it, the caller chooses the worker.
+    pub shared_queue: bool,
+    /// Whether a worker is called at its own address, so that it has to listen.
+    pub calls_workers_directly: bool,
+    /// The longest piece and the longest request, in bytes. The caller cuts what is longer.
+    pub max_bytes: usize,
+}
+
+/// Why a request did not get through or its reply did not come back.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TransportError {
+    /// The peer or the broker cannot be reached, or the connection broke. Asking again may help.
+    #[error("{peer}: {cause}")]
+    Unreachable {
+        /// Address of the peer or the broker.
+        peer: String,
+        /// What happened.
+        cause: String,
+    },
+    /// The peer answered with something else than this protocol.
+    #[error("{peer} does not speak this protocol: {cause}")]
+    Protocol {
+        /// Address of the peer or the broker.
+        peer: String,
+        /// What it said.
+        cause: String,
+    },
+    /// The request cannot be sent at all, such as a request that is too long.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// The pieces of a reply. It ends after the last one; an error ends it early.
+pub type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, TransportError>> + Send>>;
+
+/// A request that came in.
+pub struct Incoming {
+    /// The request.
+    pub request: Bytes,
+    /// Where its reply goes.
+    pub reply: Box<dyn ReplySink>,
+}
+
+/// Takes the pieces of a reply.
+///
+/// A sink that is dropped without [`ReplySink::finish`] stands for a peer that died: a broker delivers the request again,
+/// and a direct caller gets an error.
+#[async_trait]
+pub trait ReplySink: Send {
+    /// Sends a piece. Waits while the asker or the broker has no room.
+    ///
+    /// # Errors
+    /// Fails if the asker is gone, or the broker stays away for too long.
+    async fn send(&mut self, piece: Bytes) -> Result<(), TransportError>;
+    /// Ends the reply, and tells the broker that the request is done.
+    ///
+    /// # Errors
+    /// Fails as [`ReplySink::send`] does.
+    async fn finish(self: Box<Self>) -> Result<(), TransportError>;
+}
+
+/// The requests to one endpoint.
+#[async_trait]
+pub trait Requests: Send {
+    /// Waits for the next request. Reconnects by itself, so that it never ends.
+    async fn next(&mut self) -> Incoming;
+    /// The address at which a direct endpoint listens, with the port that the system chose.
+    fn address(&self) -> Option<String>;
+}
+
+/// One middleware.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// What callers have to know.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Sends a request, and gives the pieces of its reply as they come. Dropping the stream gives the reply up.
+    ///
+    /// # Errors
+    /// Fails if the request could not be handed to the peer or the broker.
+    async fn request(&self, to: &Endpoint, request: Bytes) -> Result<Pieces, TransportError>;
+
+    /// Begins to receive the requests to an endpoint. At most `at_once` requests are taken before their replies have ended.
+    ///
+    /// A direct endpoint is the address to listen at. A worker behind a broker serves [`Endpoint::Worker`] with its name for what is
+    /// meant for it alone, and [`Endpoint::AnyWorker`] for what any worker may take.
+    ///
+    /// # Errors
+    /// Fails if the address cannot be bound or the broker refuses. A broker that is away is waited for.
+    async fn serve(&self, endpoint: &Endpoint, at_once: usize) -> Result<Box<dyn Requests>, TransportError>;
+
+    /// Publishes a worker's description for `ttl` where the middleware has a directory (Redis). Elsewhere it does nothing.
+    ///
+    /// # Errors
+    /// Fails if the directory cannot be reached.
+    async fn announce(&self, _name: &str, _description: Bytes, _ttl: Duration) -> Result<(), TransportError> {
+        Ok(())
+    }
+
+    /// The descriptions that are in the directory now; none where the middleware has no directory.
+    ///
+    /// # Errors
+    /// Fails if the directory cannot be reached.
+    async fn announced(&self) -> Result<Vec<Bytes>, TransportError> {
+        Ok(Vec::new())
+    }
+}
+
+/// A transport that several parts of a program share.
+pub type SharedTransport = Arc<dyn Transport>;
