@@ -1,0 +1,104 @@
+//! A task's plan as bytes: a line of JSON, and DataFusion's physical plan in protobuf.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use datafusion::common::{Result, internal_err};
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion_proto::bytes::{
+    physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec,
+};
+use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
+use serde::{Deserialize, Serialize};
+
+use crate::csv::CsvScanCodec;
+use crate::error::FrameError;
+use crate::position::{PositionExec, as_position};
+
+/// What stands before the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlanHeader {
+    /// The version of DataFusion, to which the format of the plan is tied.
+    pub(crate) datafusion: String,
+    /// The expressions of the job, for errors to name.
+    pub(crate) expressions: Vec<String>,
+}
+
+impl PlanHeader {
+    pub(crate) fn new(expressions: Vec<String>) -> Self {
+        Self { datafusion: datafusion::DATAFUSION_VERSION.to_owned(), expressions }
+    }
+}
+
+/// Encodes a task's plan.
+pub(crate) fn encode(header: &PlanHeader, plan: Arc<dyn ExecutionPlan>) -> Result<Bytes, FrameError> {
+    let plan = physical_plan_to_bytes_with_extension_codec(plan, &PlanCodec)
+        .map_err(|error| FrameError::Internal(format!("the plan of a task cannot be encoded: {error}")))?;
+    let header = serde_json::to_vec(header).expect("a header has string keys only");
+    let mut bytes = BytesMut::with_capacity(header.len() + 1 + plan.len());
+    bytes.put_slice(&header);
+    bytes.put_u8(b'\n');
+    bytes.put_slice(&plan);
+    Ok(bytes.freeze())
+}
+
+/// Decodes a task's plan. Functions are found by name among those of the context.
+pub(crate) fn decode(
+    bytes: &[u8],
+    context: &TaskContext,
+) -> Result<(PlanHeader, Arc<dyn ExecutionPlan>), FrameError> {
+    let wrong = |what: String| FrameError::Internal(format!("the bytes are no plan of this release: {what}"));
+    let end = memchr::memchr(b'\n', bytes).ok_or_else(|| wrong("they have no header".into()))?;
+    let header: PlanHeader =
+        serde_json::from_slice(&bytes[..end]).map_err(|error| wrong(error.to_string()))?;
+    if header.datafusion != datafusion::DATAFUSION_VERSION {
+        return Err(wrong(format!(
+            "they are for DataFusion {}, and this is {}",
+            header.datafusion,
+            datafusion::DATAFUSION_VERSION
+        )));
+    }
+    let plan = physical_plan_from_bytes_with_extension_codec(&bytes[end + 1..], context, &PlanCodec)
+        .map_err(|error| wrong(error.strip_backtrace()))?;
+    Ok((header, plan))
+}
+
+/// Encodes the nodes that are not DataFusion's own.
+#[derive(Debug)]
+struct PlanCodec;
+
+impl PhysicalExtensionCodec for PlanCodec {
+    fn try_decode(
+        &self,
+        bytes: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        context: &TaskContext,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if CsvScanCodec::is_scan(bytes) {
+            return CsvScanCodec.try_decode(bytes, inputs, context, converter);
+        }
+        match (<[u8; 8]>::try_from(bytes), inputs) {
+            (Ok(first_partition), [input]) => {
+                Ok(Arc::new(PositionExec::new(input.clone(), u64::from_le_bytes(first_partition))))
+            }
+            _ => internal_err!("a plan has a node that this release does not know"),
+        }
+    }
+
+    fn try_encode(
+        &self,
+        node: Arc<dyn ExecutionPlan>,
+        bytes: &mut Vec<u8>,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<()> {
+        match as_position(&node) {
+            Some(position) => {
+                bytes.extend_from_slice(&position.first_partition().to_le_bytes());
+                Ok(())
+            }
+            None => CsvScanCodec.try_encode(node, bytes, converter),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Files in pieces, looked through for quotes on the way.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use datafusion::object_store::path::Path;
+use datafusion::object_store::{
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+
+/// Large enough for few system calls, and small enough for the processor's second cache.
+const PIECE_BYTES: u64 = 128 << 10;
+
+/// A store of files whose parts are read in pieces of 128 KiB; DataFusion reads 8 KiB at a time.
+///
+/// If it is told a quote, it stops with an error at the first piece that has one.
+#[derive(Debug)]
+pub(super) struct WatchedStore {
+    pub(super) inner: Arc<dyn ObjectStore>,
+    pub(super) quote: Option<u8>,
+    pub(super) quote_seen: Arc<AtomicBool>,
+}
+
+impl fmt::Display for WatchedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WatchedStore({})", self.inner)
+    }
+}
+
+struct PieceReader {
+    file: File,
+    remaining: u64,
+    quote: Option<u8>,
+    quote_seen: Arc<AtomicBool>,
+}
+
+impl PieceReader {
+    fn next(&mut self) -> Result<Option<Bytes>> {
+        let wanted = self.remaining.min(PIECE_BYTES);
+        if wanted == 0 {
+            return Ok(None);
+        }
+        let mut piece = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
+        let read = self.file.by_ref().take(wanted).read_to_end(&mut piece).map_err(local_error)?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.remaining -= read as u64;
+        if self.quote.is_some_and(|quote| memchr::memchr(quote, &piece).is_some()) {
+            self.quote_seen.store(true, Ordering::Relaxed);
+            return Err(local_error(io::Error::other("a quote follows after the sample")));
+        }
+        Ok(Some(Bytes::from(piece)))
+    }
+}
+
+fn local_error(error: io::Error) -> Error {
+    Error::Generic { store: "local", source: Box::new(error) }
+}
+
+impl WatchedStore {
+    fn pieces(&self, mut file: File, range: &Range<u64>) -> Result<BoxStream<'static, Result<Bytes>>> {
+        file.seek(SeekFrom::Start(range.start)).map_err(local_error)?;
+        let (quote, quote_seen) = (self.quote, Arc::clone(&self.quote_seen));
+        let reader = PieceReader { file, remaining: range.end - range.start, quote, quote_seen };
+        let pieces = stream::try_unfold(reader, |mut reader| async move {
+            Ok(reader.next()?.map(|piece| (piece, reader)))
+        });
+        Ok(pieces.boxed())
+    }
+}
+
+#[async_trait]
+impl ObjectStore for WatchedStore {
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let is_part = options.range.is_some();
+        let mut result = self.inner.get_opts(location, options).await?;
+        result.payload = match result.payload {
+            GetResultPayload::File(file, _) if is_part => {
+                GetResultPayload::Stream(self.pieces(file, &result.range)?)
+            }
+            payload => payload,
+        };
+        Ok(result)
+    }
+
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.inner.put_opts(location, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, options).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}

@@ -1,0 +1,260 @@
+//! One process' memory, threads and functions.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use dataframe_jobs::message::FileRange;
+use dataframe_jobs::operation::{Operation, ReadCsv};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, displayable};
+use datafusion::prelude::SessionContext;
+use futures_util::TryStreamExt;
+
+use crate::codec;
+use crate::compute::Compute;
+use crate::csv::{self, CsvTable, FileCut, Inspection, KeptBlocks};
+use crate::distributed::{DistributedPlan, TaskSizing};
+use crate::error::{FrameError, Widenings};
+use crate::failures::{explain_error, expressions};
+use crate::frame::Frame;
+use crate::functions;
+use crate::in_order::in_order_plan;
+use crate::inspector::Inspector;
+use crate::operations::{self, Scope, SourceTable};
+use crate::session::{SessionLimits, session};
+
+/// A part of the files that is worth a thread of its own.
+const MIN_PARTITION_BYTES: u64 = 1 << 20;
+/// A task is not smaller, so that the cost of sending it does not show.
+const MIN_TASK_BYTES: u64 = 16 << 20;
+/// A task is not larger, so that a lost one is soon done again.
+const MAX_TASK_BYTES: u64 = 512 << 20;
+/// Tasks for each place, so that fast workers can take more than slow ones.
+const TASKS_PER_SLOT: usize = 2;
+
+/// How much of the machine an [`Engine`] may use.
+#[derive(Debug, Clone, Default)]
+pub struct EngineConfig {
+    /// How many partitions are worked on at a time. 0 means as many as there are processors.
+    pub threads: usize,
+    /// The most memory for sorting, joining and grouping, in bytes. No limit if absent.
+    pub memory_bytes: Option<u64>,
+    /// Where sorting, joining and grouping put what does not fit in memory; the system's temporary folder if absent.
+    pub spill_folder: Option<PathBuf>,
+}
+
+/// Plans and runs operations. Clones share memory, threads and functions.
+#[derive(Clone)]
+pub struct Engine {
+    session: SessionContext,
+    threads: usize,
+}
+
+impl Engine {
+    /// Sets an engine up.
+    ///
+    /// # Errors
+    /// Fails if the spill folder cannot be used.
+    pub fn new(config: EngineConfig) -> Result<Self, FrameError> {
+        let threads = match config.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+            told => told,
+        };
+        let limits =
+            SessionLimits { threads, memory_bytes: config.memory_bytes, spill_folder: config.spill_folder };
+        let session = session(limits)
+            .map_err(|error| FrameError::Resources(format!("the engine cannot be set up: {error}")))?;
+        Ok(Self { session, threads })
+    }
+
+    /// The names of the functions for `apply`, in alphabetical order.
+    pub fn function_names(&self) -> Vec<String> {
+        functions::names()
+    }
+
+    /// Computes a frame in this process, on all threads. Widens types where a value does not fit.
+    ///
+    /// # Errors
+    /// Fails if the operations are wrong, or if the data cannot be read with them.
+    pub async fn compute(&self, operations: &[Operation]) -> Result<Frame, FrameError> {
+        let mut widenings = Widenings::default();
+        loop {
+            match self.compute_once(operations, &widenings).await {
+                Err(FrameError::Widen(widening)) => {
+                    if !widenings.add(widening.clone()) {
+                        return Err(FrameError::Internal(format!("a type is widened twice: {widening}")));
+                    }
+                }
+                computed => return computed,
+            }
+        }
+    }
+
+    async fn compute_once(
+        &self,
+        operations: &[Operation],
+        widenings: &Widenings,
+    ) -> Result<Frame, FrameError> {
+        let cut = self.local_cut();
+        let plan = self.physical_plan(operations, self, widenings, cut).await?;
+        let schema = plan.schema();
+        let partitions = collect_partitioned(plan, self.session.task_ctx())
+            .await
+            .map_err(|error| explain_error(&error, &expressions(operations)))?;
+        let batches = partitions.into_iter().flatten().filter(|batch| batch.num_rows() > 0).collect();
+        Ok(Frame { schema, batches })
+    }
+
+    /// Tells how the operations would be computed in this process.
+    ///
+    /// # Errors
+    /// Fails if the operations are wrong.
+    pub async fn explain(&self, operations: &[Operation]) -> Result<String, FrameError> {
+        let plan = self.physical_plan(operations, self, &Widenings::default(), self.local_cut()).await?;
+        Ok(displayable(plan.as_ref()).indent(false).to_string())
+    }
+
+    /// Finds the files of a source and infers their types.
+    ///
+    /// # Errors
+    /// Fails if there is no file, or if one cannot be read.
+    pub async fn inspect(&self, read: &ReadCsv) -> Result<Inspection, FrameError> {
+        csv::inspect(read).await
+    }
+
+    /// Plans operations, and cuts the plan into tasks.
+    ///
+    /// # Errors
+    /// Fails if the operations are wrong, or if the inspector fails.
+    pub async fn plan(
+        &self,
+        operations: &[Operation],
+        inspector: &dyn Inspector,
+        widenings: &Widenings,
+        sizing: TaskSizing,
+    ) -> Result<DistributedPlan, FrameError> {
+        let cut = FileCut::Even {
+            partitions: sizing.slots.max(1) * TASKS_PER_SLOT,
+            min_bytes: MIN_TASK_BYTES,
+            max_bytes: MAX_TASK_BYTES,
+        };
+        self.plan_cut(operations, inspector, widenings, cut).await
+    }
+
+    /// As [`Engine::plan`], with the files cut in a given way.
+    ///
+    /// # Errors
+    /// As those of [`Engine::plan`].
+    pub async fn plan_cut(
+        &self,
+        operations: &[Operation],
+        inspector: &dyn Inspector,
+        widenings: &Widenings,
+        cut: FileCut,
+    ) -> Result<DistributedPlan, FrameError> {
+        let plan = self.physical_plan(operations, inspector, widenings, cut).await?;
+        DistributedPlan::new(&plan, expressions(operations), self.session.task_ctx())
+    }
+
+    /// Runs a task at a worker.
+    ///
+    /// # Errors
+    /// Fails if a file has changed, or if the plan cannot be decoded. Errors of the data come through the stream, as a
+    /// [`FrameError`] inside an error of DataFusion; [`Engine::explain_error`] takes it out.
+    pub fn run_task(
+        &self,
+        plan: &Bytes,
+        files: &[FileRange],
+    ) -> Result<SendableRecordBatchStream, FrameError> {
+        csv::check_unchanged(files)?;
+        let context = self.session.task_ctx();
+        let (header, plan) = codec::decode(plan, &context)?;
+        let expressions = header.expressions;
+        let rows = plan.execute(0, context).map_err(|error| explain_error(&error, &expressions))?;
+        let schema = rows.schema();
+        let explained = rows
+            .map_err(move |error| DataFusionError::External(Box::new(explain_error(&error, &expressions))));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, explained)))
+    }
+
+    /// Classifies an error that came through a stream of [`Engine::run_task`] or [`DistributedPlan::finish`].
+    pub fn explain_error(&self, error: &DataFusionError, files: &[FileRange]) -> FrameError {
+        match (explain_error(error, &[]), files) {
+            // An error of the operating system does not name its file.
+            (FrameError::File(message), [only]) if !message.contains(&only.path) => {
+                FrameError::File(format!("{}: {message}", only.path))
+            }
+            (explained, _) => explained,
+        }
+    }
+
+    fn local_cut(&self) -> FileCut {
+        FileCut::Even { partitions: self.threads, min_bytes: MIN_PARTITION_BYTES, max_bytes: u64::MAX }
+    }
+
+    async fn physical_plan(
+        &self,
+        operations: &[Operation],
+        inspector: &dyn Inspector,
+        widenings: &Widenings,
+        cut: FileCut,
+    ) -> Result<Arc<dyn ExecutionPlan>, FrameError> {
+        let mut tables = Vec::new();
+        for read in operations::reads(operations)? {
+            let inspection = inspector.inspect(read.csv).await?;
+            let cut = scope_cut(read.scope, read.csv.options.blocksize, cut);
+            // Files with quotes are read to find where records begin, which takes time.
+            let widenings = widenings.clone();
+            let table =
+                tokio::task::spawn_blocking(move || CsvTable::new(&inspection, &widenings, cut)).await;
+            let table =
+                table.map_err(|error| FrameError::Internal(format!("cutting files ended early: {error}")))?;
+            let rows = Arc::new(table?);
+            let single = rows.partitions().len() == 1;
+            tables.push(SourceTable { rows, single });
+        }
+        let state = self.session.state();
+        let plan = operations::plan(&state, operations, tables).await?;
+        let planned = state
+            .create_physical_plan(&plan)
+            .await
+            .and_then(in_order_plan)
+            .map_err(|error| explain_error(&error, &expressions(operations)))?;
+        Ok(planned)
+    }
+}
+
+/// How the files of one `read_csv` are cut, if `all` is how all of them are cut.
+fn scope_cut(scope: Scope, bytes: u64, all: FileCut) -> FileCut {
+    match scope {
+        Scope::All => all,
+        Scope::FromStart => FileCut::Even { partitions: 1, min_bytes: 1, max_bytes: u64::MAX },
+        Scope::First(blocks) => {
+            let keep = KeptBlocks::First(usize::try_from(blocks).unwrap_or(usize::MAX));
+            FileCut::Blocks { bytes, keep }
+        }
+        Scope::Last => FileCut::Blocks { bytes, keep: KeptBlocks::Last(1) },
+    }
+}
+
+#[async_trait]
+impl Compute for Engine {
+    async fn compute(&self, operations: &[Operation]) -> Result<Frame, FrameError> {
+        Self::compute(self, operations).await
+    }
+
+    async fn explain(&self, operations: &[Operation]) -> Result<String, FrameError> {
+        Self::explain(self, operations).await
+    }
+}
+
+#[async_trait]
+impl Inspector for Engine {
+    async fn inspect(&self, read: &ReadCsv) -> Result<Inspection, FrameError> {
+        Self::inspect(self, read).await
+    }
+}

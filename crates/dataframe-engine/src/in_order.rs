@@ -1,0 +1,164 @@
+//! One stream of rows from several partitions, in their order.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, replace_children_if_necessary,
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::mpsc;
+
+/// How many batches of a partition wait while an earlier partition is read.
+const WAITING_BATCHES: usize = 16;
+
+/// Gives the rows of partition 0, then those of partition 1, and so on. All partitions work at the same time.
+#[derive(Debug)]
+pub(crate) struct InOrderExec {
+    input: Arc<dyn ExecutionPlan>,
+    fetch: Option<usize>,
+    properties: Arc<PlanProperties>,
+}
+
+impl InOrderExec {
+    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, fetch: Option<usize>) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(input.schema()),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Self { input, fetch, properties: Arc::new(properties) }
+    }
+}
+
+impl DisplayAs for InOrderExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "InOrderExec")?;
+        match self.fetch {
+            Some(fetch) => write!(f, ": fetch={fetch}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ExecutionPlan for InOrderExec {
+    fn name(&self) -> &'static str {
+        "InOrderExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match (children.pop(), children.is_empty()) {
+            (Some(input), true) => Ok(Arc::new(Self::new(input, self.fetch))),
+            _ => internal_err!("InOrderExec has one input"),
+        }
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        if partition != 0 {
+            return internal_err!("InOrderExec has one partition, and not partition {partition}");
+        }
+        let partitions = self.input.properties().output_partitioning().partition_count();
+        let mut streams = Vec::with_capacity(partitions);
+        for partition in 0..partitions {
+            streams.push(self.input.execute(partition, context.clone())?);
+        }
+        let rows = in_order(self.input.schema(), streams);
+        Ok(match self.fetch {
+            Some(fetch) => limited(rows, fetch),
+            None => rows,
+        })
+    }
+}
+
+/// The plan with partitions put one after the other wherever their rows come together. Where they go into an aggregate the order
+/// does not matter, and stays free.
+pub(crate) fn in_order_plan(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    ordered(plan, false)
+}
+
+fn ordered(node: Arc<dyn ExecutionPlan>, into_aggregate: bool) -> Result<Arc<dyn ExecutionPlan>> {
+    let aggregates = node.name() == "AggregateExec";
+    let children = node
+        .children()
+        .into_iter()
+        .map(|child| ordered(child.clone(), aggregates))
+        .collect::<Result<Vec<_>>>()?;
+    let node = replace_children_if_necessary(node, children)?;
+    if node.name() == "CoalescePartitionsExec" && !into_aggregate {
+        let input = node.children()[0].clone();
+        return Ok(Arc::new(InOrderExec::new(input, node.fetch())));
+    }
+    Ok(node)
+}
+
+/// The rows of all streams, one after the other. The streams are read at the same time, a few batches ahead.
+pub(crate) fn in_order(
+    schema: SchemaRef,
+    mut streams: Vec<SendableRecordBatchStream>,
+) -> SendableRecordBatchStream {
+    if streams.len() == 1 {
+        return streams.remove(0);
+    }
+    let mut readers = tokio::task::JoinSet::new();
+    let mut receivers = Vec::with_capacity(streams.len());
+    for mut stream in streams {
+        let (sender, receiver) = mpsc::channel(WAITING_BATCHES);
+        readers.spawn(async move {
+            while let Some(batch) = stream.next().await {
+                if sender.send(batch).await.is_err() {
+                    return;
+                }
+            }
+        });
+        receivers.push(receiver);
+    }
+    let batches = stream::iter(receivers).flat_map(|receiver| {
+        stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
+    });
+    // The readers live as long as the stream, and end with it.
+    let batches = batches.map(move |batch| {
+        let _ = &readers;
+        batch
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+}
+
+fn limited(rows: SendableRecordBatchStream, fetch: usize) -> SendableRecordBatchStream {
+    let schema = rows.schema();
+    let batches = stream::try_unfold((rows, fetch), |(mut rows, left)| async move {
+        if left == 0 {
+            return Ok(None);
+        }
+        let Some(batch) = rows.try_next().await? else { return Ok(None) };
+        let batch = if batch.num_rows() > left { batch.slice(0, left) } else { batch };
+        let left = left - batch.num_rows();
+        Ok(Some((batch, (rows, left))))
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+}
