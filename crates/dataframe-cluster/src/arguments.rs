@@ -1,0 +1,209 @@
+//! The command lines of `dataframe-master` and `dataframe-worker`, and the settings that they are turned into.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use middleware::connect::{Middleware, TransportSettings};
+use service::{Common, cli};
+
+use crate::bytes_text::parse_bytes;
+use crate::master::MasterConfig;
+use crate::worker::WorkerConfig;
+
+/// How the parts of a cluster reach each other.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Cluster")]
+pub struct MiddlewareArguments {
+    /// What carries tasks and results: grpc, xmlrpc, redis, rabbitmq, hybrid-grpc (or hybrid) or hybrid-xmlrpc
+    #[arg(long, value_name = "NAME", default_value = "grpc")]
+    pub middleware: Middleware,
+    /// URL of the broker, for redis and hybrids redis://HOST:6379, for rabbitmq amqp://USER:PASSWORD@HOST:5672
+    #[arg(long, value_name = "URL")]
+    pub broker: Option<String>,
+}
+
+impl MiddlewareArguments {
+    /// What a transport is made from.
+    #[must_use]
+    pub fn settings(&self) -> TransportSettings {
+        TransportSettings { broker_url: self.broker.clone(), ..TransportSettings::default() }
+    }
+
+    /// `HOST:PORT` of the broker, where there is one.
+    pub(crate) fn broker_address(&self) -> Option<String> {
+        let url = self.broker.as_deref().filter(|_| self.middleware.has_broker())?;
+        let authority = url.split_once("://")?.1.split('/').next()?;
+        let host = authority.rsplit('@').next()?;
+        let port = if self.middleware == Middleware::RabbitMq { 5672 } else { 6379 };
+        Some(if host.contains(':') { host.to_owned() } else { format!("{host}:{port}") })
+    }
+}
+
+/// Cuts jobs into tasks, gives the tasks to workers, and puts their results together.
+///
+/// Clients are `dataframe --master` and, over XML-RPC, any language: compute(json), listWorkers(), addWorker(address).
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "dataframe-master",
+    version,
+    after_help = "Each flag can also be set in the environment: --data-dir as DATAFRAME_MASTER_DATA_DIR."
+)]
+pub struct MasterArguments {
+    /// Address and port to listen on, where the middleware calls the master directly; port 0 chooses a free port
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:9000")]
+    pub listen: SocketAddr,
+    /// What carries tasks and results
+    #[command(flatten)]
+    pub middleware: MiddlewareArguments,
+    /// Folder for the results of finished jobs and for spilled data, created if missing
+    #[arg(long, value_name = "DIR", default_value = "run/dataframe-master")]
+    pub data_dir: PathBuf,
+    /// Threads for planning and for putting results together, 1 to 1024; as many as there are processors by default
+    #[arg(long, value_name = "COUNT", value_parser = cli::count(1..=1024))]
+    pub threads: Option<usize>,
+    /// Memory for putting results together, such as 2GB; more is spilled to disk, or fails with a reason
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub memory: Option<u64>,
+    /// Time without a sign of life after which a task is started elsewhere
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = cli::duration)]
+    pub lease: Duration,
+    /// Time without a sign of life after which a worker counts as lost
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = cli::duration)]
+    pub worker_timeout: Duration,
+    /// Flags that every program has
+    #[command(flatten)]
+    pub common: Common,
+}
+
+impl From<&MasterArguments> for MasterConfig {
+    fn from(arguments: &MasterArguments) -> MasterConfig {
+        MasterConfig {
+            listen: arguments.listen.to_string(),
+            threads: arguments.threads.unwrap_or_else(processors),
+            memory_bytes: arguments.memory,
+            data_dir: arguments.data_dir.clone(),
+            lease: arguments.lease,
+            worker_timeout: arguments.worker_timeout,
+        }
+    }
+}
+
+/// Runs the tasks that a master gives it.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "dataframe-worker",
+    version,
+    after_help = "Each flag can also be set in the environment: --name as DATAFRAME_WORKER_NAME."
+)]
+pub struct WorkerArguments {
+    /// Name in the cluster; by default the name of the host and the process number
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Address and port to listen on, where the middleware calls workers directly; port 0 chooses a free port
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:0")]
+    pub listen: SocketAddr,
+    /// Address that others call; by default the one of this computer that reaches the master
+    #[arg(long, value_name = "HOST:PORT", value_parser = cli::host_and_port)]
+    pub advertise: Option<String>,
+    /// Address of the master, where the middleware calls it directly
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9000", value_parser = cli::host_and_port)]
+    pub master: String,
+    /// What carries tasks and results
+    #[command(flatten)]
+    pub middleware: MiddlewareArguments,
+    /// Tasks at a time, each on a thread, 1 to 1024; as many as there are processors by default
+    #[arg(long, value_name = "COUNT", value_parser = cli::count(1..=1024))]
+    pub threads: Option<usize>,
+    /// Memory for all tasks together, such as 2GB; more is spilled to disk, or fails with a reason
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub memory: Option<u64>,
+    /// Folder of the files that only this worker has (worker://NAME/PATH), and of spilled data
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub data_dir: PathBuf,
+    /// CSV file for clients that call this worker directly by XML-RPC: columns(), head(n), max(label), …
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<String>,
+    /// Address of the methods for --csv, where the middleware is not xmlrpc
+    #[arg(long, value_name = "IP:PORT")]
+    pub csv_listen: Option<SocketAddr>,
+    /// Time between two signs of life
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = cli::duration)]
+    pub heartbeat: Duration,
+    /// End when standard input ends, so that a worker does not outlive the program that started it
+    #[arg(long, hide = true)]
+    pub end_with_stdin: bool,
+    /// Flags that every program has
+    #[command(flatten)]
+    pub common: Common,
+}
+
+impl TryFrom<&WorkerArguments> for WorkerConfig {
+    type Error = anyhow::Error;
+
+    fn try_from(arguments: &WorkerArguments) -> anyhow::Result<WorkerConfig> {
+        let name = match &arguments.name {
+            Some(name) => name.clone(),
+            None => format!("{}-{}", host_name()?, std::process::id()),
+        };
+        anyhow::ensure!(
+            !name.is_empty()
+                && name.len() <= 64
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)),
+            "--name {name:?}: a name has 1 to 64 letters, digits, '-', '_' and '.'"
+        );
+        Ok(WorkerConfig {
+            name,
+            listen: arguments.listen.to_string(),
+            advertise: arguments.advertise.clone(),
+            master: arguments.master.clone(),
+            threads: arguments.threads.unwrap_or_else(processors),
+            memory_bytes: arguments.memory,
+            data_dir: arguments.data_dir.clone(),
+            heartbeat: arguments.heartbeat,
+        })
+    }
+}
+
+fn host_name() -> anyhow::Result<String> {
+    let name = nix::unistd::gethostname().context("cannot find out the host's name: set --name")?;
+    name.into_string().map_err(|name| anyhow::anyhow!("the host's name {name:?} is no UTF-8: set --name"))
+}
+
+/// The number of processors that this process may use.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The address that others call for a worker that listens at `listening`: where it listens at all addresses, the one
+/// from which packets to `towards` leave. Nothing is sent.
+pub(crate) fn reachable(listening: &str, towards: &str) -> String {
+    let Ok(address) = listening.parse::<SocketAddr>() else { return listening.to_owned() };
+    if !address.ip().is_unspecified() {
+        return listening.to_owned();
+    }
+    let any: IpAddr = address.ip();
+    let local = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect(towards)?;
+        socket.local_addr()
+    });
+    match local {
+        Ok(local) => SocketAddr::new(local.ip(), address.port()).to_string(),
+        Err(error) => {
+            tracing::warn!(%error, towards, "cannot tell which address reaches the master: set --advertise");
+            listening.to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_listens_everywhere_is_called_at_the_address_towards_its_master() {
+        assert_eq!(reachable("0.0.0.0:9001", "127.0.0.1:9000"), "127.0.0.1:9001");
+        assert_eq!(reachable("192.0.2.7:9001", "127.0.0.1:9000"), "192.0.2.7:9001");
+    }
+}

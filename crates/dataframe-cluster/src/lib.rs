@@ -1,0 +1,29 @@
+//! Tasca 1: a cluster that computes DataFrames: a master, its workers, and their clients, over any middleware.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`master`] | takes workers in, cuts jobs into tasks, puts results together |
+//! | [`worker`] | runs tasks |
+//! | [`client`] | sends jobs to a master |
+//! | [`local`] | a master in this process, and workers as its child processes |
+
+mod arguments;
+mod ask;
+mod bytes_text;
+pub mod client;
+pub mod local;
+pub mod master;
+mod methods;
+mod pieces;
+mod programs;
+mod spool;
+mod threads;
+pub mod worker;
+
+pub use arguments::{MasterArguments, MiddlewareArguments, WorkerArguments};
+pub use bytes_text::parse_bytes;
+pub use client::{ClusterClient, JobResult, OnProgress};
+pub use local::LocalCluster;
+pub use master::{Master, MasterConfig};
+pub use programs::{run_master, run_worker};
+pub use worker::WorkerConfig;

@@ -1,0 +1,230 @@
+//! What clients and workers ask of a master.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dataframe_jobs::failure::{Failure, FailureCode};
+use dataframe_jobs::message::{Finished, NodesCommand, Reply, Request};
+use dataframe_jobs::scheduler::SchedulerEvent;
+use dataframe_jobs::{operation, packet};
+use middleware::{Endpoint, Incoming, ReplySink, TransportError};
+use tokio::sync::{mpsc, oneshot, watch};
+use ulid::Ulid;
+
+use super::command::{Command, JobOrder, JobStatus, Standing};
+use super::context::MasterContext;
+use crate::ask::{AskError, ask};
+use crate::worker::HEADER_BYTES;
+
+/// How long empty tasks wait for a worker.
+pub(super) const PROBE_WAIT: Duration = Duration::from_secs(10);
+
+/// A client hears of its job at least this often.
+const WORD: Duration = Duration::from_secs(1);
+
+/// Time for a worker that is added by its address to say who it is.
+const IDENTITY: Duration = Duration::from_secs(5);
+
+/// Empty tasks in one probe.
+const MAX_PROBE: u32 = 100_000;
+
+/// Answers one request.
+pub(super) async fn answer(
+    context: Arc<MasterContext>,
+    commands: mpsc::UnboundedSender<Command>,
+    incoming: Incoming,
+) {
+    let Incoming { request, mut reply } = incoming;
+    let desk = Desk { context, commands };
+    let request = packet::decode::<Request>(&request);
+    let answered = match request {
+        Ok((Request::Submit { job, operations, wait_ms, explain }, _)) => {
+            let wait = Duration::from_millis(wait_ms);
+            desk.job(JobOrder::Compute { job, operations, wait, explain }, reply.as_mut()).await
+        }
+        Ok((Request::Probe { job, tasks }, _)) => {
+            desk.job(JobOrder::Probe { job, tasks: tasks.min(MAX_PROBE) }, reply.as_mut()).await
+        }
+        Ok((request, _)) => {
+            let answer = desk.short(request).await.unwrap_or_else(Reply::Failed);
+            send(reply.as_mut(), &answer, &[]).await
+        }
+        Err(error) => {
+            let failure = refused(&error.to_string());
+            send(reply.as_mut(), &Reply::Failed(failure), &[]).await
+        }
+    };
+    let ended = match answered {
+        Ok(()) => reply.finish().await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "nobody took an answer");
+    }
+}
+
+/// Takes in the workers that the directory of the middleware names, so that a new master does not wait for their next
+/// sign of life.
+pub(super) async fn greet(context: Arc<MasterContext>, commands: mpsc::UnboundedSender<Command>) {
+    let descriptions = match context.transport.announced().await {
+        Ok(descriptions) => descriptions,
+        Err(error) => return tracing::debug!(%error, "the directory of workers cannot be read"),
+    };
+    let desk = Desk { context, commands };
+    for description in descriptions {
+        match serde_json::from_slice(&description) {
+            Ok(worker) => {
+                let joined = desk.member(SchedulerEvent::WorkerJoined { worker, invited: false }).await;
+                tracing::debug!(?joined, "a worker from the directory");
+            }
+            Err(error) => tracing::warn!(%error, "the directory of workers has an entry that is no worker"),
+        }
+    }
+}
+
+struct Desk {
+    context: Arc<MasterContext>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Desk {
+    async fn short(&self, request: Request) -> Result<Reply, Failure> {
+        match request {
+            Request::Join(worker) => {
+                self.member(SchedulerEvent::WorkerJoined { worker, invited: false }).await
+            }
+            Request::Heartbeat { worker, running } => {
+                self.member(SchedulerEvent::WorkerHeartbeat { worker, running }).await
+            }
+            Request::Leave { worker, incarnation } => {
+                self.member(SchedulerEvent::WorkerLeft { worker, incarnation }).await
+            }
+            Request::Cancel { job } => {
+                let _ = self.commands.send(Command::Cancel(job));
+                Ok(Reply::Accepted)
+            }
+            Request::Nodes(command) => {
+                self.change(command).await?;
+                Ok(Reply::Nodes { workers: self.ask(Command::Nodes).await? })
+            }
+            _ => Err(refused(
+                "a master answers join, heartbeat, leave, submit, cancel, probe and nodes: this request is for a worker",
+            )),
+        }
+    }
+
+    async fn member(&self, event: SchedulerEvent) -> Result<Reply, Failure> {
+        match self.ask(|answer| Command::Worker(event, answer)).await?? {
+            Standing::Member => Ok(Reply::Accepted),
+            Standing::Draining => Ok(Reply::Draining),
+        }
+    }
+
+    async fn change(&self, command: NodesCommand) -> Result<(), Failure> {
+        let event = match command {
+            NodesCommand::List => return Ok(()),
+            NodesCommand::Remove { worker } => SchedulerEvent::Remove { worker },
+            NodesCommand::Drain { worker } => SchedulerEvent::Drain { worker },
+            NodesCommand::Add { address } => {
+                let mut worker = self.identity(&address).await?;
+                if self.context.transport.capabilities().calls_workers_directly {
+                    // The address by which it was reached is good for the master, whatever the worker thinks.
+                    worker.address = Some(address);
+                }
+                SchedulerEvent::WorkerJoined { worker, invited: true }
+            }
+        };
+        self.ask(|answer| Command::Worker(event, answer)).await??;
+        Ok(())
+    }
+
+    async fn identity(&self, address: &str) -> Result<dataframe_jobs::message::WorkerInfo, Failure> {
+        let endpoint = Endpoint::Worker(address.to_owned());
+        match ask(&self.context.transport, &endpoint, &Request::Identify, IDENTITY).await {
+            Ok((Reply::Identity(worker), _)) => Ok(worker),
+            Ok((other, _)) => Err(refused(&format!("{address} is no worker: it answered {other:?}"))),
+            Err(AskError::Failed(failure)) if failure.code == FailureCode::Refused => {
+                Err(refused(&format!("{address} is no worker: {failure}")))
+            }
+            Err(error) => Err(refused(&format!("no worker answers at {address}: {error}"))),
+        }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Failure> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.commands.send(command(answer));
+        answered.await.map_err(|_| refused("the master ends"))
+    }
+
+    /// Tells a client how its job goes on, and gives it the result.
+    async fn job(&self, order: JobOrder, reply: &mut dyn ReplySink) -> Result<(), TransportError> {
+        let job = order.job().to_owned();
+        if job.parse::<Ulid>().is_err() {
+            // The id becomes the name of a file.
+            let failure = refused(&format!(
+                "{job:?} is no ULID: make the id of a job as https://github.com/ulid/spec tells"
+            ));
+            return send(reply, &Reply::Failed(failure), &[]).await;
+        }
+        if let JobOrder::Compute { operations, .. } = &order
+            && let Err(error) = operation::check(operations)
+        {
+            let failure = Failure { code: FailureCode::BadJob, message: error.to_string(), worker: None };
+            return send(reply, &Reply::Failed(failure), &[]).await;
+        }
+        if let Some((finished, _)) = self.context.results.find(&job) {
+            return self.give(&job, finished, reply).await;
+        }
+        let mut status = match self.ask(|answer| Command::Submit(order, answer)).await {
+            Ok(status) => status,
+            Err(failure) => return send(reply, &Reply::Failed(failure), &[]).await,
+        };
+        loop {
+            let now = status.borrow_and_update().clone();
+            match now {
+                JobStatus::Running(progress) => send(reply, &Reply::Progress(progress), &[]).await?,
+                JobStatus::Done(finished) => return self.give(&job, finished, reply).await,
+                JobStatus::Failed(failure) => return send(reply, &Reply::Failed(failure), &[]).await,
+            }
+            wait_for_news(&mut status).await;
+        }
+    }
+
+    async fn give(
+        &self,
+        job: &str,
+        mut finished: Finished,
+        reply: &mut dyn ReplySink,
+    ) -> Result<(), TransportError> {
+        if let Some((_, mut rows)) = self.context.results.find(job) {
+            let max_bytes = self.context.transport.capabilities().max_bytes - HEADER_BYTES;
+            loop {
+                let piece = match rows.next_piece(max_bytes) {
+                    Ok(Some(piece)) => piece,
+                    Ok(None) => break,
+                    Err(error) => {
+                        let message = format!("the master cannot read the result that it stored: {error}");
+                        let failure = Failure { code: FailureCode::Resources, message, worker: None };
+                        return send(reply, &Reply::Failed(failure), &[]).await;
+                    }
+                };
+                send(reply, &Reply::Result { piece: finished.pieces, worker: String::new() }, &piece).await?;
+                finished.pieces += 1;
+            }
+        }
+        send(reply, &Reply::Finished(finished), &[]).await
+    }
+}
+
+async fn wait_for_news(status: &mut watch::Receiver<JobStatus>) {
+    // Without news the client still hears that the master is there.
+    let _ = tokio::time::timeout(WORD, status.changed()).await;
+}
+
+async fn send(reply: &mut dyn ReplySink, header: &Reply, body: &[u8]) -> Result<(), TransportError> {
+    reply.send(packet::encode(header, body)).await
+}
+
+fn refused(message: &str) -> Failure {
+    Failure { code: FailureCode::Refused, message: message.to_owned(), worker: None }
+}

@@ -1,0 +1,63 @@
+//! The two programs, from their arguments to their end.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use middleware::connect::{TransportSettings, connect};
+use middleware::xmlrpc::MethodServer;
+use service::Shutdown;
+
+use crate::arguments::{MasterArguments, WorkerArguments, reachable};
+use crate::master::Master;
+use crate::methods::{MasterMethods, worker_methods};
+use crate::worker::{self, WorkerConfig};
+
+/// Runs a master until `shutdown`.
+///
+/// # Errors
+/// Fails if the middleware or the folder cannot be used.
+pub async fn run_master(arguments: MasterArguments, shutdown: Shutdown) -> anyhow::Result<()> {
+    let methods = MasterMethods::default();
+    let settings = TransportSettings { methods: methods.table(), ..arguments.middleware.settings() };
+    let transport = connect(arguments.middleware.middleware, settings).await?;
+    let master = Master::start((&arguments).into(), transport).await?;
+    methods.serve(&master);
+    master.run(shutdown).await;
+    Ok(())
+}
+
+/// Runs a worker until `shutdown`.
+///
+/// # Errors
+/// Fails if the arguments are wrong, the worker cannot listen, or the master refuses it.
+pub async fn run_worker(arguments: WorkerArguments, shutdown: Shutdown) -> anyhow::Result<()> {
+    let config = WorkerConfig::try_from(&arguments)?;
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("--data-dir {}: the folder cannot be made", config.data_dir.display()))?;
+    let methods = match &arguments.csv {
+        Some(file) => worker_methods(file.clone(), config.threads, config.memory_bytes)?,
+        None => Default::default(),
+    };
+    let _beside = match arguments.csv_listen {
+        Some(listen) => Some(MethodServer::start(&listen.to_string(), methods.clone()).await?),
+        None => None,
+    };
+    let settings = TransportSettings { methods, ..arguments.middleware.settings() };
+    let transport = connect(arguments.middleware.middleware, settings).await?;
+    if arguments.end_with_stdin {
+        end_with_stdin(&shutdown);
+    }
+    let towards = arguments.middleware.broker_address().unwrap_or_else(|| config.master.clone());
+    worker::run(config, transport, Arc::new(move |listening| reachable(listening, &towards)), shutdown).await
+}
+
+/// Standard input ends when the program that started this one ends, however it ends.
+fn end_with_stdin(shutdown: &Shutdown) {
+    let shutdown = shutdown.clone();
+    std::thread::spawn(move || {
+        // Nothing is ever written there.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        tracing::info!("the program that started this worker has ended");
+        shutdown.request();
+    });
+}

@@ -1,0 +1,185 @@
+//! A cluster of real processes.
+
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::Duration;
+
+use brokers::{RabbitServer, RedisServer};
+use dataframe_cluster::ClusterClient;
+use dataframe_jobs::message::{NodesCommand, WorkerState, WorkerStatus};
+use middleware::connect::{Middleware, TransportSettings, connect};
+use tempfile::TempDir;
+use testkit::{Process, program};
+
+/// How long a client waits for a master and for workers.
+pub const WAIT: Duration = Duration::from_secs(60);
+
+/// The broker of a cluster.
+pub enum Broker {
+    None,
+    Redis(RedisServer),
+    Rabbit(RabbitServer),
+}
+
+/// A master and workers.
+pub struct Cluster {
+    pub middleware: Middleware,
+    pub broker: Broker,
+    pub master: Process,
+    pub workers: Vec<Process>,
+    pub folder: TempDir,
+    listen: String,
+}
+
+impl Cluster {
+    /// Starts a master and workers of one thread each. Returns `None` if the broker is not installed.
+    pub fn start(middleware: Middleware, workers: usize) -> Option<Cluster> {
+        let broker = match middleware {
+            Middleware::Grpc | Middleware::XmlRpc => Broker::None,
+            Middleware::RabbitMq => Broker::Rabbit(RabbitServer::start()?),
+            _ => Broker::Redis(RedisServer::start()?),
+        };
+        Some(Self::with_broker(middleware, broker, workers))
+    }
+
+    /// Starts a cluster behind this broker.
+    pub fn with_broker(middleware: Middleware, broker: Broker, workers: usize) -> Cluster {
+        let folder = tempfile::tempdir().unwrap();
+        // A master that is killed comes back at the same address.
+        let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let url = broker_url(&broker);
+        let master = start_master(middleware, url.as_deref(), &listen, &folder);
+        let mut cluster = Cluster { middleware, broker, master, workers: Vec::new(), folder, listen };
+        for _ in 0..workers {
+            cluster.add_worker(&[]);
+        }
+        cluster
+    }
+
+    /// Starts one more worker, with further arguments.
+    pub fn add_worker(&mut self, arguments: &[&str]) {
+        let name = format!("worker{}", self.workers.len() + 1);
+        let worker = self.start_worker(&name, arguments);
+        self.workers.push(worker);
+    }
+
+    /// Starts a worker that nobody else keeps.
+    pub fn start_worker(&self, name: &str, arguments: &[&str]) -> Process {
+        Process::start(self.worker_command(name, arguments))
+    }
+
+    /// The command line of a worker.
+    pub fn worker_command(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program("dataframe-worker"));
+        command.args(["--name", name, "--listen", "127.0.0.1:0", "--master", &self.listen, "--threads", "1"]);
+        command.args(["--heartbeat", "200ms", "--middleware", self.middleware.name()]);
+        command.arg("--data-dir").arg(self.folder.path().join(name));
+        if let Some(url) = self.broker_url() {
+            command.args(["--broker", &url]);
+        }
+        command.args(arguments);
+        command
+    }
+
+    /// Starts the master again after it was killed.
+    pub fn restart_master(&mut self) {
+        self.master.kill();
+        self.master = start_master(self.middleware, self.broker_url().as_deref(), &self.listen, &self.folder);
+    }
+
+    /// The broker's URL.
+    pub fn broker_url(&self) -> Option<String> {
+        broker_url(&self.broker)
+    }
+
+    /// The master's address.
+    pub fn address(&self) -> &str {
+        &self.listen
+    }
+
+    /// A client with a transport of its own.
+    pub async fn client(&self) -> ClusterClient {
+        let settings = TransportSettings { broker_url: self.broker_url(), ..TransportSettings::default() };
+        let transport = connect(self.middleware, settings).await.unwrap();
+        ClusterClient::new(transport, self.listen.clone(), WAIT)
+    }
+
+    /// Waits until so many workers are ready.
+    pub async fn ready(&self, client: &ClusterClient, workers: usize) -> Vec<WorkerStatus> {
+        let mut seen = Vec::new();
+        let ready = async {
+            loop {
+                seen = client.nodes(NodesCommand::List).await.unwrap_or_default();
+                if seen.iter().filter(|node| node.state == WorkerState::Ready).count() == workers {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let done = tokio::time::timeout(WAIT, ready).await;
+        assert!(done.is_ok(), "{workers} workers were to be ready: {seen:#?}");
+        seen
+    }
+}
+
+fn broker_url(broker: &Broker) -> Option<String> {
+    match broker {
+        Broker::None => None,
+        Broker::Redis(server) => Some(server.url()),
+        Broker::Rabbit(server) => Some(server.url()),
+    }
+}
+
+fn start_master(middleware: Middleware, broker: Option<&str>, listen: &str, folder: &TempDir) -> Process {
+    let mut command = Command::new(program("dataframe-master"));
+    command.args([
+        "--listen",
+        listen,
+        "--middleware",
+        middleware.name(),
+        "--lease",
+        "2s",
+        "--worker-timeout",
+        "1500ms",
+    ]);
+    command.arg("--data-dir").arg(folder.path().join("master"));
+    if let Some(url) = broker {
+        command.args(["--broker", url]);
+    }
+    Process::start(command)
+}
+
+/// Runs a test on each middleware, one after the other, and says which one failed.
+macro_rules! on_each_middleware {
+    ($test:ident) => {
+        mod $test {
+            use middleware::connect::Middleware;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn grpc() {
+                super::$test(Middleware::Grpc).await;
+            }
+            #[tokio::test(flavor = "multi_thread")]
+            async fn xmlrpc() {
+                super::$test(Middleware::XmlRpc).await;
+            }
+            #[tokio::test(flavor = "multi_thread")]
+            async fn redis() {
+                super::$test(Middleware::Redis).await;
+            }
+            #[tokio::test(flavor = "multi_thread")]
+            async fn rabbitmq() {
+                super::$test(Middleware::RabbitMq).await;
+            }
+            #[tokio::test(flavor = "multi_thread")]
+            async fn hybrid_grpc() {
+                super::$test(Middleware::HybridGrpc).await;
+            }
+            #[tokio::test(flavor = "multi_thread")]
+            async fn hybrid_xmlrpc() {
+                super::$test(Middleware::HybridXmlRpc).await;
+            }
+        }
+    };
+}
+pub(crate) use on_each_middleware;

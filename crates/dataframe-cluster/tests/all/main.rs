@@ -1,0 +1,9 @@
+//! Real masters and workers, over every middleware, with real brokers.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod cluster;
+mod faults;
+mod jobs;
+mod membership;
+mod methods;
+mod work;
