@@ -1,0 +1,247 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use dataframe_cluster::{MiddlewareArguments, parse_bytes};
+use service::Common;
+use service::cli::{self, AtAnyPosition};
+
+pub mod operations;
+pub mod reading;
+
+pub use operations::OperationCommand;
+
+/// The first argument that makes this program a worker, with the arguments of `dataframe-worker` behind it. So the workers
+/// of `--workers` need no other file.
+pub const WORKER: &str = "worker";
+
+/// Computes with CSV files as Dask does: in this process, in several, or on a cluster.
+///
+/// PATH is a file, a folder or a pattern in quotes ('data/*.csv'). `worker://NAME/PATH` is a file that only this worker has.
+///
+/// Exit code 0: the result was given; 1: something failed, and the log says why; 2: wrong arguments.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(
+    name = "dataframe",
+    version,
+    // The result is what a person waits for. Every job of a cluster has its lines at `info`.
+    mut_arg("log_level", |flag| flag.default_value("warn")),
+    after_help = "Examples:\n  \
+        dataframe groupby 'tasca1/data/*.csv' --by name --agg 'mean(x)'\n  \
+        dataframe head big.csv.gz -n 3 --output json\n  \
+        dataframe eval 'read_csv(\"tasca1/data/*.csv\").groupby(\"name\").agg(\"mean(x)\")'\n  \
+        dataframe sql 'tasca1/data/*.csv' 'select name, max(x) from df group by name' --workers 4\n  \
+        dataframe len 'data/*.csv' --master localhost:9000 --middleware grpc\n  \
+        dataframe shell\n\n\
+        Each flag can also be set in the environment: --master as DATAFRAME_MASTER."
+)]
+pub struct DataframeArguments {
+    #[command(flatten)]
+    pub settings: AtAnyPosition<DataframeSettings>,
+    #[command(subcommand)]
+    pub action: DataframeCommand,
+}
+
+/// The flags of every subcommand.
+#[derive(Debug, Clone, Args)]
+pub struct DataframeSettings {
+    #[command(flatten)]
+    pub place: PlaceArguments,
+    #[command(flatten)]
+    pub middleware: MiddlewareArguments,
+    #[command(flatten)]
+    pub result: ResultArguments,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Where the work is done.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Where to compute (in this process unless told otherwise)")]
+pub struct PlaceArguments {
+    /// Start this many worker processes and compute in them, 1 to 64
+    #[arg(long, value_name = "N", value_parser = cli::count(1..=64))]
+    pub workers: Option<usize>,
+    /// Compute on the cluster of this master: HOST:PORT, or the broker's URL where --middleware has a broker
+    #[arg(long, value_name = "ADDRESS")]
+    pub master: Option<String>,
+    /// Longest time to wait for a master and for workers
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = cli::duration_or_zero)]
+    pub wait: Duration,
+    /// Threads to compute with, 1 to 1024, in this process or in each of --workers; as many as there are processors by default
+    #[arg(long, value_name = "COUNT", value_parser = cli::count(1..=1024))]
+    pub threads: Option<usize>,
+    /// Memory to compute with, such as 2GB, in this process or in each of --workers; more is spilled to disk, or fails with a reason
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub memory: Option<u64>,
+}
+
+/// What is shown, and how.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Result")]
+pub struct ResultArguments {
+    /// Format of the result: table on a terminal, else csv, unless told otherwise
+    #[arg(long, value_name = "FORMAT")]
+    pub output: Option<ResultFormat>,
+    /// Show the plan, its tasks and where they run, in place of the result
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// A format of `--output`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ResultFormat {
+    /// Aligned columns for people; the first rows only.
+    Table,
+    /// Comma-separated values with a header.
+    Csv,
+    /// One JSON object a line.
+    Json,
+    /// Parquet, into a file or a pipe.
+    Parquet,
+    /// A stream of Arrow IPC, into a file or a pipe.
+    Arrow,
+}
+
+/// The subcommands.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DataframeCommand {
+    #[command(flatten)]
+    Operation(OperationCommand),
+    /// Computes a line of the prompt's language
+    #[command(after_help = "Examples:\n  \
+        dataframe eval 'read_csv(\"data/*.csv\").groupby(\"name\").agg(\"mean(x)\")'\n  \
+        dataframe eval 'df = read_csv(\"data/*.csv\")' 'df[df.x > 3].head()'\n\n`help` in `dataframe shell` shows the language.")]
+    Eval {
+        /// Lines, such as read_csv("data.csv").x.max(); a later one sees the names of the earlier ones
+        #[arg(value_name = "LINE", required = true)]
+        lines: Vec<String>,
+    },
+    /// Computes a list of operations in JSON, the language of clients of the cluster
+    #[command(
+        after_help = "Example:\n  dataframe run --json '[{\"read_csv\": {\"paths\": [\"data.csv\"]}}, {\"max\": {}}]'"
+    )]
+    Run(JsonArguments),
+    /// Shows how a line of the prompt's language, or a list in JSON, would be computed: plan, tasks, places
+    #[command(
+        after_help = "Example:\n  dataframe explain 'read_csv(\"data/*.csv\").x.max()' --master localhost:9000"
+    )]
+    Explain {
+        /// A line, such as read_csv("data.csv").x.max()
+        #[arg(value_name = "LINE", required_unless_present_any = ["json", "file"])]
+        line: Option<String>,
+        #[command(flatten)]
+        list: OptionalJsonArguments,
+    },
+    /// Reads lines like Dask's from the terminal or from standard input: `df = read_csv("data.csv")`, `df.x.max()`
+    Shell,
+    /// Shows the workers of a cluster, or changes them
+    #[command(after_help = "Example:\n  dataframe nodes drain worker2 --master localhost:9000")]
+    Nodes {
+        #[command(subcommand)]
+        action: NodesAction,
+    },
+    /// Runs the nine operations of the assignment on sample files, and writes each result into a file
+    #[command(after_help = "Example:\n  dataframe demo --data tasca1/data --output-dir tasca1/client")]
+    Demo {
+        /// Folder of the CSV files, or a file or a pattern; they have the columns `name` and `x`
+        #[arg(long, value_name = "PATH", default_value = "tasca1/data")]
+        data: String,
+        /// Folder of the results, created if missing
+        #[arg(long, value_name = "DIR", default_value = "tasca1/client")]
+        output_dir: PathBuf,
+    },
+    /// Prints a completion script
+    #[command(
+        after_help = "Example:\n  dataframe completions bash > ~/.local/share/bash-completion/completions/dataframe"
+    )]
+    Completions {
+        /// Shell that the script is for
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A list of operations in JSON.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+pub struct JsonArguments {
+    /// The list itself
+    #[arg(long, value_name = "LIST")]
+    pub json: Option<String>,
+    /// File with the list; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Read one list a line from standard input, and answer each with one line of JSON: {"frame": …} or {"error": …}
+    #[arg(long)]
+    pub lines: bool,
+}
+
+/// A list of operations in JSON, or none.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+pub struct OptionalJsonArguments {
+    /// The list itself
+    #[arg(long, value_name = "LIST", conflicts_with = "line")]
+    pub json: Option<String>,
+    /// File with the list; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "line")]
+    pub file: Option<PathBuf>,
+}
+
+/// What to do with the workers of a cluster.
+#[derive(Debug, Clone, Subcommand)]
+pub enum NodesAction {
+    /// Shows all workers
+    List,
+    /// Takes in the worker at an address
+    Add {
+        /// HOST:PORT, or a worker's name where a broker stands between
+        #[arg(value_name = "ADDRESS")]
+        address: String,
+    },
+    /// Removes a worker at once; its tasks start elsewhere
+    Remove {
+        /// Name or address
+        #[arg(value_name = "WORKER")]
+        worker: String,
+    },
+    /// Removes a worker when it has finished its tasks
+    Drain {
+        /// Name or address
+        #[arg(value_name = "WORKER")]
+        worker: String,
+    },
+    /// Shows all workers again and again, until Ctrl-C
+    Watch {
+        /// Time between two looks
+        #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = cli::duration)]
+        every: Duration,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        DataframeArguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_may_stand_before_or_after_the_subcommand() {
+        let before = ["dataframe", "--master", "h:1", "--log-level", "debug", "head", "a.csv", "-n", "3"];
+        let after = ["dataframe", "head", "a.csv", "-n", "3", "--master", "h:1", "--log-level", "debug"];
+        for words in [before, after] {
+            let settings = DataframeArguments::parse_from(words).settings.0;
+            assert_eq!(settings.place.master.as_deref(), Some("h:1"), "{words:?}");
+            assert_eq!(settings.common.log_level, cli::LogLevel::Debug, "{words:?}");
+        }
+        let settings = DataframeArguments::parse_from(["dataframe", "len", "a.csv"]).settings.0;
+        assert_eq!(settings.common.log_level, cli::LogLevel::Warn);
+    }
+}

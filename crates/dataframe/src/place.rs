@@ -1,0 +1,172 @@
+//! Where frames are computed: in this process, in worker processes, or on a cluster.
+
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, bail};
+use dataframe_cluster::client::{ClusterClient, OnProgress};
+use dataframe_cluster::local::{LocalCluster, LocalClusterConfig};
+use dataframe_engine::{Engine, EngineConfig, Frame, FrameError};
+use dataframe_jobs::message::{NodesCommand, WorkerStatus};
+use dataframe_jobs::operation::{self, Operation};
+use middleware::connect::{Middleware, TransportSettings, connect};
+
+use crate::arguments::{DataframeSettings, WORKER};
+use crate::job::WrongArguments;
+
+/// The cluster that this process uses, for the end of the process.
+static CLUSTER: OnceLock<ClusterClient> = OnceLock::new();
+
+/// Tells the cluster that nobody waits for this process' jobs any more. Without a cluster it does nothing.
+pub async fn give_up_jobs() {
+    if let Some(client) = CLUSTER.get() {
+        client.cancel_open().await;
+    }
+}
+
+/// Where frames are computed.
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
+pub enum ComputePlace {
+    /// In this process, on all threads.
+    Here(Engine),
+    /// On a cluster. Worker processes that were started for it end with it.
+    Cluster { client: ClusterClient, _workers: Option<LocalCluster> },
+}
+
+/// Returns the transport's settings, after checking what the flags say about the place.
+///
+/// # Errors
+/// Fails if the flags do not go together.
+pub fn checked(settings: &DataframeSettings) -> Result<TransportSettings, WrongArguments> {
+    let wrong = |message: &str| Err(WrongArguments(message.to_owned()));
+    let (place, middleware) = (&settings.place, settings.middleware.middleware);
+    let mut transport = settings.middleware.settings();
+    if place.master.is_some() && place.workers.is_some() {
+        return wrong("--workers starts workers, and --master has some already: give one of the two");
+    }
+    if place.master.is_none() && place.workers.is_none() {
+        return Ok(transport);
+    }
+    if let Some(url) = place.master.as_ref().filter(|address| address.contains("://")) {
+        if !middleware.has_broker() {
+            return Err(WrongArguments(format!(
+                "--master {url}: {middleware} has no broker; give the master's HOST:PORT, or another --middleware"
+            )));
+        }
+        transport.broker_url.get_or_insert_with(|| url.clone());
+    } else if let Some(address) = place.master.as_ref().filter(|_| !middleware.has_broker()) {
+        service::cli::host_and_port(address)
+            .map_err(|allowed| WrongArguments(format!("--master {address}: {allowed}")))?;
+    }
+    if middleware.has_broker() && transport.broker_url.is_none() {
+        let example = if middleware == Middleware::RabbitMq {
+            "amqp://guest:guest@localhost:5672"
+        } else {
+            "redis://localhost:6379"
+        };
+        return Err(WrongArguments(format!("{middleware} needs a broker: --broker {example}")));
+    }
+    Ok(transport)
+}
+
+impl ComputePlace {
+    /// Sets the place up that the flags tell.
+    ///
+    /// # Errors
+    /// Fails if a cluster cannot be reached or started.
+    pub async fn open(settings: &DataframeSettings, on_progress: OnProgress) -> anyhow::Result<Self> {
+        let transport = checked(settings)?;
+        let place = &settings.place;
+        if let Some(workers) = place.workers {
+            let program = std::env::current_exe().context("this program does not find its own file")?;
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            let config = LocalClusterConfig {
+                workers,
+                threads: place.threads.unwrap_or_else(|| processors.div_ceil(workers)),
+                memory_bytes: place.memory,
+                middleware: settings.middleware.middleware,
+                settings: transport,
+                program: (program, vec![WORKER.to_owned()]),
+                wait: place.wait,
+            };
+            let cluster = LocalCluster::start(config).await?;
+            let client = remembered(cluster.client().with_progress(on_progress));
+            return Ok(Self::Cluster { client, _workers: Some(cluster) });
+        }
+        if let Some(master) = &place.master {
+            let transport = connect(settings.middleware.middleware, transport).await?;
+            let client = ClusterClient::new(transport, master.clone(), place.wait);
+            let client = remembered(client.with_progress(on_progress));
+            return Ok(Self::Cluster { client, _workers: None });
+        }
+        let config = EngineConfig {
+            threads: place.threads.unwrap_or(0),
+            memory_bytes: place.memory,
+            spill_folder: None,
+        };
+        Ok(Self::Here(Engine::new(config)?))
+    }
+
+    /// Computes a frame.
+    ///
+    /// # Errors
+    /// Fails if the operations are wrong, the data cannot be read, or there are no workers.
+    pub async fn compute(&self, operations: &[Operation]) -> anyhow::Result<Frame> {
+        operation::check(operations)?;
+        match self {
+            Self::Here(engine) => Ok(engine.compute(operations).await?),
+            Self::Cluster { client, .. } => Ok(client.submit(operations).await?.frame),
+        }
+    }
+
+    /// Tells how a frame would be computed.
+    ///
+    /// # Errors
+    /// Fails as [`ComputePlace::compute`] does.
+    pub async fn explain(&self, operations: &[Operation]) -> anyhow::Result<String> {
+        operation::check(operations)?;
+        match self {
+            Self::Here(engine) => Ok(engine.explain(operations).await?),
+            Self::Cluster { client, .. } => Ok(client.explain(operations).await?),
+        }
+    }
+
+    /// Asks about the workers, or changes them.
+    ///
+    /// # Errors
+    /// Fails if there is no cluster, or the master refuses.
+    pub async fn nodes(&self, command: NodesCommand) -> anyhow::Result<Vec<WorkerStatus>> {
+        match self {
+            Self::Here(_) => {
+                bail!("there are no nodes: --master ADDRESS names a cluster, and --workers N starts one")
+            }
+            Self::Cluster { client, .. } => Ok(client.nodes(command).await?),
+        }
+    }
+}
+
+fn remembered(client: ClusterClient) -> ClusterClient {
+    // A process opens one place.
+    let _ = CLUSTER.set(client.clone());
+    client
+}
+
+/// Returns the names of the columns that operations give, without computing more than that needs.
+///
+/// # Errors
+/// Fails as [`ComputePlace::compute`] does.
+pub async fn column_names(place: &ComputePlace, operations: &[Operation]) -> anyhow::Result<Vec<String>> {
+    use arrow::array::AsArray as _;
+
+    let mut asked = operations.to_vec();
+    asked.push(Operation::Columns {});
+    let frame = place.compute(&asked).await?;
+    let mut names = Vec::new();
+    for batch in &frame.batches {
+        if batch.num_columns() != 1 {
+            return Err(FrameError::Internal("`columns` did not give one column".to_owned()).into());
+        }
+        let texts = arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Utf8)?;
+        names.extend(texts.as_string::<i32>().iter().flatten().map(str::to_owned));
+    }
+    Ok(names)
+}

@@ -1,0 +1,102 @@
+//! Subcommands and their exit codes.
+
+use crate::support::{failed, folder, printed, run, run_with_input};
+
+#[test]
+fn operations_print_csv_into_a_pipe() {
+    let folder = folder();
+    let line = |words: &[&str]| printed(&run(folder.path(), words));
+    assert_eq!(line(&["head", "people.csv", "-n", "1"]), "name,x,y\nAda,1,0.5\n");
+    assert_eq!(line(&["tail", "people.csv", "-n", "1"]), "name,x,y\nAda,5,1.5\n");
+    assert_eq!(line(&["columns", "people.csv"]), "column\nname\nx\ny\n");
+    assert_eq!(line(&["len", "people.csv"]), "len\n4\n");
+    let groups = line(&["groupby", "people.csv", "--by", "name", "--agg", "mean(x)", "max(y) as top"]);
+    assert_eq!(groups, "name,mean(x),top\nAda,3.0,1.5\n\"O'Hara, Scarlett\",2.0,\nÑandú,3.0,2.5\n");
+    assert_eq!(
+        line(&["isin", "people.csv", "--values", "1", "5", "--column", "x"]),
+        "x\ntrue\nfalse\nfalse\ntrue\n"
+    );
+    assert_eq!(line(&["apply", "people.csv", "x * 2"]), "apply\n2\n4\n6\n10\n");
+    assert_eq!(line(&["max", "people.csv", "--columns", "x"]), "x\n5\n");
+    assert_eq!(line(&["query", "people.csv", "x > 3"]), "name,x,y\nAda,5,1.5\n");
+    assert_eq!(line(&["sql", "people.csv", "select sum(x) as s from df"]), "s\n11\n");
+}
+
+#[test]
+fn items_come_one_after_the_other() {
+    let folder = folder();
+    let items = printed(&run(folder.path(), &["items", "people.csv"]));
+    assert_eq!(
+        items,
+        "name\nAda\n\"O'Hara, Scarlett\"\nÑandú\nAda\n\nx\n1\n2\n3\n5\n\ny\n0.5\n\"\"\n2.5\n1.5\n"
+    );
+}
+
+#[test]
+fn formats_and_files() {
+    let folder = folder();
+    let json = printed(&run(folder.path(), &["head", "people.csv", "-n", "1", "--output", "json"]));
+    assert_eq!(json, "{\"name\":\"Ada\",\"x\":1,\"y\":0.5}\n");
+    let table = printed(&run(folder.path(), &["head", "people.csv", "--output", "table"]));
+    assert!(table.contains("Ñandú             3   2.5"), "{table}");
+    assert_eq!(printed(&run(folder.path(), &["to-csv", "people.csv", "--to", "copy.csv"])), "");
+    let copy = std::fs::read_to_string(folder.path().join("copy.csv")).unwrap();
+    assert!(copy.starts_with("name,x,y\nAda,1,0.5\n"), "{copy}");
+    printed(&run(folder.path(), &["to-parquet", "people.csv", "--to", "copy.parquet"]));
+    assert!(std::fs::read(folder.path().join("copy.parquet")).unwrap().starts_with(b"PAR1"));
+    let error = failed(&run(folder.path(), &["to-csv", "people.csv", "--to", "no/such/folder.csv"]), 1);
+    assert!(error.contains("no/such/folder.csv cannot be written"), "{error}");
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().ends_with(".part")), "{left:?}");
+}
+
+#[test]
+fn lists_in_json_and_lines_of_the_prompt() {
+    let folder = folder();
+    let list = r#"[{"read_csv": {"paths": ["people.csv"]}}, {"sum": {"columns": ["x"]}}]"#;
+    assert_eq!(printed(&run(folder.path(), &["run", "--json", list])), "x\n11\n");
+    assert_eq!(printed(&run_with_input(folder.path(), &["run", "--file", "-"], list)), "x\n11\n");
+    let lines = ["eval", "df = read_csv(\"people.csv\")", "df[df.x > 2].x.sum()", "len(df)"];
+    assert_eq!(printed(&run(folder.path(), &lines)), "x\n8\nlen\n4\n");
+    let plan = printed(&run(folder.path(), &["explain", "read_csv(\"people.csv\").x.max()"]));
+    assert!(plan.to_lowercase().contains("csv"), "{plan}");
+    let plan = printed(&run(folder.path(), &["len", "people.csv", "--explain"]));
+    assert!(plan.to_lowercase().contains("csv"), "{plan}");
+}
+
+#[test]
+fn wrong_arguments_end_with_2_and_failures_with_1() {
+    let folder = folder();
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["head"], 2, "PATH"),
+        (&["head", "people.csv", "--rows", "x"], 2, "--rows"),
+        (&["apply", "people.csv"], 2, "needs a PATH and an EXPRESSION"),
+        (&["run", "--json", "[{\"dance\": {}}]"], 2, "dance"),
+        (&["eval", "df.max()"], 2, "^^\n`df` is not known"),
+        (&["nodes", "list"], 2, "--master ADDRESS"),
+        (&["len", "people.csv", "--master", "nowhere"], 2, "HOST:PORT"),
+        (&["len", "people.csv", "--master", "h:1", "--workers", "2"], 2, "one of the two"),
+        (&["len", "people.csv", "--workers", "2", "--middleware", "redis"], 2, "--broker redis://"),
+        (&["len", "people.csv", "--master", "redis://h"], 2, "grpc has no broker"),
+        (&["len", "missing.csv"], 1, "missing.csv"),
+        (&["query", "people.csv", "nothing > 3"], 1, "nothing"),
+    ];
+    for (words, code, message) in cases {
+        let output = run(folder.path(), words);
+        let error = failed(&output, *code);
+        assert!(error.contains(message), "{words:?}: {error}");
+        assert!(output.stdout.is_empty(), "{words:?}");
+    }
+}
+
+#[test]
+fn help_has_examples_for_what_is_not_obvious() {
+    let folder = folder();
+    let help = printed(&run(folder.path(), &["--help"]));
+    assert!(help.contains("groupby 'tasca1/data/*.csv' --by name --agg 'mean(x)'"), "{help}");
+    let help = printed(&run(folder.path(), &["isin", "--help"]));
+    assert!(help.contains("--values 1 2 --column x") && help.contains("DATAFRAME_MASTER"), "{help}");
+    let script = printed(&run(folder.path(), &["completions", "bash"]));
+    assert!(script.contains("value-counts") && !script.contains("worker)"), "{script}");
+}

@@ -1,0 +1,8 @@
+//! Runs the real `dataframe`: command line, lines of the prompt, the demo, and the prompt in a terminal.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod commands;
+mod demo;
+mod prompt;
+mod support;
