@@ -15,6 +15,8 @@ for manifest in crates/*/Cargo.toml; do
   cp "$manifest" "$to/$crate/"
   # Without it, cargo overlooks build dependencies, and would build libraries with other features than later.
   [ ! -e "$crate/build.rs" ] || cp "$crate/build.rs" "$to/$crate/"
+  # What a build script reads.
+  [ ! -d "$crate/proto" ] || cp -r "$crate/proto" "$to/$crate/"
   # A crate whose sources are left out of the build context gets a library, so that the workspace is whole.
   if [ -e "$crate/src/lib.rs" ] || [ ! -e "$crate/src/main.rs" ]; then
     : >"$to/$crate/src/lib.rs"
