@@ -9,7 +9,7 @@ use super::words::refused;
 use crate::failure::Failure;
 use crate::message::{WorkerInfo, WorkerState};
 
-/// Runs of workers that are not taken in again, and the longest list that a worker may give.
+/// Runs of workers that are not taken in again.
 const REMEMBERED_RUNS: usize = 1024;
 const MAX_NAME_BYTES: usize = 256;
 
@@ -33,6 +33,8 @@ pub(super) struct TaskKey {
 #[derive(Debug)]
 pub(super) struct ClusterMember {
     pub info: WorkerInfo,
+    /// The address by which a person added this run. It is good for the master, whatever the worker thinks of its own.
+    pub added_at: Option<String>,
     pub state: WorkerState,
     pub last_seen: Duration,
     pub finished: u64,
@@ -48,6 +50,7 @@ impl ClusterMember {
     fn new(info: WorkerInfo, now: Duration) -> Self {
         Self {
             info,
+            added_at: None,
             state: WorkerState::Ready,
             last_seen: now,
             finished: 0,

@@ -8,7 +8,15 @@ use crate::message::{TaskId, WorkerInfo, WorkerState};
 
 impl SchedulerState {
     /// Takes a worker in or refuses it. Tells whether it is in.
-    pub(super) fn admit(&mut self, info: WorkerInfo, invited: bool) -> bool {
+    pub(super) fn admit(&mut self, mut info: WorkerInfo, invited: bool) -> bool {
+        let added_at = match self.members.get(&info.name) {
+            _ if invited => info.address.clone(),
+            Some(member) if member.info.incarnation == info.incarnation => member.added_at.clone(),
+            _ => None,
+        };
+        if added_at.is_some() {
+            info.address.clone_from(&added_at);
+        }
         let admission = match self.members.check(&info, invited, &self.config) {
             Ok(admission) => admission,
             Err(failure) => {
@@ -25,6 +33,9 @@ impl SchedulerState {
                 self.members.remove(&name, Some(RunEnd::Replaced));
                 self.members.insert(info, self.now, &self.config);
             }
+        }
+        if let Some(member) = self.members.get_mut(&name) {
+            member.added_at = added_at;
         }
         self.wake_by(self.now.saturating_add(self.config.worker_timeout));
         if admission != Admission::Known {

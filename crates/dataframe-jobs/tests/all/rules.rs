@@ -382,6 +382,23 @@ fn a_drained_worker_finishes_what_it_has_and_goes() {
 }
 
 #[test]
+fn the_address_by_which_a_worker_was_added_lasts_as_long_as_its_run() {
+    let mut driver = Driver::new(false, &[]);
+    let mut worker = info("a", 1);
+    worker.address = Some("a.example:7000".to_owned());
+    driver.step(Event::WorkerJoined { worker, invited: true });
+    let address = |driver: &Driver| driver.scheduler.nodes(driver.now)[0].info.address.clone();
+    // Its signs of life name the address that it thinks it has.
+    driver.step(Event::WorkerHeartbeat { worker: info("a", 1), running: Vec::new() });
+    assert_eq!(address(&driver).as_deref(), Some("a.example:7000"));
+    driver.step(Event::Remove { worker: "a.example:7000".to_owned() });
+    let mut next_run = info("a", 1);
+    next_run.incarnation = "a-2".to_owned();
+    driver.join(next_run);
+    assert_eq!(address(&driver).as_deref(), Some("a:7000"));
+}
+
+#[test]
 fn the_tasks_of_a_removed_worker_start_elsewhere() {
     let mut driver = Driver::new(false, &[("a", 1), ("b", 1)]);
     driver.plan("job", plain(1));
