@@ -68,14 +68,15 @@ impl RedisTaker {
         let mut may_have_more = true;
         loop {
             let (permits, room) = self.room().await;
+            // Before anything is taken that a broken connection would leave with nobody.
+            if Instant::now() >= next_tidying {
+                self.tidy(&mut connection).await?;
+                next_tidying = Instant::now() + TIDY_EVERY;
+            }
             let mut entries = Vec::new();
             if Instant::now() >= next_takeover {
                 entries = self.take_over(&mut connection, room).await?;
                 next_takeover = Instant::now() + takeover_every;
-            }
-            if Instant::now() >= next_tidying {
-                self.tidy(&mut connection).await?;
-                next_tidying = Instant::now() + TIDY_EVERY;
             }
             if entries.is_empty() {
                 let read = if may_have_more && self.streams.len() > 1 {
@@ -126,19 +127,33 @@ impl RedisTaker {
         command.query_async(connection).await
     }
 
-    /// Takes over requests whose takers are lost.
+    /// Takes over requests whose takers are lost. If the connection breaks meanwhile, it takes over none: they are left to the
+    /// next attempt, of this program or of another one.
     async fn take_over(
         &self,
         connection: &mut MultiplexedConnection,
         room: u32,
     ) -> RedisResult<Vec<RedisEntry>> {
         let mut taken = Vec::new();
+        let claimed = self.claim_lost(connection, room, &mut taken).await;
+        if claimed.is_err() {
+            taken.iter().for_each(|entry: &RedisEntry| self.held.remove(&entry.stream, &entry.id));
+        }
+        claimed.map(|()| taken)
+    }
+
+    async fn claim_lost(
+        &self,
+        connection: &mut MultiplexedConnection,
+        room: u32,
+        taken: &mut Vec<RedisEntry>,
+    ) -> RedisResult<()> {
         for stream in &self.streams {
             let mut from = BEGINNING.to_owned();
             loop {
                 let left = (room as usize).saturating_sub(taken.len());
                 if left == 0 {
-                    return Ok(taken);
+                    return Ok(());
                 }
                 let mut command = cmd("XAUTOCLAIM");
                 let idle = self.shared.settings.takeover_after.as_millis() as u64;
@@ -156,9 +171,23 @@ impl RedisTaker {
                     reply.next().map(|entries| entries_of_stream(stream, entries)).unwrap_or_default();
                 for entry in entries {
                     // A request that this program still works on is not taken a second time.
-                    if self.held.add(stream, &entry.id) && !self.is_given_up(connection, &entry).await? {
-                        tracing::info!(stream, id = entry.id, "a request is taken over from a lost taker");
-                        taken.push(entry);
+                    if !self.held.add(stream, &entry.id) {
+                        continue;
+                    }
+                    match self.is_given_up(connection, &entry).await {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            tracing::info!(
+                                stream,
+                                id = entry.id,
+                                "a request is taken over from a lost taker"
+                            );
+                            taken.push(entry);
+                        }
+                        Err(error) => {
+                            self.held.remove(stream, &entry.id);
+                            return Err(error);
+                        }
                     }
                 }
                 if from == BEGINNING {
@@ -166,7 +195,7 @@ impl RedisTaker {
                 }
             }
         }
-        Ok(taken)
+        Ok(())
     }
 
     /// Gives up a request that was delivered too often.
