@@ -15,7 +15,7 @@ use dataframe_jobs::message::{Finished, NodesCommand, Progress, Reply, Request, 
 use dataframe_jobs::operation::Operation;
 use dataframe_jobs::packet;
 use futures_util::StreamExt;
-use middleware::{Endpoint, Pieces, SharedTransport};
+use middleware::{Endpoint, Pieces, SharedTransport, TransportError};
 
 use crate::ask::{AskError, ask};
 use crate::pieces::ResultDecoder;
@@ -164,6 +164,7 @@ impl ClusterClient {
         loop {
             let attempt = match self.transport.request(&self.master, packet.clone()).await {
                 Ok(pieces) => self.receive(pieces, &mut last_word).await,
+                Err(TransportError::Invalid(why)) => return Err(unsendable(&why)),
                 Err(error) => Err(Interrupted::Lost(error.to_string())),
             };
             let cause = match attempt {
@@ -230,6 +231,11 @@ enum Interrupted {
     Failed(Failure),
     /// The reply broke off. The job is sent again.
     Lost(String),
+}
+
+fn unsendable(why: &str) -> Failure {
+    let message = format!("the list of operations cannot be sent over this middleware: {why}");
+    Failure { code: FailureCode::BadJob, message, worker: None }
 }
 
 fn broken(message: &str) -> Failure {

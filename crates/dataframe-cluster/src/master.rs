@@ -28,17 +28,20 @@ use anyhow::Context as _;
 use dataframe_engine::{Engine, EngineConfig};
 use middleware::{Endpoint, SharedTransport};
 use service::Shutdown;
+use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::ClusterClient;
+use crate::spool::SpoolRoom;
 use crate::threads::ComputeThreads;
 use context::MasterContext;
 use coordinator::Coordinator;
 use in_process::InProcess;
+use requests::MAX_WAITING_CLIENTS;
 use results::Results;
 
-/// Requests that the master answers at a time.
-const REQUESTS_AT_ONCE: usize = 256;
+/// Requests that the master answers at a time: those of clients that wait for a job, and as many others.
+const REQUESTS_AT_ONCE: usize = 2 * MAX_WAITING_CLIENTS;
 
 /// What a master needs to know.
 #[derive(Debug, Clone)]
@@ -84,8 +87,15 @@ impl Master {
             .await
             .context("the master cannot receive requests")?;
         let threads = ComputeThreads::start(config.threads)?;
-        let context =
-            Arc::new(MasterContext { transport, engine, threads, results, spool_dir, lease: config.lease });
+        let context = Arc::new(MasterContext {
+            transport,
+            engine,
+            threads,
+            results,
+            spool_room: SpoolRoom::new(spool_dir),
+            waiting_clients: Semaphore::new(MAX_WAITING_CLIENTS),
+            lease: config.lease,
+        });
         let coordinator = Coordinator::new(Arc::clone(&context), config.worker_timeout, requests.address());
         Ok(Self { requests, context, coordinator })
     }

@@ -60,6 +60,8 @@ pub(super) async fn run(
     let request = packet::encode(&Request::Run(task), &plan);
     let mut pieces = match context.transport.request(&to, request).await {
         Ok(pieces) => pieces,
+        // No worker could be sent it, now or later.
+        Err(TransportError::Invalid(why)) => return tell(TaskNews::Failed(unsendable(&why))),
         Err(error) => return tell(lost(&error)),
     };
     // A broker may give the request to a second worker while the first one still sends.
@@ -76,7 +78,7 @@ pub(super) async fn run(
         };
         match reply {
             Reply::Started { worker, .. } => {
-                spools.insert(worker.clone(), Spool::new(&context.spool_dir));
+                spools.insert(worker.clone(), Spool::new(&context.spool_room));
                 tell(TaskNews::Started { worker });
             }
             Reply::Alive { .. } => tell(TaskNews::Alive),
@@ -128,11 +130,17 @@ fn keep(
 
 fn complete(context: &MasterContext, spools: &mut HashMap<String, Spool>, finished: Finished) -> TaskNews {
     // An empty task has no result and does not say that it begins.
-    let pieces = spools.remove(&finished.worker).unwrap_or_else(|| Spool::new(&context.spool_dir));
+    let pieces = spools.remove(&finished.worker).unwrap_or_else(|| Spool::new(&context.spool_room));
     if pieces.len() != finished.pieces as usize {
         return broken(&format!("{} pieces came, and the worker sent {}", pieces.len(), finished.pieces));
     }
     TaskNews::Complete(TaskOutput { pieces, finished })
+}
+
+fn unsendable(why: &str) -> Failure {
+    let message =
+        format!("a task cannot be sent over this middleware: {why}. Give it fewer values or files.");
+    Failure { code: FailureCode::BadJob, message, worker: None }
 }
 
 fn broken(why: &str) -> TaskNews {

@@ -1,12 +1,13 @@
 //! What the parts of a master share.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use dataframe_engine::Engine;
 use middleware::SharedTransport;
+use tokio::sync::Semaphore;
 
 use super::results::Results;
+use crate::spool::SpoolRoom;
 use crate::threads::ComputeThreads;
 
 /// What the parts of a master share.
@@ -15,7 +16,9 @@ pub(crate) struct MasterContext {
     pub(crate) engine: Engine,
     pub(crate) threads: ComputeThreads,
     pub(crate) results: Results,
-    /// Where spools make their files.
-    pub(crate) spool_dir: PathBuf,
+    /// Where task results lie until they are used.
+    pub(crate) spool_room: SpoolRoom,
+    /// A place for each client that waits for a job. Heartbeats never wait for one.
+    pub(crate) waiting_clients: Semaphore,
     pub(crate) lease: Duration,
 }

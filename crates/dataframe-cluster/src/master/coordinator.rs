@@ -131,7 +131,10 @@ impl Coordinator {
 
     fn submit(&mut self, order: JobOrder) -> watch::Receiver<JobStatus> {
         if let Some(status) = self.jobs.get(order.job()) {
-            return status.subscribe();
+            if !self.is_pruned(&order, &status.borrow()) {
+                return status.subscribe();
+            }
+            self.ended.retain(|ended| ended != order.job());
         }
         let none = Progress { done: 0, total: 0, running: 0, waiting_for: None };
         let (status, watched) = watch::channel(JobStatus::Running(none));
@@ -141,6 +144,11 @@ impl Coordinator {
         self.drivers.insert(job.clone(), AbortOnDropHandle::new(driver));
         self.jobs.insert(job, status);
         watched
+    }
+
+    /// Whether a job has ended well and its rows have been removed since. Then it is run again.
+    fn is_pruned(&self, order: &JobOrder, status: &JobStatus) -> bool {
+        matches!((order, status), (JobOrder::Compute { job, .. }, JobStatus::Done(_)) if self.context.results.find(job).is_none())
     }
 
     fn cancel(&mut self, job: &str) {
@@ -300,13 +308,16 @@ impl Coordinator {
     }
 
     fn job_ended(&mut self, job: String, outcome: Result<Finished, Failure>) {
+        // A job that was given up may have ended at the same moment.
+        if self.drivers.remove(&job).is_none() {
+            return;
+        }
         if self.rounds.contains_key(&job) {
             // The final stage needed no more results, or failed.
             self.step(SchedulerEvent::JobCancelled { job: job.clone() });
             self.rounds.remove(&job);
         }
         self.attempts.retain(|task, _| task.job != job);
-        self.drivers.remove(&job);
         let Some(status) = self.jobs.get(&job) else { return };
         status.send_replace(match outcome {
             Ok(finished) => JobStatus::Done(finished),

@@ -25,6 +25,9 @@ const WORD: Duration = Duration::from_secs(1);
 /// Time for a worker that is added by its address to say who it is.
 const IDENTITY: Duration = Duration::from_secs(5);
 
+/// Clients that wait for a job at a time.
+pub(super) const MAX_WAITING_CLIENTS: usize = 256;
+
 /// Empty tasks in one probe.
 const MAX_PROBE: u32 = 100_000;
 
@@ -173,8 +176,15 @@ impl Desk {
             return send(reply, &Reply::Failed(failure), &[]).await;
         }
         if let Some((finished, _)) = self.context.results.find(&job) {
-            return self.give(&job, finished, reply).await;
+            return self.give(&job, false, finished, reply).await;
         }
+        let is_probe = matches!(order, JobOrder::Probe { .. });
+        let Ok(_place) = self.context.waiting_clients.try_acquire() else {
+            let failure = refused(&format!(
+                "{MAX_WAITING_CLIENTS} clients wait for jobs of this master already: send the job again later"
+            ));
+            return send(reply, &Reply::Failed(failure), &[]).await;
+        };
         let mut status = match self.ask(|answer| Command::Submit(order, answer)).await {
             Ok(status) => status,
             Err(failure) => return send(reply, &Reply::Failed(failure), &[]).await,
@@ -183,7 +193,7 @@ impl Desk {
             let now = status.borrow_and_update().clone();
             match now {
                 JobStatus::Running(progress) => send(reply, &Reply::Progress(progress), &[]).await?,
-                JobStatus::Done(finished) => return self.give(&job, finished, reply).await,
+                JobStatus::Done(finished) => return self.give(&job, is_probe, finished, reply).await,
                 JobStatus::Failed(failure) => return send(reply, &Reply::Failed(failure), &[]).await,
             }
             wait_for_news(&mut status).await;
@@ -193,11 +203,17 @@ impl Desk {
     async fn give(
         &self,
         job: &str,
+        is_probe: bool,
         mut finished: Finished,
         reply: &mut dyn ReplySink,
     ) -> Result<(), TransportError> {
-        if let Some((_, mut rows)) = self.context.results.find(job) {
-            let max_bytes = self.context.transport.capabilities().max_bytes - HEADER_BYTES;
+        let max_bytes = self.context.transport.capabilities().max_bytes - HEADER_BYTES;
+        if !is_probe {
+            let Some((_, mut rows)) = self.context.results.find(job) else {
+                let failure =
+                    refused("the result was removed to make room for newer ones: send the job again");
+                return send(reply, &Reply::Failed(failure), &[]).await;
+            };
             loop {
                 let piece = match rows.next_piece(max_bytes) {
                     Ok(Some(piece)) => piece,
@@ -211,6 +227,11 @@ impl Desk {
                 send(reply, &Reply::Result { piece: finished.pieces, worker: String::new() }, &piece).await?;
                 finished.pieces += 1;
             }
+        }
+        // The places of many tasks are too long for one message, and are only for people.
+        let places = serde_json::to_vec(&finished.places).map_or(usize::MAX, |places| places.len());
+        if places > max_bytes.min(packet::MAX_HEADER_BYTES) - HEADER_BYTES {
+            finished.places.clear();
         }
         send(reply, &Reply::Finished(finished), &[]).await
     }

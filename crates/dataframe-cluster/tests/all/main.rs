@@ -1,6 +1,7 @@
 //! Real masters and workers, over every middleware, with real brokers.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod bounds;
 mod cluster;
 mod faults;
 mod jobs;
