@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
@@ -15,6 +16,7 @@ use datafusion::physical_plan::{
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 /// How many batches of a partition wait while an earlier partition is read.
 const WAITING_BATCHES: usize = 16;
@@ -125,28 +127,44 @@ pub(crate) fn in_order(
     if streams.len() == 1 {
         return streams.remove(0);
     }
-    let mut readers = tokio::task::JoinSet::new();
-    let mut receivers = Vec::with_capacity(streams.len());
-    for mut stream in streams {
-        let (sender, receiver) = mpsc::channel(WAITING_BATCHES);
-        readers.spawn(async move {
-            while let Some(batch) = stream.next().await {
+    // The readers live as long as the stream, and end with it.
+    let readers: Vec<_> = streams.into_iter().map(PartitionReader::start).collect();
+    let batches = stream::iter(readers).flat_map(|reader| {
+        stream::unfold(reader, |mut reader| async move { Some((reader.next().await?, reader)) })
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+}
+
+/// Reads a partition ahead.
+struct PartitionReader {
+    batches: mpsc::Receiver<Result<RecordBatch>>,
+    /// Taken when the partition has ended.
+    task: Option<AbortOnDropHandle<()>>,
+}
+
+impl PartitionReader {
+    fn start(mut rows: SendableRecordBatchStream) -> Self {
+        let (sender, batches) = mpsc::channel(WAITING_BATCHES);
+        let task = tokio::spawn(async move {
+            while let Some(batch) = rows.next().await {
                 if sender.send(batch).await.is_err() {
                     return;
                 }
             }
         });
-        receivers.push(receiver);
+        Self { batches, task: Some(AbortOnDropHandle::new(task)) }
     }
-    let batches = stream::iter(receivers).flat_map(|receiver| {
-        stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
-    });
-    // The readers live as long as the stream, and end with it.
-    let batches = batches.map(move |batch| {
-        let _ = &readers;
-        batch
-    });
-    Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+
+    /// Returns the next batch. A reader that has panicked is no end of its partition.
+    async fn next(&mut self) -> Option<Result<RecordBatch>> {
+        if let Some(batch) = self.batches.recv().await {
+            return Some(batch);
+        }
+        match self.task.take()?.await {
+            Ok(()) => None,
+            Err(error) => Some(internal_err!("the reader of a partition did not come to its end: {error}")),
+        }
+    }
 }
 
 fn limited(rows: SendableRecordBatchStream, fetch: usize) -> SendableRecordBatchStream {

@@ -145,13 +145,17 @@ impl Cutter {
     fn cut_blocks(&mut self, files: &[CsvFile], bytes: u64, keep: KeptBlocks) -> Result<(), FrameError> {
         for file in files.iter().filter(|file| file.size > 0) {
             let blocks = if file.compression == Compression::None { file.size.div_ceil(bytes) } else { 1 };
-            let mut targets: Vec<u64> = (1..blocks).map(|block| block * bytes).collect();
-            if let KeptBlocks::First(first) = keep {
-                if self.partitions.len() >= first {
-                    break;
+            // Only the cuts that the kept blocks have: a file may have as many blocks as bytes.
+            let as_count = |blocks: usize| u64::try_from(blocks).unwrap_or(u64::MAX);
+            let cuts = match keep {
+                KeptBlocks::First(first) if self.partitions.len() >= first => break,
+                KeptBlocks::First(first) => {
+                    1..blocks.min(as_count(first - self.partitions.len()).saturating_add(1))
                 }
-                targets.truncate(first - self.partitions.len());
-            }
+                KeptBlocks::Last(last) => blocks.saturating_sub(as_count(last)).max(1)..blocks,
+                KeptBlocks::All => 1..blocks,
+            };
+            let targets: Vec<u64> = cuts.map(|block| block * bytes).collect();
             for range in self.ranges(file, &targets)? {
                 self.put(file, range, false);
             }
@@ -258,5 +262,9 @@ mod tests {
         assert_eq!(cut(files(), blocks(KeptBlocks::First(1))), ["a0-40"]);
         assert_eq!(cut(files(), blocks(KeptBlocks::First(4))), ["a0-40", "a40-80", "a80-100", "b0-10"]);
         assert_eq!(cut(files(), blocks(KeptBlocks::Last(2))), ["a80-100", "b0-10"]);
+        // Nobody lists the blocks that are not kept.
+        let large = |keep| cut(vec![plain("a", 1 << 50)], FileCut::Blocks { bytes: 1, keep });
+        assert_eq!(large(KeptBlocks::First(2)), ["a0-1", "a1-2"]);
+        assert_eq!(large(KeptBlocks::Last(1)), ["a1125899906842623-1125899906842624"]);
     }
 }

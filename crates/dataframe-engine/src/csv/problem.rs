@@ -17,7 +17,7 @@ use super::inference::{not_utf8, shown_line, too_many_fields};
 use super::inspection::CsvColumn;
 use super::layout::ScanLayout;
 use super::null_words::NullWords;
-use super::records::{find_record, for_each_chunk, newlines};
+use super::records::{RecordsError, find_record, for_each_chunk, newlines, record_starts};
 use super::values::{ValueKind, is_read_by_arrow, kind_of};
 use crate::error::{FrameError, Widening, dtype_name};
 
@@ -31,7 +31,7 @@ pub(super) struct ScanPlace {
     pub(super) null_words: Arc<NullWords>,
     pub(super) range: FileRange,
     pub(super) compression: Compression,
-    /// A quote has been met where none was expected.
+    /// A quote has been met.
     pub(super) quote_seen: Arc<AtomicBool>,
 }
 
@@ -83,10 +83,31 @@ impl ScanPlace {
     /// the file shows is sure.
     fn check(&self) -> Result<(), FrameError> {
         check_unchanged(std::slice::from_ref(&self.range))?;
-        if self.quote_seen.load(Ordering::Relaxed) || (self.is_watched() && self.has_quote()) {
+        if self.is_watched() && (self.quote_seen.load(Ordering::Relaxed) || self.has_quote()) {
             return Err(FrameError::Widen(Widening::Quotes { file: self.range.path.clone() }));
         }
         Ok(())
+    }
+
+    /// Whether a quoted field may be open at the end of this part. What a compressed file holds is not seen on the way.
+    pub(super) fn may_end_in_quotes(&self) -> bool {
+        self.range.end >= self.range.size
+            && (self.compression != Compression::None || self.quote_seen.load(Ordering::Relaxed))
+    }
+
+    /// Fails if a quoted field is open at the end of the file: the parser takes all that follows the quote for one value, and
+    /// says nothing. Reads the part once more.
+    pub(super) fn check_end(&self) -> Result<(), FrameError> {
+        let path = &self.range.path;
+        let (input, lines_before) = self.open().map_err(|error| unreadable(path, &error))?;
+        match record_starts(input, self.layout.dialect, &[u64::MAX]) {
+            Ok(_) => Ok(()),
+            Err(RecordsError::Io(error)) => Err(unreadable(path, &error)),
+            Err(RecordsError::OpenQuote { line }) => {
+                let error = RecordsError::OpenQuote { line: lines_before + line };
+                Err(FrameError::BadJob(format!("{path}: {error}")))
+            }
+        }
     }
 
     /// Whether a quote would make the cuts of the file wrong.

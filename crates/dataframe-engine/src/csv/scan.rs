@@ -23,14 +23,14 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_plan::DisplayFormatType;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::conversion::Conversion;
 use super::files::file_compression_type;
 use super::layout::ScanLayout;
 use super::null_words::NullWords;
 use super::problem::ScanPlace;
-use super::watched_store::WatchedStore;
+use super::watched_store::{QuoteWatch, WatchedStore};
 use crate::error::FrameError;
 
 /// The source of a scan of CSV files, around DataFusion's `CsvSource`.
@@ -216,8 +216,11 @@ impl CsvScanOpener {
         let source = source.ok_or_else(|| internal_datafusion_err!("CsvSource has become another source"))?;
         let store = WatchedStore {
             inner: Arc::clone(&self.store),
-            quote: place.is_watched().then_some(self.scan.layout.dialect.quote),
-            quote_seen: Arc::clone(&place.quote_seen),
+            quotes: QuoteWatch {
+                quote: self.scan.layout.dialect.quote,
+                stops: place.is_watched(),
+                seen: Arc::clone(&place.quote_seen),
+            },
         };
         Ok(CsvOpener::new(source, file_compression_type(place.compression), Arc::new(store)))
     }
@@ -260,6 +263,7 @@ impl FileOpener for CsvScanOpener {
                 Ok(batch) => conversion.convert(batch).map_err(ScanFailure::Conversion),
                 Err(error) => Err(ScanFailure::Engine(error)),
             });
+            let ended = stream::once(end_of(Arc::clone(&place))).filter_map(async |failed| failed.map(Err));
             let batches = batches.or_else(move |failure| {
                 let place = Arc::clone(&place);
                 async move {
@@ -270,9 +274,21 @@ impl FileOpener for CsvScanOpener {
                     .await)
                 }
             });
-            Ok(batches.boxed())
+            Ok(batches.chain(ended).boxed())
         }))
     }
+}
+
+/// What is wrong at the end of a part that has been read as a whole.
+async fn end_of(place: Arc<ScanPlace>) -> Option<DataFusionError> {
+    if !place.may_end_in_quotes() {
+        return None;
+    }
+    let checked = tokio::task::spawn_blocking(move || place.check_end()).await;
+    let checked = checked.unwrap_or_else(|error| {
+        Err(FrameError::Internal(format!("the end of a file is not known: {error}")))
+    });
+    checked.err().map(|error| DataFusionError::External(Box::new(error)))
 }
 
 enum ScanFailure {

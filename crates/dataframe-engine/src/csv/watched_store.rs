@@ -22,12 +22,19 @@ const PIECE_BYTES: u64 = 128 << 10;
 
 /// A store of files whose parts are read in pieces of 128 KiB; DataFusion reads 8 KiB at a time.
 ///
-/// If it is told a quote, it stops with an error at the first piece that has one.
+/// It notes whether a piece has a quote. Where the cuts of the file are right only without quotes, it stops there with an error.
 #[derive(Debug)]
 pub(super) struct WatchedStore {
     pub(super) inner: Arc<dyn ObjectStore>,
-    pub(super) quote: Option<u8>,
-    pub(super) quote_seen: Arc<AtomicBool>,
+    pub(super) quotes: QuoteWatch,
+}
+
+/// What is looked for.
+#[derive(Debug, Clone)]
+pub(super) struct QuoteWatch {
+    pub(super) quote: u8,
+    pub(super) stops: bool,
+    pub(super) seen: Arc<AtomicBool>,
 }
 
 impl fmt::Display for WatchedStore {
@@ -39,8 +46,7 @@ impl fmt::Display for WatchedStore {
 struct PieceReader {
     file: File,
     remaining: u64,
-    quote: Option<u8>,
-    quote_seen: Arc<AtomicBool>,
+    quotes: QuoteWatch,
 }
 
 impl PieceReader {
@@ -55,9 +61,11 @@ impl PieceReader {
             return Ok(None);
         }
         self.remaining -= read as u64;
-        if self.quote.is_some_and(|quote| memchr::memchr(quote, &piece).is_some()) {
-            self.quote_seen.store(true, Ordering::Relaxed);
-            return Err(local_error(io::Error::other("a quote follows after the sample")));
+        if memchr::memchr(self.quotes.quote, &piece).is_some() {
+            self.quotes.seen.store(true, Ordering::Relaxed);
+            if self.quotes.stops {
+                return Err(local_error(io::Error::other("a quote follows after the sample")));
+            }
         }
         Ok(Some(Bytes::from(piece)))
     }
@@ -70,8 +78,7 @@ fn local_error(error: io::Error) -> Error {
 impl WatchedStore {
     fn pieces(&self, mut file: File, range: &Range<u64>) -> Result<BoxStream<'static, Result<Bytes>>> {
         file.seek(SeekFrom::Start(range.start)).map_err(local_error)?;
-        let (quote, quote_seen) = (self.quote, Arc::clone(&self.quote_seen));
-        let reader = PieceReader { file, remaining: range.end - range.start, quote, quote_seen };
+        let reader = PieceReader { file, remaining: range.end - range.start, quotes: self.quotes.clone() };
         let pieces = stream::try_unfold(reader, |mut reader| async move {
             Ok(reader.next()?.map(|piece| (piece, reader)))
         });

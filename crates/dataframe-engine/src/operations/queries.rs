@@ -6,6 +6,7 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
     MemorySchemaProvider,
 };
+use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -51,7 +52,12 @@ pub(crate) async fn sql(
 /// The result with unique names: `sum(x)` and not `sum(df.x)`.
 fn named(plan: LogicalPlan) -> Result<FramePlan, FrameError> {
     let columns = plan.schema().columns();
-    let names: Vec<String> = columns.iter().map(|column| column.name.replace("df.", "")).collect();
+    let name = |column: &Column| match column.relation {
+        // A column of the file has its own name, whatever that is.
+        Some(_) => column.name.clone(),
+        None => column.name.replace("df.", ""),
+    };
+    let names: Vec<String> = columns.iter().map(name).collect();
     check_unique(&names)?;
     let natural = is_sorted(&plan) || keeps_order(&plan);
     let order = if natural {

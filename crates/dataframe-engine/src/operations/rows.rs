@@ -119,7 +119,11 @@ pub(crate) fn isin(
 }
 
 fn is_among(name: &str, data_type: &DataType, values: &[Value]) -> Expr {
-    let list: Vec<Expr> = values.iter().filter_map(|value| value_of(value, data_type)).map(lit).collect();
+    let mut list: Vec<Expr> = values.iter().filter_map(|value| value_of(value, data_type)).map(lit).collect();
+    // DataFusion looks a long list up by bits, in which 0.0 and -0.0 differ.
+    if data_type.is_floating() && values.iter().any(|value| value.as_f64() == Some(0.0)) {
+        list.extend([lit(0.0), lit(-0.0)]);
+    }
     let missing = values.contains(&Value::Null);
     match (list.is_empty(), missing) {
         (true, false) => lit(false),

@@ -128,3 +128,43 @@ async fn a_value_that_imitates_the_parsers_words_does_no_harm() {
     let outcome = read_widening(&files.read(CsvOptions::default()), WHOLE).await.unwrap();
     assert_eq!(outcome.types, ["Utf8View", "Utf8View"]);
 }
+
+#[tokio::test]
+async fn a_quoted_field_without_an_end_is_an_error_wherever_it_stands() {
+    let rows = |count: usize| "1,one\n2,two\n".repeat(count / 2);
+    // Behind the sample of a second file, and behind the larger one of a first file; cut in parts and not.
+    let second = format!("x,y\n{}3,\"open\n{}", rows(10_000), rows(10_000));
+    let long = format!("x,y\n4,\"quoted\"\n{}3,\"open\n{}", rows(400_000), rows(400_000));
+    let cases = [
+        (Files::new(&[("a.csv", b"x,y\n1,a\n"), ("b.csv", second.as_bytes())]), "b.csv: line 10002:"),
+        (Files::one(&long), "a.csv: line 400003:"),
+    ];
+    for (files, place) in &cases {
+        for cut in [WHOLE, pieces(2), pieces(7)] {
+            let error = error(files, CsvOptions::default(), cut).await.to_string();
+            assert!(error.contains(place) && error.contains("a quoted field begins here"), "{error}");
+        }
+    }
+    let files = Files::new(&[("a.csv", b"x,y\n1,a\n"), ("b.csv.gz", &gzip(second.as_bytes()))]);
+    let error = error(&files, CsvOptions::default(), WHOLE).await.to_string();
+    assert!(error.contains("b.csv.gz: line 10002:"), "{error}");
+}
+
+/// A file in the format of gzip (RFC 1952) that is not compressed: blocks of bytes as they are (RFC 1951, 3.2.4).
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut file = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    let blocks: Vec<_> = bytes.chunks(0xffff).collect();
+    for (number, block) in blocks.iter().enumerate() {
+        let length = u16::try_from(block.len()).unwrap();
+        file.push(u8::from(number + 1 == blocks.len()));
+        file.extend(length.to_le_bytes());
+        file.extend((!length).to_le_bytes());
+        file.extend(*block);
+    }
+    let crc = bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    });
+    file.extend((!crc).to_le_bytes());
+    file.extend(u32::try_from(bytes.len()).unwrap().to_le_bytes());
+    file
+}
