@@ -54,6 +54,22 @@ impl CallArguments {
         Some(self.given.remove(named))
     }
 
+    /// Takes the argument with this name, which has only these values here.
+    ///
+    /// # Errors
+    /// Fails with `advice` if it has another value.
+    pub fn only(&mut self, name: &str, values: &[Value], advice: &str) -> Result<(), LineFault> {
+        match self.take_named(&[name]) {
+            Some(GivenArgument { value: ShellValue::Literal(value), .. }) if values.contains(&value) => {
+                Ok(())
+            }
+            Some(given) => {
+                Err(LineFault::new(given.at, format!("`{name}` has no other value here: {advice}")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Takes all that are left.
     pub fn take_all(&mut self) -> Vec<GivenArgument> {
         std::mem::take(&mut self.given)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dataframe_jobs::operation::{Apply, Join, Missing, Operation};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::language::call::CallArguments;
 use crate::language::expression::operand;
@@ -90,7 +90,7 @@ pub fn call_frame(
             .map(|column| Operation::ValueCounts { column }),
         "unique" => given.text(&["column"], "df.unique(\"x\")").map(|column| Operation::Unique { column }),
         "sort_values" => sort_values(given),
-        "merge" | "join" => merge(given),
+        "merge" => merge(given),
         "drop" => drop(given),
         "rename" => rename(given),
         "fillna" => return Some(fillna(base, arguments)),
@@ -155,7 +155,11 @@ fn apply(arguments: &mut CallArguments) -> Result<Operation, LineFault> {
         return Ok(Operation::Apply(Apply { function: Some(function), column, alias, expression: None }));
     }
     // Dask's arguments for Python functions. An expression has its type and is made of rows.
-    arguments.take_named(&["axis"]);
+    arguments.only(
+        "axis",
+        &[json!(1), json!("columns")],
+        "an expression is computed from the columns of each row",
+    )?;
     arguments.take_named(&["meta"]);
     let expression = Some(arguments.text(&["expression"], usage)?);
     Ok(Operation::Apply(Apply { expression, alias, ..Apply::default() }))
@@ -240,8 +244,12 @@ fn merge(arguments: &mut CallArguments) -> Result<Operation, LineFault> {
 }
 
 fn drop(arguments: &mut CallArguments) -> Result<Operation, LineFault> {
-    // pandas wants `axis=1` to be told that columns are meant. Rows have no names here.
-    arguments.take_named(&["axis"]);
+    // pandas wants `axis=1` to be told that columns are meant.
+    arguments.only(
+        "axis",
+        &[json!(1), json!("columns")],
+        "rows have no names here, and `df.query` leaves rows out",
+    )?;
     let columns = arguments.texts(&["columns", "labels"], "df.drop(columns=[\"x\", \"y\"])")?;
     Ok(Operation::Drop { columns })
 }
@@ -293,8 +301,9 @@ fn dropna(arguments: &mut CallArguments) -> Result<Operation, LineFault> {
 fn groupby(base: &[Operation], mut arguments: CallArguments) -> Result<ShellValue, LineFault> {
     let usage = "df.groupby(\"name\").agg(\"mean(x)\"), df.groupby([\"name\", \"day\"]).x.sum()";
     let by = arguments.texts(&["by"], usage)?;
-    arguments.take_named(&["dropna"]);
-    arguments.take_named(&["sort"]);
+    let advice = "rows with a null key are always left out; df.fillna({\"name\": \"?\"}) gives them one";
+    arguments.only("dropna", &[json!(true)], advice)?;
+    arguments.only("sort", &[json!(true)], "groups always come in the order of their keys")?;
     if by.is_empty() {
         return Err(arguments.fault(format!("a key is missing: {usage}")));
     }

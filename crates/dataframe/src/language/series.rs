@@ -134,7 +134,7 @@ fn between(series: &Series, mut arguments: CallArguments) -> Result<ShellValue, 
     };
     let (left, right) = (bound("left")?, bound("right")?);
     arguments.finish(usage)?;
-    Ok(ShellValue::Series(series.computed(format!("({} BETWEEN {left} AND {right})", series.sql))))
+    Ok(ShellValue::Series(series.computed(format!("(({} BETWEEN {left} AND {right}) IS TRUE)", series.sql))))
 }
 
 fn astype(series: &Series, mut arguments: CallArguments) -> Result<ShellValue, LineFault> {

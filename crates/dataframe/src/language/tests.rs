@@ -172,31 +172,34 @@ fn columns_and_conditions_become_sql() {
         ("df.x % 3", json!([{"apply": {"expression": "((\"x\" % 3 + 3) % 3)"}}])),
         ("df.name.str.lower()", json!([{"apply": {"expression": "lower(\"name\")"}}])),
         ("df.day.dt.year", json!([{"apply": {"expression": "date_part('year', \"day\")"}}])),
-        ("df[df.x > 3]", query("(\"x\" > 3)")),
+        ("df[df.x > 3]", query("((\"x\" > 3) IS TRUE)")),
         (
             "df[df.x > 3].x.head(2)",
-            json!([{"query": {"predicate": "(\"x\" > 3)"}}, {"select": {"columns": ["x"]}}, {"head": {"n": 2, "partitions": 1}}]),
+            json!([{"query": {"predicate": "((\"x\" > 3) IS TRUE)"}}, {"select": {"columns": ["x"]}}, {"head": {"n": 2, "partitions": 1}}]),
         ),
         (
             "df.x[df.y > 3].max()",
-            json!([{"query": {"predicate": "(\"y\" > 3)"}}, {"max": {"columns": ["x"]}}]),
+            json!([{"query": {"predicate": "((\"y\" > 3) IS TRUE)"}}, {"max": {"columns": ["x"]}}]),
         ),
         (
             "df[[\"name\"]][df.x > 3]",
-            json!([{"query": {"predicate": "(\"x\" > 3)"}}, {"select": {"columns": ["name"]}}]),
+            json!([{"query": {"predicate": "((\"x\" > 3) IS TRUE)"}}, {"select": {"columns": ["name"]}}]),
         ),
         (
             "df[df.x > 3][df.y < 1]",
-            json!([{"query": {"predicate": "(\"y\" < 1)"}}, {"query": {"predicate": "(\"x\" > 3)"}}]),
+            json!([{"query": {"predicate": "((\"y\" < 1) IS TRUE)"}}, {"query": {"predicate": "((\"x\" > 3) IS TRUE)"}}]),
         ),
-        ("df[(df.x > 3) & ~(df.y == 1)]", query("((\"x\" > 3) AND (NOT (\"y\" = 1)))")),
+        ("df[(df.x > 3) & ~(df.y == 1)]", query("(((\"x\" > 3) IS TRUE) AND (NOT ((\"y\" = 1) IS TRUE)))")),
         (
             "df[df.x * 2 > 3 & df.y != 1 | df.x.isna()]",
-            query("((((\"x\" * 2) > 3) AND (\"y\" <> 1)) OR (\"x\" IS NULL))"),
+            query("(((((\"x\" * 2) > 3) IS TRUE) AND (\"y\" IS DISTINCT FROM 1)) OR (\"x\" IS NULL))"),
         ),
-        ("df[not df.x > 3 and df.y < 60 * 60]", query("((NOT (\"x\" > 3)) AND (\"y\" < 3600))")),
-        ("df[df.name == \"O'Hara \\\"\\n\"]", query("(\"name\" = 'O''Hara \"\n')")),
-        ("df[df[\"ñandú\"].between(1, df.x)]", query("(\"ñandú\" BETWEEN 1 AND \"x\")")),
+        (
+            "df[not df.x > 3 and df.y < 60 * 60]",
+            query("((NOT ((\"x\" > 3) IS TRUE)) AND ((\"y\" < 3600) IS TRUE))"),
+        ),
+        ("df[df.name == \"O'Hara \\\"\\n\"]", query("((\"name\" = 'O''Hara \"\n') IS TRUE)")),
+        ("df[df[\"ñandú\"].between(1, df.x)]", query("((\"ñandú\" BETWEEN 1 AND \"x\") IS TRUE)")),
         ("df[df.name.isin([\"a\", None])]", query("(\"name\" IS NULL OR \"name\" IN ('a'))")),
         ("df[~df.x.isin([])]", query("(NOT (\"x\" IS NOT NULL AND false))")),
         (
@@ -268,6 +271,10 @@ fn commands_are_understood() {
 #[test]
 fn faults_mark_the_place_and_tell_what_would_be_right() {
     let cases = [
+        ("df.groupby(\"name\", dropna=False).x.sum()", "False", "rows with a null key are always left out"),
+        ("df.groupby(\"name\", sort=False).x.sum()", "False", "in the order of their keys"),
+        ("df.drop(\"x\", axis=0)", "0", "rows have no names here"),
+        ("df.join(df, on=\"x\")", "join", "no `join`"),
         ("df.foo.max()", "foo", "no column and no operation `foo`"),
         ("df[\"foo\"]", "\"foo\"", "columns: id1, name, x"),
         ("df.gruopby(\"x\")", "gruopby", "`groupby` is similar"),
