@@ -70,10 +70,10 @@ pub struct PlaceArguments {
     /// Longest time to wait for a master and for workers
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = cli::duration_or_zero)]
     pub wait: Duration,
-    /// Threads to compute with, 1 to 1024, in this process or in each of --workers; as many as there are processors by default
+    /// Threads to compute with, 1 to 1024, in this process or in each of --workers; by default as many as there are processors, shared among --workers
     #[arg(long, value_name = "COUNT", value_parser = cli::count(1..=1024))]
     pub threads: Option<usize>,
-    /// Memory to compute with, such as 2GB, in this process or in each of --workers; more is spilled to disk, or fails with a reason
+    /// Memory to sort, join and group with, such as 2GB, in this process or in each of --workers; more is spilled to disk, or fails with a reason. The rows of the result are not counted
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub memory: Option<u64>,
 }
@@ -123,7 +123,13 @@ pub enum DataframeCommand {
     #[command(
         after_help = "Example:\n  dataframe run --json '[{\"read_csv\": {\"paths\": [\"data.csv\"]}}, {\"max\": {}}]'"
     )]
-    Run(JsonArguments),
+    Run {
+        #[command(flatten)]
+        list: JsonArguments,
+        /// With --lines: answer with the time, the number of rows and the sums of the columns of numbers: {"summary": …}
+        #[arg(long, requires = "lines")]
+        summary: bool,
+    },
     /// Shows how a line of the prompt's language, or a list in JSON, would be computed: plan, tasks, places
     #[command(
         after_help = "Example:\n  dataframe explain 'read_csv(\"data/*.csv\").x.max()' --master localhost:9000"
@@ -212,6 +218,15 @@ pub enum NodesAction {
         /// Name or address
         #[arg(value_name = "WORKER")]
         worker: String,
+    },
+    /// Runs tasks that do nothing, and shows how long their way takes and how many there are a second
+    Probe {
+        /// Jobs of one task each, one after the other
+        #[arg(long, value_name = "N", default_value = "1000", value_parser = cli::count(1..=1_000_000))]
+        jobs: usize,
+        /// Tasks of one job that are on their way at the same time as far as workers have slots
+        #[arg(long, value_name = "N", default_value = "10000", value_parser = cli::count(1..=100_000))]
+        tasks: usize,
     },
     /// Shows all workers again and again, until Ctrl-C
     Watch {

@@ -12,6 +12,7 @@
 //! | [`output`] | results on standard output and in files |
 //! | [`progress`] | the progress bar of a job's tasks |
 //! | [`nodes`] | the table of the workers |
+//! | [`probe`] | how long the way of a task takes |
 //! | [`demo`] | the nine operations of the assignment |
 
 #![allow(
@@ -27,6 +28,7 @@ pub mod lists;
 pub mod nodes;
 pub mod output;
 pub mod place;
+pub mod probe;
 pub mod progress;
 pub mod session;
 pub mod shell;
@@ -46,7 +48,7 @@ use dataframe_jobs::operation::{self, Operation};
 use service::{Common, Shutdown, cli, logging};
 use tokio::runtime::{Builder, Runtime};
 
-use arguments::{DataframeArguments, DataframeCommand, DataframeSettings, NodesAction, WORKER};
+use arguments::{DataframeArguments, DataframeCommand, DataframeSettings, NodesAction, ResultFormat, WORKER};
 use job::WrongArguments;
 use language::value::SaveOrder;
 use output::ResultPrinter;
@@ -163,11 +165,11 @@ async fn command(settings: DataframeSettings, action: DataframeCommand) -> anyho
                 }
             }
         }
-        DataframeCommand::Run(list) if list.lines => {
+        DataframeCommand::Run { list, summary } if list.lines => {
             let place = ComputePlace::open(&settings, TaskProgress::default().callback()).await?;
-            lists::answer_lines(&place).await
+            lists::answer_lines(&place, summary).await
         }
-        DataframeCommand::Run(list) => {
+        DataframeCommand::Run { list, .. } => {
             let operations = list_of(list.json, list.file.as_deref())?;
             session(&settings).await?.show(&operations).await
         }
@@ -215,6 +217,12 @@ async fn nodes(settings: &DataframeSettings, action: NodesAction) -> anyhow::Res
     }
     let place = ComputePlace::open(settings, TaskProgress::default().callback()).await?;
     let command = match action {
+        NodesAction::Probe { jobs, tasks } => {
+            let report = probe::run(&place, jobs, tasks).await?;
+            let json = settings.result.output == Some(ResultFormat::Json);
+            let text = if json { serde_json::to_string(&report)? } else { report.to_string() };
+            return output::print(format!("{text}\n").as_bytes());
+        }
         NodesAction::List => NodesCommand::List,
         NodesAction::Add { address } => NodesCommand::Add { address },
         NodesAction::Remove { worker } => NodesCommand::Remove { worker },

@@ -7,11 +7,18 @@
 //!
 //! A missing value is null, and so is NaN. Infinity is the string `inf` or `-inf`, as JSON has no number for it. Dates and
 //! times are strings in ISO 8601.
+//!
+//! With `--summary` a frame is answered by its size, the sums of its numbers, and how long it took until all rows were there:
+//!
+//! ```text
+//! {"summary":{"seconds":0.81,"rows":100,"sums":{"v1":59998311}}}
+//! ```
 
 use std::io::Write as _;
+use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::cast;
+use arrow::compute::{cast, sum};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use arrow::util::display::array_value_to_string;
 use dataframe_engine::{Frame, FrameError, dtype_of};
@@ -26,13 +33,11 @@ use crate::place::ComputePlace;
 ///
 /// # Errors
 /// Fails if standard input cannot be read or standard output cannot be written. A list that fails is answered.
-pub async fn answer_lines(place: &ComputePlace) -> anyhow::Result<()> {
+pub async fn answer_lines(place: &ComputePlace, summarize: bool) -> anyhow::Result<()> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {
-        let answer = match answer(place, &line).await {
-            Ok(frame) => json!({ "frame": frame }),
-            Err(error) => json!({ "error": failure(error) }),
-        };
+        let answer = if summarize { summary(place, &line).await } else { answer(place, &line).await };
+        let answer = answer.unwrap_or_else(|error| json!({ "error": failure(error) }));
         let mut output = std::io::stdout().lock();
         writeln!(output, "{answer}")?;
         output.flush()?;
@@ -41,7 +46,25 @@ pub async fn answer_lines(place: &ComputePlace) -> anyhow::Result<()> {
 }
 
 async fn answer(place: &ComputePlace, line: &str) -> anyhow::Result<Value> {
-    frame_as_json(&place.compute(&operation::parse(line)?).await?)
+    let frame = place.compute(&operation::parse(line)?).await?;
+    Ok(json!({ "frame": frame_as_json(&frame)? }))
+}
+
+async fn summary(place: &ComputePlace, line: &str) -> anyhow::Result<Value> {
+    let started = Instant::now();
+    let frame = place.compute(&operation::parse(line)?).await?;
+    let seconds = started.elapsed().as_secs_f64();
+    let mut sums = serde_json::Map::new();
+    for (name, column) in frame.items().filter(|(_, column)| column.schema.field(0).data_type().is_numeric())
+    {
+        let mut total = 0.0;
+        for batch in &column.batches {
+            let numbers = cast(batch.column(0), &DataType::Float64)?;
+            total += sum(numbers.as_primitive::<Float64Type>()).unwrap_or_default();
+        }
+        sums.insert(name, total.into());
+    }
+    Ok(json!({ "summary": { "seconds": seconds, "rows": frame.rows(), "sums": sums } }))
 }
 
 fn failure(error: anyhow::Error) -> Failure {

@@ -135,11 +135,24 @@ impl ComputePlace {
     /// # Errors
     /// Fails if there is no cluster, or the master refuses.
     pub async fn nodes(&self, command: NodesCommand) -> anyhow::Result<Vec<WorkerStatus>> {
+        Ok(self.cluster()?.nodes(command).await?)
+    }
+
+    /// Runs a job of empty tasks.
+    ///
+    /// # Errors
+    /// Fails if there is no cluster, or no worker.
+    pub async fn probe(&self, tasks: u32) -> anyhow::Result<()> {
+        self.cluster()?.probe(tasks).await?;
+        Ok(())
+    }
+
+    fn cluster(&self) -> anyhow::Result<&ClusterClient> {
         match self {
             Self::Here(_) => {
                 bail!("there are no nodes: --master ADDRESS names a cluster, and --workers N starts one")
             }
-            Self::Cluster { client, .. } => Ok(client.nodes(command).await?),
+            Self::Cluster { client, .. } => Ok(client),
         }
     }
 }

@@ -66,6 +66,36 @@ fn lists_in_json_and_lines_of_the_prompt() {
 }
 
 #[test]
+fn lists_line_by_line_are_answered_by_frames_or_by_summaries() {
+    let folder = folder();
+    let lists = "[{\"read_csv\": {\"paths\": [\"people.csv\"]}}, {\"dropna\": {}}]\n[{\"dance\": {}}]\n";
+    let answers = |words: &[&str]| -> Vec<serde_json::Value> {
+        let printed = printed(&run_with_input(folder.path(), words, lists));
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let frames = answers(&["run", "--lines"]);
+    assert_eq!(frames[0]["frame"]["rows"][0], serde_json::json!(["Ada", 1, 0.5]));
+    assert_eq!(frames[1]["error"]["code"], "bad-job");
+    let summaries = answers(&["run", "--lines", "--summary"]);
+    assert_eq!(summaries[0]["summary"]["rows"], 3);
+    assert_eq!(summaries[0]["summary"]["sums"], serde_json::json!({ "x": 9.0, "y": 4.5 }));
+    assert!(summaries[0]["summary"]["seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(summaries[1]["error"]["code"], "bad-job");
+}
+
+#[test]
+fn a_probe_tells_how_long_the_way_of_a_task_takes() {
+    let folder = folder();
+    let words = ["nodes", "probe", "--jobs", "3", "--tasks", "20", "--workers", "1"];
+    let told = printed(&run(folder.path(), &words));
+    assert!(told.starts_with("3 jobs of one empty task: p50 "), "{told}");
+    let json = printed(&run(folder.path(), &[&words[..], &["--output", "json"]].concat()));
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(report["p50_ms"].as_f64() <= report["p99_ms"].as_f64(), "{report}");
+    assert_eq!(report["tasks"], 20);
+}
+
+#[test]
 fn wrong_arguments_end_with_2_and_failures_with_1() {
     let folder = folder();
     let cases: &[(&[&str], i32, &str)] = &[
