@@ -49,6 +49,8 @@ pub enum Measure {
     },
     /// Holds whole lotteries, from the start of the agencies to the last one's winners, beside a plain write of the same file
     Lottery(LotteryArguments),
+    /// Measures DataFrames: one process and workers beside DataFusion, Polars, DuckDB and Dask, tasks, and killed workers
+    Dataframe(DataFrameArguments),
     /// Measures the heartbeat of a headnode with simulated datanodes: processor time, datagrams, losses
     Heartbeat {
         /// Number of simulated datanodes
@@ -134,6 +136,37 @@ pub struct LotteryArguments {
     /// Folder for the data, so that both sides use the same disk
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct DataFrameArguments {
+    /// Number of rows of each of the two files
+    #[arg(long, default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
+    pub rows: u64,
+    /// Folder for the files; they are made once, from a seed
+    #[arg(long, value_name = "DIR", default_value = "target/bench-data")]
+    pub dir: PathBuf,
+    /// Number of rounds; each measures every side, in rotating order
+    #[arg(long, default_value_t = 5, value_parser = cli::count(1..=1000))]
+    pub rounds: usize,
+    /// Python with the packages of crates/bench/peers/requirements.txt; without it Polars, DuckDB and Dask do not take part
+    #[arg(long, value_name = "PROGRAM")]
+    pub python: Option<PathBuf>,
+    /// Folder for charts in SVG
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+    /// Leave out the queries beside the other DataFrames
+    #[arg(long)]
+    pub skip_queries: bool,
+    /// Leave out the queries with 1, 2 and 4 workers
+    #[arg(long)]
+    pub skip_scaling: bool,
+    /// Leave out empty tasks, killed workers and memory
+    #[arg(long)]
+    pub skip_middlewares: bool,
     /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,

@@ -9,12 +9,14 @@
 //! | `bench start` | time from the start of `server` to its first reply |
 //! | `bench scale` | many messages through the store: memory for each, and time until all is back after `kill -9` |
 //! | `bench lottery` | whole lotteries of real programs: time, bets a second beside a plain write, memory of the server |
+//! | `bench dataframe` | the DataFrame beside DataFusion, Polars, DuckDB and Dask; each middleware: queries, empty tasks, killed workers |
 //! | `bench heartbeat` | a headnode's heartbeat with thousands of simulated datanodes |
 //!
 //! Absolute figures depend on the machine: compare only what was measured in one run. README.md tells what was.
 
 mod arguments;
 mod compare;
+mod dataframe;
 mod echo;
 mod footprint;
 mod heartbeat;
@@ -66,6 +68,7 @@ fn run(command: Measure) -> anyhow::Result<()> {
             }
             Measure::Idle { connections } => stats::print(false, &footprint::idle(connections).await?),
             Measure::Scale { messages, dir } => stats::print(false, &scale::run(messages, &dir).await?),
+            Measure::Dataframe(arguments) => stats::print(arguments.json, &dataframe::run(&arguments).await?),
             Measure::Heartbeat { datanodes, rounds } => {
                 stats::print(false, &heartbeat::run(datanodes, rounds).await?)
             }
