@@ -140,7 +140,8 @@ tasca1() {
   copy_as "$OWNER" "$work/t1"
   cd "$work/t1/tasca1" || return 1
   for image in master worker client redis rabbitmq; do docker image rm --force "tasca1-$image" >/dev/null 2>&1; done
-  check "t1: docker compose build within 12 minutes" at_most 720 docker compose --progress plain build
+  # On a quiet computer of two cores it takes half of that (tasca1/README.md).
+  check "t1: docker compose build within 25 minutes" at_most 1500 docker compose --progress plain build
   check "t1: the nine operations in one process" demo_in_one_process
   check "t1: a larger job in one process" large_data
   for middleware in "${MIDDLEWARES[@]}"; do tasca1_over "$middleware"; done

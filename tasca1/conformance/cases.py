@@ -39,7 +39,7 @@ DIFFERENCES = {
     "booleans-with-nulls": Difference(
         "Truth values with nulls", "the words `True` and `False`", "`bool`", "Arrow has nulls in every type"),
     "big-integers": Difference(
-        "Integers from 2⁶³ to 2⁶⁴ − 1", "`uint64`, whose sum overflows without a word", "`string`, as all integers that 64 bits with a sign do not hold", "no digit is lost and no sum is wrong; `--dtype x=float64` makes numbers of them"),
+        "Integers from 2⁶³ to 2⁶⁴ − 1", "`uint64`, whose sum overflows without a word", "`string`, as all integers that 64 bits with a sign do not hold", "no digit is lost, and no number is read as another one; `--dtype x=float64` makes numbers of them"),
     "other-columns": Difference(
         "One of several files has other columns", "adds the columns, with nulls for the other files", "fails, and names both files", "a column too much is more often the wrong file"),
     "ragged-lines": Difference(
@@ -57,7 +57,7 @@ DIFFERENCES = {
         "`describe` of truth values", "leaves them out beside numbers, and tells the most frequent one otherwise", "counts them as 0 and 1", "`sum`, `mean` and `std` do so too, here and in Dask"),
     "mean-of-integers": Difference(
         "Mean of integers of more than 53 bits", "the sum in integers, which may overflow without a word, divided by the count", "the mean of the numbers as `float64`, as in pandas: what 53 bits do not hold is lost",
-        "DataFusion's mean is one of `float64`, which does not overflow; `sum` keeps each digit"),
+        "DataFusion's mean is one of `float64`, which does not overflow; `sum` keeps each digit of a total that 64 bits hold"),
     "spread-of-integers": Difference(
         "Deviation of a group of integers of more than 26 bits", "may be 0, because it subtracts sums of squares whose last digits are lost", "that of pandas", "the squares are summed together with their rounding errors"),
     "null-keys": Difference(
