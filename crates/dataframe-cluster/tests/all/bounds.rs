@@ -62,11 +62,11 @@ async fn clients_that_wait_do_not_keep_workers_out() {
     }
 }
 
-/// An operation with so many values, which takes more bytes in a plan than in a list.
+/// An operation with so many short values. Each takes six bytes in the list, and more in the plan of a task.
 fn among(cluster: &Cluster, values: usize) -> Vec<Operation> {
     let path = write_csv(cluster.folder.path(), "data.csv", 100);
-    let values: Vec<_> = (1_000_000..1_000_000 + values).collect();
-    operations(&[path], &format!(r#"{{"isin": {{"values": {values:?}, "column": "x"}}}}"#))
+    let values: Vec<_> = (0..values).map(|number| format!("{:03}", number % 1000)).collect();
+    operations(&[path], &format!(r#"{{"isin": {{"values": {values:?}, "column": "name"}}}}"#))
 }
 
 async fn fails_at_once(client: &ClusterClient, operations: &[Operation]) -> Failure {
@@ -82,7 +82,7 @@ async fn what_is_too_long_for_the_middleware_fails_at_once_and_says_so() {
     let failure = fails_at_once(&client, &among(&cluster, 200_000)).await;
     assert_eq!(failure.code, FailureCode::BadJob);
     assert!(failure.message.contains("the list of operations cannot be sent"), "{failure}");
-    let failure = fails_at_once(&client, &among(&cluster, 100_000)).await;
+    let failure = fails_at_once(&client, &among(&cluster, 150_000)).await;
     assert_eq!(failure.code, FailureCode::BadJob);
     assert!(failure.message.contains("a task cannot be sent"), "{failure}");
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::Read;
 
 use dataframe_jobs::operation::Dtype;
+use serde::{Deserialize, Serialize};
 
 use super::dialect::Dialect;
 use super::files::{CsvFile, unreadable};
@@ -26,7 +27,8 @@ pub(super) struct FileSample {
 }
 
 /// What the values of a column were like.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct ColumnSample {
     rows: bool,
     bools: bool,

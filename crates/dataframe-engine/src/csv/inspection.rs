@@ -50,6 +50,9 @@ pub struct CsvColumn {
     /// the type does not depend on which of the two is found first.
     #[serde(default, skip_serializing_if = "is_false")]
     pub widened: bool,
+    /// What the type was inferred from, for the case that another place knows more of the column.
+    #[serde(default)]
+    sample: ColumnSample,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
@@ -146,15 +149,21 @@ fn fixed_columns(
         )));
     }
     let column = |(name, values): (&String, &ColumnSample)| {
-        let told = options.dtypes.get(name).copied();
-        let dtype = told.unwrap_or_else(|| values.dtype());
+        CsvColumn::new(name.clone(), options.dtypes.get(name).copied(), *values, null_words)
+    };
+    Ok(sample.names.iter().zip(&sample.columns).map(column).collect())
+}
+
+impl CsvColumn {
+    /// The column with the type that the user has told, or else with the one that its values show.
+    fn new(name: String, told: Option<Dtype>, sample: ColumnSample, null_words: &NullWords) -> Self {
+        let dtype = told.unwrap_or_else(|| sample.dtype());
         // Arrow's parser takes a word such as -999 for a number. NaN becomes null in any case.
         let is_value =
             |word: &str| !word.to_ascii_lowercase().contains("nan") && is_read_by_arrow(word, dtype);
-        let careful = values.is_careful(dtype) || (dtype != Dtype::String && null_words.iter().any(is_value));
-        CsvColumn { name: name.clone(), dtype, fixed: told.is_some(), careful, widened: false }
-    };
-    Ok(sample.names.iter().zip(&sample.columns).map(column).collect())
+        let careful = sample.is_careful(dtype) || (dtype != Dtype::String && null_words.iter().any(is_value));
+        Self { name, dtype, fixed: told.is_some(), careful, widened: false, sample }
+    }
 }
 
 impl Inspection {
@@ -184,10 +193,13 @@ impl Inspection {
             let path = |files: &[CsvFile]| files.first().map_or_else(String::new, |file| file.path.clone());
             return Err(other_columns(&path(&self.files), &first, &path(&part.files), &other));
         }
+        // The types come from the values of all parts. A part without rows shows none.
+        let null_words = NullWords::new(self.options.null_words.as_deref());
         for (column, other) in self.columns.iter_mut().zip(part.columns) {
-            column.careful |= other.careful;
-            column.widened |= other.widened;
-            column.dtype = wider(column.dtype, other.dtype);
+            let mut sample = column.sample;
+            sample.join(other.sample);
+            let told = column.fixed.then_some(column.dtype);
+            *column = CsvColumn::new(other.name, told, sample, &null_words);
         }
         self.quotes |= part.quotes;
         self.files.extend(part.files);

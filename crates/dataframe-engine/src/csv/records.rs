@@ -38,7 +38,7 @@ pub(super) fn record_starts(
         if let Some(at) = search.open_quote_in_chunk(chunk) {
             open_quote_line = lines + newlines(&chunk[..at]);
         }
-        lines += newlines_if(search.quotes_seen, chunk);
+        lines += newlines(chunk);
         !done
     })?;
     if search.targets.is_empty() {
@@ -48,11 +48,6 @@ pub(super) fn record_starts(
         return Err(RecordsError::OpenQuote { line: open_quote_line });
     }
     Ok(search.starts)
-}
-
-/// Counting lines is needed for messages about quotes alone.
-fn newlines_if(wanted: bool, bytes: &[u8]) -> u64 {
-    if wanted { newlines(bytes) } else { 0 }
 }
 
 /// The number of newlines.
@@ -88,7 +83,6 @@ struct StartSearch<'a> {
     closed: bool,
     /// The byte before; a newline before the first one.
     before: u8,
-    quotes_seen: bool,
     opened_at: Option<u64>,
 }
 
@@ -102,7 +96,6 @@ impl<'a> StartSearch<'a> {
             quoted: false,
             closed: false,
             before: b'\n',
-            quotes_seen: false,
             opened_at: None,
         }
     }
@@ -144,7 +137,6 @@ impl<'a> StartSearch<'a> {
 
     /// A quote stands here, outside quotes.
     fn open(&mut self, position: u64) {
-        self.quotes_seen = true;
         let begins_field = matches!(self.before, b'\n' | b'\r')
             || self.before == self.dialect.separator
             || position == BYTE_ORDER_MARK.len() as u64 && self.before == BYTE_ORDER_MARK[2];

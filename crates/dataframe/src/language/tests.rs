@@ -271,9 +271,13 @@ fn commands_are_understood() {
 #[test]
 fn faults_mark_the_place_and_tell_what_would_be_right() {
     let cases = [
-        ("df.groupby(\"name\", dropna=False).x.sum()", "False", "rows with a null key are always left out"),
-        ("df.groupby(\"name\", sort=False).x.sum()", "False", "in the order of their keys"),
-        ("df.drop(\"x\", axis=0)", "0", "rows have no names here"),
+        (
+            "df.groupby(\"name\", dropna=False).x.sum()",
+            "dropna=False",
+            "rows with a null key are always left out",
+        ),
+        ("df.groupby(\"name\", sort=False).x.sum()", "sort=False", "in the order of their keys"),
+        ("df.drop(\"x\", axis=0)", "axis=0", "rows have no names here"),
         ("df.join(df, on=\"x\")", "join", "no `join`"),
         ("df.foo.max()", "foo", "no column and no operation `foo`"),
         ("df[\"foo\"]", "\"foo\"", "columns: id1, name, x"),
@@ -328,7 +332,7 @@ fn a_python_function_is_answered_with_the_expression_to_write() {
         ("df.x.apply(lambda v: v * 2 + 1)", "df.apply(\"(x * 2) + 1\")"),
         ("df.apply(lambda row: row[\"x\"] + row.y, axis=1)", "df.apply(\"x + y\")"),
         ("df.name.apply(lambda s: len(s))", "df.apply(\"length(name)\")"),
-        ("df.x.map(lambda v: v > 3)", "df.apply(\"x > 3\")"),
+        ("df.x.map(lambda v: v > 3)", "df.apply(\"(x > 3) IS TRUE\")"),
         ("df[\"ñandú\"].apply(lambda v: v * 2)", "df.apply('\"ñandú\" * 2')"),
         ("df.x.apply(lambda v: open(v))", "df.apply(\"x * 2 + length(name)\")"),
         ("f = lambda x: x", "df.apply("),
@@ -447,7 +451,7 @@ proptest! {
     #[test]
     fn texts_and_names_of_columns_come_out_as_they_went_in(text in "[^\\\\\"\\n\\r]{0,12}") {
         let line = format!("other[other[\"{text}\"] == \"{text}\"]");
-        let expected = format!("(\"{text}\" = '{}')", text.replace('\'', "''"));
+        let expected = format!("((\"{text}\" = '{}') IS TRUE)", text.replace('\'', "''"));
         prop_assert_eq!(shown(&line), json!([{"query": {"predicate": expected}}]));
     }
 }

@@ -218,6 +218,15 @@ async fn an_inspection_travels_as_json_and_joins_with_those_of_other_workers() {
     assert!(joined.quotes);
     let workers: Vec<_> = joined.files.iter().map(|file| file.worker.as_deref()).collect();
     assert_eq!(workers, [Some("w1"), Some("w2")]);
+    // What has no rows, or no values in a column, says nothing of its type.
+    for nothing in ["x,y\n", "x,y\n,b\n"] {
+        let nothing = Files::one(nothing).inspect().await;
+        for parts in [[&one, &nothing], [&nothing, &one]] {
+            let joined = Inspection::join(parts.map(|part| (None, part.clone())).into()).unwrap();
+            let types: Vec<_> = joined.columns.iter().map(|column| column.dtype).collect();
+            assert_eq!(types, [Dtype::Int64, Dtype::String]);
+        }
+    }
     let differs = Files::one("x,z\n1,a\n");
     let error = Inspection::join(vec![(None, one), (None, differs.inspect().await)]).unwrap_err();
     assert!(error.to_string().contains("has the columns [\"x\", \"z\"]"), "{error}");
