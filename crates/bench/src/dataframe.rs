@@ -8,8 +8,8 @@ mod cluster;
 mod data;
 mod plots;
 mod queries;
+mod query_program;
 mod report;
-mod side;
 
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ use crate::stats::Spread;
 use cluster::ClusterProcesses;
 use data::DataFiles;
 use queries::QUERIES;
+use query_program::{QueryProgram, RunningBrokers};
 pub use report::DataFrameReport;
 use report::{MiddlewareRow, QueryRow, QueryTable};
-use side::{RunningBrokers, Side};
 
 /// The middlewares, as `--middleware` names them.
 const MIDDLEWARES: [&str; 6] = ["grpc", "xmlrpc", "redis", "rabbitmq", "hybrid-grpc", "hybrid-xmlrpc"];
@@ -57,14 +57,16 @@ pub async fn run(arguments: &DataFrameArguments) -> anyhow::Result<DataFrameRepo
 }
 
 /// One process, two workers, and the others.
-async fn engines(arguments: &DataFrameArguments, files: &DataFiles) -> anyhow::Result<Vec<Side>> {
-    let mut sides = vec![Side::ours("one process", &[])?, Side::plain_datafusion(files).await?];
+async fn engines(arguments: &DataFrameArguments, files: &DataFiles) -> anyhow::Result<Vec<QueryProgram>> {
+    let mut sides =
+        vec![QueryProgram::ours("one process", &[])?, QueryProgram::plain_datafusion(files).await?];
     if let Some(python) = &arguments.python {
         for engine in ["polars", "duckdb", "dask"] {
-            sides.push(Side::python(engine, python, files).await?);
+            sides.push(QueryProgram::python(engine, python, files).await?);
         }
     }
-    sides.push(Side::ours("2 workers", &workers(2, &["--middleware".to_owned(), "grpc".to_owned()]))?);
+    sides
+        .push(QueryProgram::ours("2 workers", &workers(2, &["--middleware".to_owned(), "grpc".to_owned()]))?);
     Ok(sides)
 }
 
@@ -77,14 +79,14 @@ fn workers(count: usize, middleware: &[String]) -> Vec<String> {
 
 async fn over_middlewares(rounds: usize, files: &DataFiles) -> anyhow::Result<QueryTable> {
     let brokers = RunningBrokers::start()?;
-    let side = |middleware: &&str| Side::ours(middleware, &workers(2, &brokers.flags(middleware)));
+    let side = |middleware: &&str| QueryProgram::ours(middleware, &workers(2, &brokers.flags(middleware)));
     let mut sides = MIDDLEWARES.iter().map(side).collect::<anyhow::Result<Vec<_>>>()?;
     in_turn(&mut sides, 0, rounds, files).await
 }
 
 /// Asks every side every query in each round. One round before them is not counted: it warms the page cache.
 async fn in_turn(
-    sides: &mut [Side],
+    sides: &mut [QueryProgram],
     reference: usize,
     rounds: usize,
     files: &DataFiles,
@@ -117,7 +119,7 @@ async fn in_turn(
 }
 
 /// Returns the time of an empty task in milliseconds and the tasks a second of Dask's own cluster, if it takes part.
-async fn dask_tasks(sides: &mut [Side], rounds: usize) -> anyhow::Result<Option<(Spread, Spread)>> {
+async fn dask_tasks(sides: &mut [QueryProgram], rounds: usize) -> anyhow::Result<Option<(Spread, Spread)>> {
     let Some(dask) = sides.iter_mut().find(|side| side.name == "dask") else { return Ok(None) };
     let mut seconds = async |tasks: usize| -> anyhow::Result<f64> {
         let answer = dask.ask_line(&format!("probe {tasks}")).await?;
@@ -137,10 +139,14 @@ async fn dask_tasks(sides: &mut [Side], rounds: usize) -> anyhow::Result<Option<
 
 /// The same queries in one process of one thread, and on workers of one thread each.
 async fn scaling(rounds: usize, files: &DataFiles) -> anyhow::Result<QueryTable> {
-    let mut sides = vec![Side::ours("one process, one thread", &["--threads".to_owned(), "1".to_owned()])?];
+    let mut sides =
+        vec![QueryProgram::ours("one process, one thread", &["--threads".to_owned(), "1".to_owned()])?];
     for count in WORKERS {
         let name = if count == 1 { "1 worker".to_owned() } else { format!("{count} workers") };
-        sides.push(Side::ours(&name, &workers(count, &["--middleware".to_owned(), "grpc".to_owned()]))?);
+        sides.push(QueryProgram::ours(
+            &name,
+            &workers(count, &["--middleware".to_owned(), "grpc".to_owned()]),
+        )?);
     }
     in_turn(&mut sides, 1, rounds, files).await
 }
@@ -183,7 +189,7 @@ async fn middlewares(
 /// How many seconds later a query ends when one of its two workers is killed in the middle.
 async fn recovery_seconds(cluster: &mut ClusterProcesses, files: &DataFiles) -> anyhow::Result<f64> {
     let [query, ..] = &QUERIES;
-    let mut side = Side::ours("client", &cluster.client_flags())?;
+    let mut side = QueryProgram::ours("client", &cluster.client_flags())?;
     let undisturbed = side.ask(query, files).await?;
     let half = Duration::from_secs_f64(undisturbed.seconds / 2.0);
     let killed_at_half = async {

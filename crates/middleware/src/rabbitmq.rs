@@ -136,10 +136,12 @@ impl Transport for RabbitmqTransport {
     async fn serve(&self, endpoint: &Endpoint, at_once: usize) -> Result<Box<dyn Requests>, TransportError> {
         let at_once = u16::try_from(at_once.max(1)).unwrap_or(u16::MAX);
         let queues = vec![self.shared.names.queue(endpoint)?];
-        let mut pace = Pace::for_at_most(self.shared.settings.patience);
+        let mut pace = None;
         loop {
             let live = self.shared.link.live(0, FOR_EVER).await?;
             let Err(error) = declare(&self.shared, &live, &queues).await else { break };
+            // A broker that came late is no reason to lose patience with it.
+            let pace = pace.get_or_insert_with(|| Pace::for_at_most(self.shared.settings.patience));
             if !pace.pause().await {
                 return Err(self.shared.link.unreachable(format!("RabbitMQ refuses the queues: {error}")));
             }

@@ -9,12 +9,12 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use super::side::RunningBrokers;
+use super::query_program::RunningBrokers;
 use crate::programs::{READY_WITHIN, free_address, resident_bytes, sibling};
 
 /// What `dataframe nodes probe` tells.
 #[derive(Debug, Clone, Deserialize)]
-pub struct ProbeReport {
+pub struct ProbeFigures {
     pub p50_ms: f64,
     pub tasks_per_second: f64,
 }
@@ -103,7 +103,7 @@ impl ClusterProcesses {
     }
 
     /// Runs empty tasks.
-    pub async fn probe(&self, jobs: usize, tasks: usize) -> anyhow::Result<ProbeReport> {
+    pub async fn probe(&self, jobs: usize, tasks: usize) -> anyhow::Result<ProbeFigures> {
         let mut probe = self.client()?;
         probe.args([
             "nodes",

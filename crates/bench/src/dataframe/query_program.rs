@@ -93,7 +93,7 @@ enum AskedIn {
 }
 
 /// A running side. It ends when it is dropped.
-pub struct Side {
+pub struct QueryProgram {
     /// What a reader sees.
     pub name: String,
     asked_in: AskedIn,
@@ -102,7 +102,7 @@ pub struct Side {
     _process: Child,
 }
 
-impl Side {
+impl QueryProgram {
     /// Starts `dataframe` with further flags.
     pub fn ours(name: &str, flags: &[String]) -> anyhow::Result<Self> {
         let mut command = sibling("dataframe")?;
