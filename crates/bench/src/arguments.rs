@@ -158,6 +158,9 @@ pub struct DataFrameArguments {
     /// Folder for charts in SVG
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,
+    /// Show and draw the figures of an earlier run, which `--json` printed into this file, and measure nothing
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
     /// Leave out the queries beside the other DataFrames
     #[arg(long)]
     pub skip_queries: bool,

@@ -31,8 +31,22 @@ const MIDDLEWARES: [&str; 6] = ["grpc", "xmlrpc", "redis", "rabbitmq", "hybrid-g
 const WORKERS: [usize; 3] = [1, 2, 4];
 const SEED: u64 = 42;
 
-/// Measures what the arguments ask for.
+/// Measures what the arguments ask for, or reads what was measured, and draws it.
 pub async fn run(arguments: &DataFrameArguments) -> anyhow::Result<DataFrameReport> {
+    let report = match &arguments.from {
+        None => measure(arguments).await?,
+        Some(path) => {
+            let json = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            serde_json::from_slice(&json).with_context(|| format!("{} has no figures", path.display()))?
+        }
+    };
+    if let Some(folder) = &arguments.plots {
+        plots::draw(&report, folder)?;
+    }
+    Ok(report)
+}
+
+async fn measure(arguments: &DataFrameArguments) -> anyhow::Result<DataFrameReport> {
     let files = DataFiles::make(&arguments.dir, arguments.rows, SEED)?;
     let mut report =
         DataFrameReport { rows: arguments.rows, rounds: arguments.rounds, ..DataFrameReport::default() };
@@ -49,9 +63,6 @@ pub async fn run(arguments: &DataFrameArguments) -> anyhow::Result<DataFrameRepo
     }
     if !arguments.skip_middlewares {
         report.middlewares = middlewares(arguments, &files, &RunningBrokers::start()?).await?;
-    }
-    if let Some(folder) = &arguments.plots {
-        plots::draw(&report, folder)?;
     }
     Ok(report)
 }
@@ -190,6 +201,7 @@ async fn middlewares(
 async fn recovery_seconds(cluster: &mut ClusterProcesses, files: &DataFiles) -> anyhow::Result<f64> {
     let [query, ..] = &QUERIES;
     let mut side = QueryProgram::ours("client", &cluster.client_flags())?;
+    side.ask(query, files).await?;
     let undisturbed = side.ask(query, files).await?;
     let half = Duration::from_secs_f64(undisturbed.seconds / 2.0);
     let killed_at_half = async {

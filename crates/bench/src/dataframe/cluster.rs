@@ -53,14 +53,7 @@ impl ClusterProcesses {
 
     fn start_worker(&mut self, number: usize) -> anyhow::Result<()> {
         let mut worker = sibling("dataframe-worker")?;
-        worker.args(&self.middleware).args([
-            "--threads",
-            "1",
-            "--log-level",
-            "error",
-            "--listen",
-            "127.0.0.1:0",
-        ]);
+        worker.args(&self.middleware).args(["--log-level", "error", "--listen", "127.0.0.1:0"]);
         worker.args([
             "--master",
             &self.address.to_string(),

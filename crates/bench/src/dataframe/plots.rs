@@ -99,7 +99,10 @@ impl BarChart<'_> {
             .margin(12)
             .x_label_area_size(32)
             .y_label_area_size(64)
-            .build_cartesian_2d((0..self.categories.len()).into_segmented(), 0.0..highest.max(1e-9) * 1.15)?;
+            .build_cartesian_2d(
+                (0..self.categories.len() - 1).into_segmented(),
+                0.0..highest.max(1e-9) * 1.15,
+            )?;
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -127,8 +130,8 @@ impl BarChart<'_> {
                 area.draw(&figure)?;
             }
             if !name.is_empty() {
-                // The legend lies in the room above the highest bar, in two columns from the right.
-                let place = (width as i32 - 190 - 190 * (number as i32 % 2), 4 + 16 * (number as i32 / 2));
+                // The legend lies in the room above the highest bar, in two columns.
+                let place = (width as i32 - 380 + 190 * (number as i32 % 2), 4 + 16 * (number as i32 / 2));
                 let box_corner = (place.0 - 14, place.1 + 10);
                 area.draw(&Rectangle::new(
                     [(place.0 - 14, place.1), (box_corner.0 + 10, box_corner.1)],

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::stats::Spread;
 
 /// Everything that was measured.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct DataFrameReport {
     pub rows: u64,
     pub rounds: usize,
@@ -23,7 +23,7 @@ pub struct DataFrameReport {
 }
 
 /// The seconds of several sides for each query.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct QueryTable {
     pub sides: Vec<String>,
     /// The place of the side that the ratios are to.
@@ -32,7 +32,7 @@ pub struct QueryTable {
 }
 
 /// The seconds of all sides for one query.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct QueryRow {
     pub title: String,
     pub seconds: Vec<Spread>,
@@ -67,7 +67,7 @@ impl fmt::Display for QueryTable {
 }
 
 /// What a task and a killed worker cost on one middleware.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct MiddlewareRow {
     pub name: String,
     pub latency_ms: Spread,
