@@ -180,3 +180,45 @@ fn limited(rows: SendableRecordBatchStream, fetch: usize) -> SendableRecordBatch
     });
     Box::pin(RecordBatchStreamAdapter::new(schema, batches))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+
+    use super::*;
+
+    /// A partition of the batches `values`, of which -1 panics.
+    fn partition(schema: &SchemaRef, values: Vec<i64>) -> SendableRecordBatchStream {
+        let schema = Arc::clone(schema);
+        let batches = stream::iter(values).map({
+            let schema = Arc::clone(&schema);
+            move |value| {
+                assert!(value >= 0, "this partition cannot be read to its end");
+                Ok(RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Int64Array::from(vec![value]))])?)
+            }
+        });
+        Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+    }
+
+    async fn rows(partitions: Vec<Vec<i64>>) -> Result<Vec<i64>> {
+        let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("x", DataType::Int64, false)]));
+        let streams = partitions.into_iter().map(|values| partition(&schema, values)).collect();
+        let batches: Vec<_> = in_order(Arc::clone(&schema), streams).try_collect().await?;
+        Ok(batches
+            .iter()
+            .flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec())
+            .collect())
+    }
+
+    #[tokio::test]
+    async fn partitions_come_one_after_the_other() {
+        assert_eq!(rows(vec![vec![1, 2], Vec::new(), vec![3]]).await.unwrap(), [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_panics_is_no_end_of_its_partition() {
+        let error = rows(vec![vec![1], vec![2, -1], vec![3]]).await.unwrap_err();
+        assert!(error.to_string().contains("did not come to its end"), "{error}");
+    }
+}
