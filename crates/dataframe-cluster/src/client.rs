@@ -149,7 +149,7 @@ impl ClusterClient {
         Request::Submit { job, operations: operations.to_vec(), wait_ms, explain }
     }
 
-    /// Sends a job under one id until it has ended, whoever is killed meanwhile.
+    /// Sends a job under one id until it has ended, although the master or workers may be killed meanwhile.
     async fn send_job(&self, request: &Request) -> Result<JobResult, Failure> {
         let packet = packet::encode(request, &[]);
         let backoff = || {
