@@ -7,9 +7,11 @@ Where `dataframe` differs from Dask on purpose, a case names the difference (one
 `instead`, that gives with Dask what `dataframe` gives, or FAILS. Such a case passes if the answer is equal to `instead` and is
 not equal to Dask's: a difference that is gone has to be taken out here. A file may differ as a whole, because Dask takes other
 types: its cases differ where the types show. The table in ../README.md is made from this file.
+
+The same functions also run with the client in ../python in place of Dask: `library` is what they compute with. A case whose
+function gives Dask a Python function, which cannot travel, says so; the client then gets the list of operations, method by method.
 """
 
-import dask
 import dask.dataframe as dd
 import numpy
 import pandas
@@ -17,6 +19,8 @@ from dataclasses import dataclass, field
 from typing import Callable
 
 FAILS = "fails"
+#: What `read` and the functions of the cases compute with: `dask.dataframe`, or the client in ../python.
+library = dd
 LARGEST = numpy.finfo("float64").max
 
 
@@ -93,6 +97,8 @@ class Case:
     instead: Callable | str | None = None
     #: The case differs only where `instead` gives something else than Dask.
     perhaps: bool = False
+    #: The Dask code has a Python function or an expression of Python in it, which no other library can run on a cluster.
+    has_python: bool = False
 
 
 @dataclass
@@ -163,7 +169,7 @@ FILES = [
 
 def read(names, **options):
     """The Dask frame of one file or several, looked into once. Column names are text, as in `dataframe`."""
-    wanted = repr((names, options))
+    wanted = (library.__name__, repr((names, options)))
     if wanted not in looked_into:
         looked_into[wanted] = opened(names, options)
     return looked_into[wanted]
@@ -174,7 +180,7 @@ looked_into = {}
 
 def opened(names, options):
     """The Dask frame of one file or several."""
-    frame = dd.read_csv(names, **options)
+    frame = library.read_csv(names, **options)
     return frame.rename(columns={column: str(column) for column in frame.columns})
 
 
@@ -189,7 +195,7 @@ def each_column(function, only=None):
 
     def aggregate(df):
         columns = [column for column in df.columns if only is None or column in only]
-        results = dask.compute(*[getattr(df[column], function)() for column in columns])
+        results = library.compute(*[getattr(df[column], function)() for column in columns])
         return pandas.DataFrame([list(results)], columns=columns, dtype=object)
 
     return aggregate
@@ -250,7 +256,7 @@ def grouped(by, *aggregates, dropna=None):
             groups = df.groupby(list(by), **({} if dropna is None else {"dropna": dropna}))
             result = groups.size() if function == "size" else getattr(groups[column], function)()
             columns.append(result.rename(name or ("size" if function == "size" else written)))
-        computed = dask.compute(*columns)
+        computed = library.compute(*columns)
         return pandas.concat(computed, axis=1).sort_index().reset_index()
 
     return compute
@@ -369,7 +375,7 @@ def expression_cases():
             "abs(y)": lambda row: abs(row["y"]), "x % 3": lambda row: row["x"] % 3, "case when x > 3 then x else -x end": lambda row: row["x"] if row["x"] > 3 else -row["x"]}
     for expression, function in rows.items():
         case = Case(f"apply {expression}", plain({"apply": {"expression": expression}}),
-                    lambda function=function: read("plain.csv").apply(function, axis=1, meta=("apply", "object")).compute().rename("apply"))
+                    lambda function=function: read("plain.csv").apply(function, axis=1, meta=("apply", "object")).compute().rename("apply"), has_python=True)
         if expression == "x / 2":
             case.differs = "integer-division"
             case.instead = lambda: (read("plain.csv").x // 2).rename("apply").compute()
@@ -377,20 +383,20 @@ def expression_cases():
     texts = {"upper(name)": lambda row: row["name"].upper(), "name || '-' || city": lambda row: row["name"] + "-" + row["city"], "substr(city, 1, 3)": lambda row: row["city"][:3]}
     for expression, function in texts.items():
         yield Case(f"apply {expression}", plain({"apply": {"expression": expression, "as": "text"}}),
-                   lambda function=function: read("plain.csv").apply(function, axis=1, meta=("text", "object")).compute().rename("text"))
+                   lambda function=function: read("plain.csv").apply(function, axis=1, meta=("text", "object")).compute().rename("text"), has_python=True)
     by_name = {"upper": lambda df: df.name.str.upper(), "lower": lambda df: df.city.str.lower(), "length": lambda df: df.city.str.len(), "abs": lambda df: df.y.abs(),
                "floor": lambda df: df.y.map_partitions(numpy.floor), "sqrt": lambda df: df.x.map_partitions(numpy.sqrt), "is_null": lambda df: df.name.isna(), "to_string": lambda df: df.x.astype(str)}
     columns = {"upper": "name", "lower": "city", "length": "city", "abs": "y", "floor": "y", "sqrt": "x", "is_null": "name", "to_string": "x"}
     for function, compute in by_name.items():
         yield Case(f"apply the function {function}", plain({"apply": {"function": function, "column": columns[function], "as": "result"}}),
-                   lambda compute=compute: compute(read("plain.csv")).rename("result").compute())
+                   lambda compute=compute: compute(read("plain.csv")).rename("result").compute(), has_python=function in ("floor", "sqrt"))
     for function in ("year", "month", "day", "hour", "minute", "second"):
         yield Case(f"apply the function {function}", [source("datetimes-space.csv", dtypes={"time": "datetime"}), {"apply": {"function": function, "column": "time", "as": "result"}}],
                    lambda function=function: getattr(read("datetimes-space.csv", parse_dates=["time"]).time.dt, function).rename("result").compute())
-    yield Case("apply a function that is none", plain({"apply": {"function": "absent", "column": "x"}}), lambda: read("plain.csv").x.map_partitions(getattr(numpy, "absent")).compute())
+    yield Case("apply a function that is none", plain({"apply": {"function": "absent", "column": "x"}}), lambda: read("plain.csv").x.map_partitions(getattr(numpy, "absent")).compute(), has_python=True)
     yield Case("apply on a null", [source("nulls.csv"), {"apply": {"expression": "x + 1"}}], lambda: (read("nulls.csv").x + 1).rename("apply").compute())
     yield Case("apply on a quoted name", [source("utf8-names.csv"), {"apply": {"expression": "\"año\" + \"東京\" + \"UPPER\""}}],
-               lambda: read("utf8-names.csv").apply(lambda row: row["año"] + row["東京"] + row["UPPER"], axis=1, meta=("apply", "int64")).compute().rename("apply"))
+               lambda: read("utf8-names.csv").apply(lambda row: row["año"] + row["東京"] + row["UPPER"], axis=1, meta=("apply", "int64")).compute().rename("apply"), has_python=True)
     yield Case("apply over UTF-8", [source("utf8.csv"), {"apply": {"expression": "length(name)"}}],
                lambda: read("utf8.csv").name.str.len().rename("apply").compute())
     yield Case("apply then max", plain({"apply": {"expression": "x * y"}}, {"max": {}}), lambda: tell("apply", (read("plain.csv").x * read("plain.csv").y).max().compute()))
@@ -400,7 +406,7 @@ def expression_cases():
     predicates = {"x > 3": "x > 3", "x > 3 and name = 'Ada'": "x > 3 and name == 'Ada'", "name in ('Ada', 'Grace')": "name in ('Ada', 'Grace')", "y < 0 or x = 5": "y < 0 or x == 5",
                   "not (name = 'Ada')": "not (name == 'Ada')", "x > 100": "x > 100", "x between 2 and 4": "2 <= x <= 4"}
     for sql, python in predicates.items():
-        yield Case(f"query {sql}", plain({"query": {"predicate": sql}}), lambda python=python: read("plain.csv").query(python).compute())
+        yield Case(f"query {sql}", plain({"query": {"predicate": sql}}), lambda python=python: read("plain.csv").query(python).compute(), has_python="<= x <=" in python)
     yield Case("query on nulls", [source("nulls.csv"), {"query": {"predicate": "x > 1"}}], lambda: read("nulls.csv").query("x > 1").compute())
     yield Case("query for nulls", [source("nulls.csv"), {"query": {"predicate": "x is null"}}], lambda: (lambda df: df[df.x.isna()])(read("nulls.csv")).compute())
     yield Case("query over many files", [source("many/*.csv"), {"query": {"predicate": "x >= 40"}}], lambda: read("many/*.csv").query("x >= 40").compute())
@@ -501,6 +507,103 @@ def failing_cases():
     yield Case("groupby mean of text", plain({"groupby": {"by": ["name"], "agg": ["mean(city)"]}}), lambda: grouped(["name"], "mean(city)")(read("plain.csv")))
     yield Case("a type that does not fit", [source("mixed.csv", dtypes={"a": "int64"})], lambda: read("mixed.csv", dtype={"a": "int64"}).compute())
     yield Case("an unknown aggregate", plain({"groupby": {"by": ["name"], "agg": ["absent(x)"]}}), lambda: grouped(["name"], "absent(x)")(read("plain.csv")))
+
+
+def client_cases():
+    """Code in which columns are computed with, for the client in ../python and for Dask alike. The program has other words for it."""
+
+    def on(name, **options):
+        return lambda code, finish=lambda result: result: lambda: finish(code(read(name, **options)).compute())
+
+    def by_key(result):
+        # The groups of Dask's `agg` come in any order.
+        return result.sort_index()
+
+    plain_file, nulls, times, texts = on("plain.csv"), on("nulls.csv", dtype={"x": "Int64"}), on("datetimes-space.csv", parse_dates=["time"]), on("spaces.csv")
+    codes = {
+        "arithmetic": plain_file(lambda df: (df.x + 1) * 2 - df.y / 4),
+        "arithmetic from the right": plain_file(lambda df: 10 - df.x * (2 - df.y)),
+        "division of integers": plain_file(lambda df: df.x / 2),
+        "whole division": plain_file(lambda df: (df.y // 2).astype(float)),
+        "rest with the sign of the divisor": plain_file(lambda df: -df.x % 3),
+        "power": plain_file(lambda df: (df.y ** 2).round(6)),
+        "names of results": plain_file(lambda df: df.x + df.y),
+        "the name stays": plain_file(lambda df: 1 + df.x),
+        "absolute values": plain_file(lambda df: abs(df.y - 3)),
+        "texts put together": plain_file(lambda df: df.name + " de " + df.city),
+        "missing values in arithmetic": nulls(lambda df: df.x * 2 + 1),
+        "a mask": plain_file(lambda df: df[df.x > 3]),
+        "a mask of several conditions": plain_file(lambda df: df[(df.x > 1) & (df.x < 5) | (df.name == "Ada")]),
+        "a mask turned around": plain_file(lambda df: df[~(df.x > 3)]),
+        "a mask with missing values": nulls(lambda df: df[df.y > 1]),
+        "a mask turned around, with missing values": nulls(lambda df: df[~(df.y > 1)]),
+        "unequal, with missing values": nulls(lambda df: df[df.y != 0.5]),
+        "between": plain_file(lambda df: df[df.x.between(2, 4)]),
+        "between, without its ends": plain_file(lambda df: df[df.x.between(2, 4, inclusive="neither")]),
+        "isin as a mask": plain_file(lambda df: df[df.x.isin([1, 3])]),
+        "isin of texts as a mask": plain_file(lambda df: df[df.name.isin(["Ada", "it's", "x' or 'x' = 'x"])]),
+        "not isin": nulls(lambda df: df[~df.name.isin(["Ada"])]),
+        "isna as a mask": nulls(lambda df: df[df.y.isna()]),
+        "notna as a mask": nulls(lambda df: df[df.y.notnull()]),
+        "a column by a mask": plain_file(lambda df: df.y[df.x > 2]),
+        "columns by an earlier mask": plain_file(lambda df: df[["name", "y"]][df.x > 2]),
+        "a column put in": plain_file(lambda df: df.assign(z=df.x * 2, w=lambda df: df.z + 1)),
+        "a constant put in": plain_file(lambda df: df.assign(z="it's", w=2.5)),
+        "missing values replaced": nulls(lambda df: df.y.fillna(0)),
+        "missing values replaced in an expression": nulls(lambda df: df.y.fillna(0) + 1),
+        "missing values replaced in a frame": nulls(lambda df: df.fillna({"y": 0, "name": "none"})),
+        "where": plain_file(lambda df: df.x.where(df.x > 2, 0)),
+        "where, else missing": plain_file(lambda df: df.y.where(df.x > 2)),
+        "mask": plain_file(lambda df: df.x.mask(df.x > 2, -1)),
+        "another type": plain_file(lambda df: df.x.astype(float)),
+        "lengths of texts": plain_file(lambda df: df.city.str.len()),
+        "capital letters": plain_file(lambda df: df.city.str.upper()),
+        "the beginning of texts": plain_file(lambda df: df[df.name.str.startswith("A")]),
+        "the end of texts": plain_file(lambda df: df[df.name.str.endswith("a")]),
+        "a regular expression": plain_file(lambda df: df[df.name.str.contains("^A.*n$")]),
+        "a text in texts": plain_file(lambda df: df[df.name.str.contains(".", regex=False)]),
+        "texts in place of others": plain_file(lambda df: df.city.str.replace("o", "''")),
+        "texts without spaces": texts(lambda df: df.name.str.strip()),
+        "days of the week": times(lambda df: df.time.dt.dayofweek),
+        "days of the year": times(lambda df: df.time.dt.dayofyear),
+        "quarters": times(lambda df: df.time.dt.quarter),
+        "later than": times(lambda df: df[df.time > pandas.Timestamp("2024-02-29 12:00:00")]),
+        "groups of one column": plain_file(lambda df: df.groupby("name").x.sum()),
+        "groups of several columns": plain_file(lambda df: df.groupby("name")[["x", "y"]].max()),
+        "groups by several columns": plain_file(lambda df: df.groupby(["name", "city"]).y.count()),
+        "groups of all columns": plain_file(lambda df: df[["name", "x", "y"]].groupby("name").mean()),
+        "sizes of groups": plain_file(lambda df: df.groupby("name").size()),
+        "an aggregate for each column": plain_file(lambda df: df.groupby("name").agg({"x": "sum", "y": "mean"}), by_key),
+        "several aggregates": plain_file(lambda df: df.groupby("name").agg({"x": ["min", "max"], "y": ["count"]}), by_key),
+        "several aggregates of one column": plain_file(lambda df: df.groupby("name").x.agg(["min", "max"]), by_key),
+        "groups of a new column": plain_file(lambda df: df.assign(z=df.x % 2).groupby("z").y.sum()),
+        "groups as columns": plain_file(lambda df: df.groupby("name").x.sum().reset_index()),
+        "the largest group": plain_file(lambda df: df.groupby("name").x.sum().max()),
+        "aggregates of numbers": plain_file(lambda df: df[["x", "y"]].sum()),
+        "aggregates of all columns": plain_file(lambda df: df.count()),
+        "one aggregate": plain_file(lambda df: df.y.std()),
+        "one aggregate of an expression": plain_file(lambda df: (df.x * df.y).mean()),
+        "the difference from the mean": plain_file(lambda df: df.x - df.x.mean()),
+        "the difference of two aggregates": plain_file(lambda df: df.y.max() - df.y.min()),
+        "distinct values": nulls(lambda df: df.name.nunique()),
+        "statistics of one column": plain_file(lambda df: df.y.describe()),
+        "statistics": plain_file(lambda df: df[["x", "y"]].describe()),
+        "a column without missing values": nulls(lambda df: df.y.dropna()),
+        "a column as a frame": plain_file(lambda df: df.x.to_frame()),
+        "another name": plain_file(lambda df: (df.x * 2).rename("double")),
+        "another name, as a frame": plain_file(lambda df: (df.x * 2).rename("double").to_frame()),
+        "names from a function": plain_file(lambda df: df.rename(columns=str.upper)),
+        "integers of 63 bits": on("big-integers.csv")(lambda df: df[df.a == df.a.max()]),
+        "more than 64 bits": plain_file(lambda df: df[df.x < 2**70]),
+        "no such column": plain_file(lambda df: df.absent + 1),
+        "text and number": plain_file(lambda df: df.name * 1.5),
+    }
+    for name, code in codes.items():
+        yield Case(name, [], code)
+    for how in ("inner", "left", "outer"):
+        yield Case(f"merge {how} of groups", [], lambda how=how: read("plain.csv").merge(read("plain.csv").groupby("name").y.mean().reset_index(), on="name", how=how).compute(), ordered=False)
+    for name in ("año", "nombre completo", "UPPER", "東京"):
+        yield Case(f"an expression of {name}", [], lambda name=name: read("utf8-names.csv")[read("utf8-names.csv")[name] == read("utf8-names.csv")[name]].compute())
 
 
 # Operations on one file that differ on purpose: the difference, and what is given instead of Dask's answer, from the file's frame.

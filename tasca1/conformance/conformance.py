@@ -3,11 +3,13 @@
 
     conformance.py target/release/dataframe
     conformance.py target/release/dataframe --with '' --with '--workers 2 --middleware redis --broker {redis}'
+    conformance.py target/release/dataframe --client xmlrpc
     conformance.py --table
 
 Each `--with` is a set of flags for the program: Dask computes each case once, and the answers with each set of flags are compared
-with it. Without `--with`, the program computes in its own process. `{redis}` and `{rabbitmq}` in the flags are the URLs of
-servers that are started for the run. Ends with `N passed, M failed`, and with exit code 1 if a
+with it. Without `--with` and `--client`, the program computes in its own process. `{redis}` and `{rabbitmq}` in the flags are the URLs
+of servers that are started for the run. Each `--client` runs the code of the cases with the client in ../python, over XML-RPC
+(`xmlrpc`) or Arrow Flight (`grpc`), on a master and two workers that are started from the folder of the program. Ends with `N passed, M failed`, and with exit code 1 if a
 case failed. `--only TEXT` takes the cases whose name contains TEXT. `--table` prints the table of differences for
 ../README.md, and `--check-table` fails if it is another one there.
 
@@ -108,11 +110,12 @@ class Program:
 
 
 def computed(compute, frames):
-    """The frame that Dask computes, or its failure."""
+    """The frame that Dask computes, or its failure; and the object of pandas that it gave."""
     try:
-        return frames.of_pandas(compute())
+        result = compute()
+        return frames.of_pandas(result), result
     except Exception as error:  # whatever Dask raises is its answer
-        return frames.failed(f"{type(error).__name__}: {error}")
+        return frames.failed(f"{type(error).__name__}: {error}"), None
 
 
 def verdict(case, answer, dask, instead, frames):
@@ -126,15 +129,15 @@ def verdict(case, answer, dask, instead, frames):
 
 
 def expectation(case, frames, fails):
-    """What Dask gives, and what is expected instead of it, if it is not that."""
-    dask = computed(case.dask, frames)
+    """What Dask gives, what is expected instead of it, if it is not that, and Dask's own object."""
+    dask, result = computed(case.dask, frames)
     if case.differs is None:
-        return dask, None
-    instead = frames.failed("it should fail") if case.instead == fails else computed(case.instead, frames)
+        return dask, None, result
+    instead = frames.failed("it should fail") if case.instead == fails else computed(case.instead, frames)[0]
     # A file is read with other types: most operations give the same, and what Dask cannot do with these types is no reference.
     if case.perhaps and (frames.difference(instead, dask, case.ordered) is None or (instead.failure and case.instead != fails)):
         instead = None
-    return dask, instead
+    return dask, instead, result
 
 
 def check_comparison(case, frame, frames):
@@ -161,24 +164,27 @@ class Comparison:
 
         self.arguments, self.folder, self.cases, self.frames = arguments, folder, cases, frames
         self.chosen = [case for case in cases.cases() if arguments.only in case.name]
+        self.for_clients = [case for case in cases.client_cases() if arguments.clients and arguments.only in case.name]
         self.expected = []
+        self.expected_of_clients = []
 
     def ask_dask(self):
         """Computes all cases with Dask, and checks the list of cases and the comparison itself."""
         import dask
 
-        names = [case.name for case in self.chosen]
+        names = [case.name for case in self.chosen + self.for_clients]
         if len(set(names)) != len(names):
             sys.exit(f"two cases have the same name: {sorted(name for name in set(names) if names.count(name) > 1)}")
         started = time.monotonic()
         with dask.config.set(scheduler="synchronous"), contextlib.chdir(self.folder):
             self.expected = [expectation(case, self.frames, self.cases.FAILS) for case in self.chosen]
-        refused, different = sum(bool(given.failure) for given, _ in self.expected), sum(instead is not None for _, instead in self.expected)
+            self.expected_of_clients = [expectation(case, self.frames, self.cases.FAILS) for case in self.for_clients]
+        refused, different = sum(bool(given.failure) for given, _, _ in self.expected), sum(instead is not None for _, instead, _ in self.expected)
         print(f"Dask {dask.__version__}: {len(names)} cases, {refused} that it refuses, {different} that differ, in {time.monotonic() - started:.0f} s", flush=True)
-        shown = {case.differs for case, (_, instead) in zip(self.chosen, self.expected) if instead}
+        shown = {case.differs for case, (_, instead, _) in zip(self.chosen, self.expected) if instead}
         if not self.arguments.only and shown != set(self.cases.DIFFERENCES):
             sys.exit(f"differences that no case shows, or that are not described: {sorted(set(self.cases.DIFFERENCES) ^ shown)}")
-        for case, (given, _) in zip(self.chosen, self.expected):
+        for case, (given, _, _) in zip(self.chosen, self.expected):
             check_comparison(case, given, self.frames)
             if self.arguments.show:
                 print(f"{case.name}: {given.failure or (given.columns, given.rows)}")
@@ -188,7 +194,7 @@ class Comparison:
         started, passed, failures = time.monotonic(), 0, []
         program = Program(self.arguments.program, flags)
         try:
-            for case, (dask, instead) in zip(self.chosen, self.expected):
+            for case, (dask, instead, _) in zip(self.chosen, self.expected):
                 answer = self.frames.of_answer(program.ask(absolute(case.operations, self.folder)))
                 wrong = verdict(case, answer, dask, instead, self.frames)
                 passed += not wrong
@@ -205,10 +211,43 @@ class Comparison:
         print(f"dataframe {flags or '(in one process)'}: {passed} passed, {len(failures)} failed, in {time.monotonic() - started:.0f} s", flush=True)
         return passed, len(failures)
 
+    def ask_clients(self, ways):
+        """Compares all cases with the client in ../python, one way after the other. The numbers of those that are right and of those that are not."""
+        import client
+
+        passed, failed = 0, 0
+        self.cases.library = client.dataframe
+        for way in ways:
+            started, right, failures = time.monotonic(), 0, []
+            with client.cluster(Path(self.arguments.program).parent, way, self.folder) as address, client.dataframe.Client(f"{client.WAYS[way]}://{address}"):
+                for case, (dask, instead, like) in zip(self.chosen + self.for_clients, self.expected + self.expected_of_clients):
+                    unlike = None
+                    try:
+                        result = client.answer(case)
+                        given = self.frames.of_pandas(result)
+                        unlike = None if instead or dask.failure else self.frames.unlikeness(result, like)
+                    except client.Refused as refused:
+                        given = self.frames.failed(refused)
+                    except Exception as error:  # a fault of the client, also where a failure is expected
+                        failures.append(f"{case.name}: {type(error).__name__}: {error}")
+                        continue
+                    wrong = verdict(case, given, dask, instead, self.frames) or unlike
+                    right += not wrong
+                    if wrong:
+                        failures.append(f"{case.name}: {wrong}")
+                for name, wrong in client.others(way, address, self.folder):
+                    right += not wrong
+                    if wrong:
+                        failures.append(f"{name}: {wrong}")
+            report(f"--client {way}", failures)
+            print(f"the client in Python over {way}: {right} passed, {len(failures)} failed, in {time.monotonic() - started:.0f} s", flush=True)
+            passed, failed = passed + right, failed + len(failures)
+        return passed, failed
+
     def read_outputs(self):
         """Results in each format, read by pandas and pyarrow. The numbers of those that are right and of those that are not."""
         failures, passed = [], 0
-        for case, (dask, instead) in zip(self.chosen, self.expected):
+        for case, (dask, instead, _) in zip(self.chosen, self.expected):
             for output in ("csv", "json", "parquet", "arrow") if case.name in OUTPUT_CASES else ():
                 try:
                     frame = self.frames.of_pandas(written(self.arguments.program, case.operations, output, self.folder))
@@ -244,7 +283,9 @@ def compare(arguments):
         if arguments.program:
             all_flags = [brokers.insert(flags, opened) for flags in arguments.flags]
             with ThreadPoolExecutor(os.cpu_count()) as threads:
-                results = [threads.submit(comparison.ask_program, flags) for flags in all_flags] + [threads.submit(comparison.read_outputs)]
+                results = [threads.submit(comparison.ask_clients, arguments.clients)] if arguments.clients else []
+                results += [threads.submit(comparison.ask_program, flags) for flags in all_flags]
+                results += [threads.submit(comparison.read_outputs)] if all_flags else []
     passed, failures = (sum(counts) for counts in zip((0, 0), *(result.result() for result in results)))
     print(f"{passed} passed, {failures} failed")
     return failures
@@ -302,13 +343,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("program", nargs="?", help="the program `dataframe`; without it, only Dask's half runs")
     parser.add_argument("--with", dest="flags", action="append", metavar="FLAGS", help="flags for the program, such as '--workers 2 --middleware redis'; may be given several times")
+    parser.add_argument("--client", dest="clients", action="append", choices=["xmlrpc", "grpc"], default=[], help="compare the client in ../python, too; may be given several times")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name contains TEXT")
     parser.add_argument("--show", action="store_true", help="print what Dask gives")
     parser.add_argument("--table", action="store_true", help="print the table of differences")
     parser.add_argument("--check-table", action="store_true", help="fail if the table in README.md is not up to date")
     parser.add_argument("--write-table", action="store_true", help="write the table into README.md")
     arguments = parser.parse_args()
-    arguments.flags = arguments.flags or [""]
+    arguments.flags = arguments.flags or ([] if arguments.clients else [""])
     if arguments.program:
         arguments.program = os.path.abspath(arguments.program)
     if arguments.table:

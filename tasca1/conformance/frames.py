@@ -120,3 +120,36 @@ def difference(ours, theirs, ordered=True):
             if not same_value(left, right):
                 return f"row {number}, column {column!r}: ours {left!r}, Dask's {right!r}"
     return None
+
+
+def unlikeness(ours, theirs):
+    """What differs between two objects of pandas apart from their values: kind, names, types, index. None if nothing does.
+
+    Two types count as one: a type with missing values and the type that Dask takes in its place (../python/dataframe.py tells which),
+    and times of any precision. The client's rows have no labels, so that only an index with a name or with texts is compared.
+    """
+    kinds = [type(one).__name__ if isinstance(one, (pandas.DataFrame, pandas.Series)) else "value" for one in (ours, theirs)]
+    if kinds[0] != kinds[1]:
+        return f"kind: ours {kinds[0]}, Dask's {kinds[1]}"
+    if kinds[0] == "value":
+        return None
+    if kinds[0] == "Series" and ours.name != theirs.name:
+        return f"name: ours {ours.name!r}, Dask's {theirs.name!r}"
+    dtypes = [[one.dtype] if kinds[0] == "Series" else list(one.dtypes) for one in (ours, theirs)]
+    for place, (mine, dask) in enumerate(zip(*dtypes)):
+        if not same_dtype(mine, dask):
+            return f"type of column {place}: ours {mine}, Dask's {dask}"
+    names = [list(one.index.names) for one in (ours, theirs)]
+    if names[0] != names[1]:
+        return f"index: ours {names[0]}, Dask's {names[1]}"
+    if names[1] != [None] or str(theirs.index.dtype) in ("str", "object"):
+        return difference(*(of_pandas(one.index.to_frame(index=False, name=[str(n) for n in range(one.index.nlevels)])) for one in (ours, theirs)))
+    return None
+
+
+def same_dtype(ours, theirs):
+    """Whether two types are one, as far as the client promises."""
+    mine, dask = str(ours), str(theirs)
+    # Where integers are missing, or were missing once, Dask has `float64`; and types of its own for lengths and counts.
+    integers = mine.lower().startswith("int") and dask in ("float64", "Int64", "int64[pyarrow]")
+    return mine == dask or integers or (mine, dask) in {("boolean", "object"), ("string", "str")} or (mine.startswith("datetime64") and dask.startswith("datetime64"))
