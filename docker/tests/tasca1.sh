@@ -96,6 +96,8 @@ rows = [json.loads(line) for line in master.compute(json.dumps(operations)).spli
 assert len(rows) == 1000 and all(row["count(x)"] == 1200 for row in rows), rows[:3]
 PYTHON
 }
+# The last number that the example shows is a temperature of Puerto Iguazú.
+example_runs() { matches "$(python3 python/example.py 2>&1)" 'Puerto Iguazú.*86\.0'; }
 
 # No port but the master's is published.
 ports() { equal "$(docker ps --filter name=tasca1- --format '{{.Ports}}' | grep -o '0.0.0.0:[0-9]*' | sort -u | paste -sd ' ')" 0.0.0.0:9000; }
@@ -127,6 +129,7 @@ tasca1_over() {
   check "t1 $1: three workers" patiently worker_count 3
   check "t1 $1: only port 9000 is published" ports
   [ "$1" != xmlrpc ] || check "t1 $1: Python's xmlrpc.client is a client" python_is_a_client
+  [ "$1" != xmlrpc ] || check "t1 $1: the example of the client in Python runs" example_runs
   check "t1 $1: a worker is killed in a job" during_a_large_job a_worker_is_killed
   check "t1 $1: the master has missed it" eventually is_missed
   check "t1 $1: it comes back" comes_back
