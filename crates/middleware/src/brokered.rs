@@ -21,6 +21,8 @@ pub struct BrokerSettings {
     pub prefix: String,
     /// Redis: a request whose taker has given no sign of life for so long is given to another one. Default: 5 s.
     pub takeover_after: Duration,
+    /// Redis: the same for requests to a master, which another master takes over. Default: 1 s.
+    pub master_takeover_after: Duration,
     /// A request, or a piece of a reply, waits for so long for a broker that is away. Default: 20 s.
     pub patience: Duration,
     /// A request is given up after so many deliveries, because it may be what kills its takers. Default: 3.
@@ -34,6 +36,7 @@ impl Default for BrokerSettings {
         Self {
             prefix: "dataframe".to_owned(),
             takeover_after: Duration::from_secs(5),
+            master_takeover_after: Duration::from_secs(1),
             patience: Duration::from_secs(20),
             deliveries: 3,
             max_waiting: 10_000,

@@ -138,9 +138,19 @@ impl Transport for RedisTransport {
         }
         let consumer = format!("{}-{}", streams[0], Ulid::generate());
         let (incoming, receiver) = mpsc::channel(at_once);
+        let takeover_after = match endpoint {
+            Endpoint::Master(_) => self.shared.settings.master_takeover_after,
+            Endpoint::Worker(_) | Endpoint::AnyWorker => self.shared.settings.takeover_after,
+        };
         let taker = RedisTaker {
             shared: Arc::clone(&self.shared),
-            held: HeldEntries::start(Arc::clone(&self.shared), consumer.clone(), streams.clone()),
+            held: HeldEntries::start(
+                Arc::clone(&self.shared),
+                consumer.clone(),
+                streams.clone(),
+                takeover_after,
+            ),
+            takeover_after,
             streams,
             consumer,
             slots: Arc::new(Semaphore::new(at_once)),

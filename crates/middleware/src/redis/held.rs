@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use redis::Script;
 use tokio::runtime::Handle;
@@ -28,8 +29,13 @@ pub(crate) struct HeldEntries {
 
 impl HeldEntries {
     /// Begins to renew claims. That ends when nobody has the value any more.
-    pub(crate) fn start(shared: Arc<RedisShared>, consumer: String, streams: Vec<String>) -> Arc<Self> {
-        let every = shared.settings.takeover_after / RENEWALS;
+    pub(crate) fn start(
+        shared: Arc<RedisShared>,
+        consumer: String,
+        streams: Vec<String>,
+        takeover_after: Duration,
+    ) -> Arc<Self> {
+        let every = takeover_after / RENEWALS;
         let held = Arc::new(Self { shared, consumer, streams, held: Mutex::default() });
         let weak = Arc::downgrade(&held);
         tokio::spawn(async move {

@@ -37,6 +37,8 @@ pub(crate) struct RedisTaker {
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) incoming: mpsc::Sender<Incoming>,
     pub(crate) max_bytes: usize,
+    /// A request whose taker is silent for so long is taken over.
+    pub(crate) takeover_after: Duration,
     pub(crate) keeps: Arc<dyn Any + Send + Sync>,
 }
 
@@ -63,7 +65,7 @@ impl RedisTaker {
             make_group(&mut connection, stream).await?;
         }
         *pace = Pace::endless();
-        let takeover_every = self.shared.settings.takeover_after / 3;
+        let takeover_every = self.takeover_after / 3;
         let (mut next_takeover, mut next_tidying) = (Instant::now(), Instant::now() + TIDY_EVERY);
         let mut may_have_more = true;
         loop {
@@ -119,7 +121,7 @@ impl RedisTaker {
     async fn read_or_wait(&self, connection: &mut MultiplexedConnection, room: u32) -> RedisResult<Value> {
         let mut command = cmd("XREADGROUP");
         command.arg("GROUP").arg(GROUP).arg(&self.consumer).arg("COUNT").arg(room);
-        let block = BLOCK.min(self.shared.settings.takeover_after / 3).as_millis() as u64;
+        let block = BLOCK.min(self.takeover_after / 3).as_millis() as u64;
         command.arg("BLOCK").arg(block.max(1)).arg("STREAMS").arg(&self.streams);
         for _ in &self.streams {
             command.arg(">");
@@ -156,7 +158,7 @@ impl RedisTaker {
                     return Ok(());
                 }
                 let mut command = cmd("XAUTOCLAIM");
-                let idle = self.shared.settings.takeover_after.as_millis() as u64;
+                let idle = self.takeover_after.as_millis() as u64;
                 command
                     .arg(stream)
                     .arg(GROUP)
