@@ -32,6 +32,9 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// What a program logs when it is ready.
+const LISTENING: &str = "listening";
+
 /// Stands for the address of a program that listens at none.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
@@ -59,8 +62,19 @@ impl Process {
     /// # Panics
     /// If the program ends before it listens.
     pub fn start_writing_to(stdout: impl Into<Stdio>, command: Command) -> Self {
-        Self::try_start_writing_to(stdout, command)
-            .unwrap_or_else(|events| panic!("the program ended before it listened: {events:?}"))
+        Self::started(LISTENING, Self::try_start_until(LISTENING, stdout, command))
+    }
+
+    /// Does what [`start`](Self::start) does, for a program that is ready when it logs this message.
+    ///
+    /// # Panics
+    /// If the program ends before that.
+    pub fn start_until(message: &str, command: Command) -> Self {
+        Self::started(message, Self::try_start_until(message, Stdio::null(), command))
+    }
+
+    fn started(message: &str, started: Result<Self, Vec<Value>>) -> Self {
+        started.unwrap_or_else(|events| panic!("the program ended before it logged {message:?}: {events:?}"))
     }
 
     /// Does what [`start`](Self::start) does, for a program that may refuse to start.
@@ -71,10 +85,14 @@ impl Process {
     /// # Panics
     /// If the program cannot be started at all.
     pub fn try_start(command: Command) -> Result<Self, Vec<Value>> {
-        Self::try_start_writing_to(Stdio::null(), command)
+        Self::try_start_until(LISTENING, Stdio::null(), command)
     }
 
-    fn try_start_writing_to(stdout: impl Into<Stdio>, mut command: Command) -> Result<Self, Vec<Value>> {
+    fn try_start_until(
+        message: &str,
+        stdout: impl Into<Stdio>,
+        mut command: Command,
+    ) -> Result<Self, Vec<Value>> {
         command.args(["--log-format", "json"]);
         let mut child = command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -86,9 +104,9 @@ impl Process {
             };
             let line = line.unwrap();
             let event: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
-            let listening = event["message"] == "listening";
+            let ready = event["message"] == message;
             events.push(event);
-            if listening {
+            if ready {
                 let address = events[events.len() - 1]["address"].as_str();
                 break address.map_or(NOWHERE, |address| address.parse().unwrap());
             }
