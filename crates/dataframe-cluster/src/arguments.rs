@@ -9,7 +9,7 @@ use middleware::connect::{Middleware, TransportSettings};
 use service::{Common, cli};
 
 use crate::bytes_text::parse_bytes;
-use crate::master::MasterConfig;
+use crate::master::{MasterConfig, PairConfig};
 use crate::worker::WorkerConfig;
 
 /// How the parts of a cluster reach each other.
@@ -72,9 +72,40 @@ pub struct MasterArguments {
     /// Time without a sign of life after which a worker counts as lost
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = cli::duration)]
     pub worker_timeout: Duration,
+    /// Share the cluster with another master: stand by while it leads, and take over when it is gone
+    #[arg(long)]
+    pub standby: bool,
+    /// With --standby: address of the other master, where the middleware calls it directly
+    #[arg(long, value_name = "HOST:PORT", requires = "standby", value_parser = cli::host_and_port)]
+    pub peer: Option<String>,
+    /// With --standby: silence of the other master after which it counts as gone
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = cli::duration)]
+    pub takeover_after: Duration,
     /// Flags that every program has
     #[command(flatten)]
     pub common: Common,
+}
+
+impl MasterArguments {
+    /// What a master of a pair needs to know; nothing for a single master.
+    ///
+    /// # Errors
+    /// Fails if the other master's address is missing, or is of no use.
+    pub(crate) fn pair(&self) -> anyhow::Result<Option<PairConfig>> {
+        if !self.standby {
+            return Ok(None);
+        }
+        let middleware = self.middleware.middleware;
+        match (&self.peer, middleware.has_broker()) {
+            (None, false) => anyhow::bail!(
+                "--standby: over {middleware} the two masters call each other: give the address of the other one with --peer HOST:PORT"
+            ),
+            (Some(peer), true) => anyhow::bail!(
+                "--peer {peer}: over {middleware} the two masters meet at the broker: leave --peer out"
+            ),
+            (peer, _) => Ok(Some(PairConfig { peer: peer.clone(), takeover_after: self.takeover_after })),
+        }
+    }
 }
 
 impl From<&MasterArguments> for MasterConfig {
@@ -107,9 +138,9 @@ pub struct WorkerArguments {
     /// Address that others call; by default the one of this computer that reaches the master
     #[arg(long, value_name = "HOST:PORT", value_parser = cli::host_and_port)]
     pub advertise: Option<String>,
-    /// Address of the master, where the middleware calls it directly
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9000", value_parser = cli::host_and_port)]
-    pub master: String,
+    /// Address of the master, where the middleware calls it directly; HOST:PORT,HOST:PORT for a pair of which one stands by
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9000", value_delimiter = ',', value_parser = cli::host_and_port)]
+    pub master: Vec<String>,
     /// What carries tasks and results
     #[command(flatten)]
     pub middleware: MiddlewareArguments,
@@ -157,7 +188,7 @@ impl TryFrom<&WorkerArguments> for WorkerConfig {
             name,
             listen: arguments.listen.to_string(),
             advertise: arguments.advertise.clone(),
-            master: arguments.master.clone(),
+            masters: arguments.master.clone(),
             threads: arguments.threads.unwrap_or_else(processors),
             memory_bytes: arguments.memory,
             data_dir: arguments.data_dir.clone(),

@@ -1,27 +1,28 @@
 //! A client of a cluster: sends a job to the master until its result is there.
 
+mod conversation;
+
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
-use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use dataframe_engine::{Compute, Frame, FrameError};
-use dataframe_jobs::failure::{Failure, FailureCode};
+use dataframe_jobs::failure::Failure;
 use dataframe_jobs::message::{Finished, NodesCommand, Progress, Reply, Request, WorkerStatus};
 use dataframe_jobs::operation::Operation;
 use dataframe_jobs::packet;
-use futures_util::StreamExt;
-use middleware::{Endpoint, Pieces, SharedTransport, TransportError};
+use middleware::SharedTransport;
+
+use conversation::{Conversation, Interrupted, broken, unreachable};
 
 use crate::ask::{AskError, ask};
+use crate::masters::MasterAddresses;
 use crate::pieces::ResultDecoder;
-
-/// A master that works on a job says so once a second. After this silence the job is sent again, under its id.
-const SILENCE: Duration = Duration::from_secs(5);
 
 /// Time for the answer to an order about the workers.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -32,11 +33,11 @@ const GOODBYE: Duration = Duration::from_millis(500);
 /// Is called with the state of a job while it runs.
 pub type OnProgress = Arc<dyn Fn(&Progress) + Send + Sync>;
 
-/// Speaks with one master.
+/// Speaks with the master of a cluster, and with the other one of a pair when it has taken over.
 #[derive(Clone)]
 pub struct ClusterClient {
     transport: SharedTransport,
-    master: Endpoint,
+    masters: MasterAddresses,
     wait: Duration,
     on_progress: Option<OnProgress>,
     /// Jobs that have been sent and have not ended.
@@ -53,11 +54,11 @@ pub struct JobResult {
 }
 
 impl ClusterClient {
-    /// A client of the master at `master` (an address where the middleware calls it directly). `wait` is how long a job waits for a
-    /// master and for workers.
+    /// A client of the master at one of these addresses, which count where the middleware calls the master directly. `wait` is how long
+    /// a job waits for a master and for workers.
     #[must_use]
-    pub fn new(transport: SharedTransport, master: String, wait: Duration) -> Self {
-        Self { transport, master: Endpoint::Master(master), wait, on_progress: None, open: Arc::default() }
+    pub fn new(transport: SharedTransport, masters: impl Into<MasterAddresses>, wait: Duration) -> Self {
+        Self { transport, masters: masters.into(), wait, on_progress: None, open: Arc::default() }
     }
 
     /// Calls `on_progress` whenever the master tells how far a job is.
@@ -93,7 +94,8 @@ impl ClusterClient {
     pub async fn cancel_open(&self) {
         let jobs = std::mem::take(&mut *self.open_jobs());
         for job in jobs {
-            if let Err(error) = ask(&self.transport, &self.master, &Request::Cancel { job }, GOODBYE).await {
+            let (_, master) = self.masters.current();
+            if let Err(error) = ask(&self.transport, &master, &Request::Cancel { job }, GOODBYE).await {
                 tracing::debug!(%error, "the master did not hear that a job is given up");
             }
         }
@@ -136,12 +138,19 @@ impl ClusterClient {
     /// # Errors
     /// Fails if the master refuses or does not answer.
     pub async fn nodes(&self, command: NodesCommand) -> Result<Vec<WorkerStatus>, Failure> {
-        match ask(&self.transport, &self.master, &Request::Nodes(command), ANSWER).await {
-            Ok((Reply::Nodes { workers }, _)) => Ok(workers),
-            Ok((other, _)) => Err(broken(&format!("the master answered {other:?}"))),
-            Err(AskError::Failed(failure)) => Err(failure),
-            Err(error) => Err(unreachable(&self.master, &error.to_string())),
+        let request = Request::Nodes(command);
+        let mut cause = String::new();
+        for _ in 0..self.masters.count() {
+            let (place, master) = self.masters.current();
+            match ask(&self.transport, &master, &request, ANSWER).await {
+                Ok((Reply::Nodes { workers }, _)) => return Ok(workers),
+                Ok((other, _)) => return Err(broken(&format!("the master answered {other:?}"))),
+                Err(AskError::Failed(failure)) => return Err(failure),
+                Err(error) => cause = error.to_string(),
+            }
+            self.masters.leave(place);
         }
+        Err(unreachable(&self.masters, &cause))
     }
 
     fn submission(&self, job: String, operations: &[Operation], explain: bool) -> Request {
@@ -149,52 +158,63 @@ impl ClusterClient {
         Request::Submit { job, operations: operations.to_vec(), wait_ms, explain }
     }
 
-    /// Sends a job under one id until it has ended, although the master or workers may be killed meanwhile.
-    async fn send_job(&self, request: &Request) -> Result<JobResult, Failure> {
-        let packet = packet::encode(request, &[]);
-        let backoff = || {
-            ExponentialBuilder::default()
-                .with_min_delay(Duration::from_millis(50))
-                .with_max_delay(Duration::from_secs(1))
-                .without_max_times()
-                .with_jitter()
-                .build()
-        };
-        let (mut pauses, mut last_word) = (backoff(), Instant::now());
+    /// Calls `on_change` with the workers at once and after each change, which the master pushes. Goes on with the other master of a
+    /// pair when that one has taken over. Returns why it cannot go on.
+    pub async fn watch(&self, mut on_change: impl FnMut(&[WorkerStatus])) -> Failure {
+        let packet = packet::encode(&Request::Watch, &[]);
+        let mut conversation = Conversation::new(&self.transport, &self.masters, self.wait);
         loop {
-            let attempt = match self.transport.request(&self.master, packet.clone()).await {
-                Ok(pieces) => self.receive(pieces, &mut last_word).await,
-                Err(TransportError::Invalid(why)) => return Err(unsendable(&why)),
-                Err(error) => Err(Interrupted::Lost(error.to_string())),
-            };
-            let cause = match attempt {
-                Ok(result) => return Ok(result),
-                Err(Interrupted::Failed(failure)) => return Err(failure),
-                Err(Interrupted::Lost(cause)) => cause,
-            };
-            if last_word.elapsed() > self.wait.max(SILENCE) {
-                return Err(unreachable(&self.master, &cause));
+            let Err(interrupted) = self.watch_one(&packet, &mut conversation, &mut on_change).await;
+            match interrupted {
+                Interrupted::Failed(failure) => return failure,
+                Interrupted::Lost(cause) => match conversation.lost(&cause).await {
+                    Ok(()) => {}
+                    Err(failure) => return failure,
+                },
             }
-            tracing::debug!(cause, "the job is sent again under its id");
-            if last_word.elapsed() < Duration::from_millis(100) {
-                pauses = backoff();
-            }
-            tokio::time::sleep(pauses.next().unwrap_or(SILENCE)).await;
         }
     }
 
-    async fn receive(&self, mut pieces: Pieces, last_word: &mut Instant) -> Result<JobResult, Interrupted> {
+    /// Watches for as long as one master answers.
+    async fn watch_one(
+        &self,
+        packet: &Bytes,
+        conversation: &mut Conversation<'_>,
+        on_change: &mut impl FnMut(&[WorkerStatus]),
+    ) -> Result<Infallible, Interrupted> {
+        let mut pieces = conversation.open(packet).await?;
+        loop {
+            match conversation.next(&mut pieces).await? {
+                (Reply::Nodes { workers }, _) => on_change(&workers),
+                (Reply::Leads(_), _) => {}
+                (Reply::Failed(failure), _) => return Err(Interrupted::Failed(failure)),
+                (other, _) => return Err(nonsense(&other)),
+            }
+        }
+    }
+
+    /// Sends a job under one id until it has ended, although the master or workers may be killed meanwhile.
+    async fn send_job(&self, request: &Request) -> Result<JobResult, Failure> {
+        let packet = packet::encode(request, &[]);
+        let mut conversation = Conversation::new(&self.transport, &self.masters, self.wait);
+        loop {
+            match self.receive(&packet, &mut conversation).await {
+                Ok(result) => return Ok(result),
+                Err(Interrupted::Failed(failure)) => return Err(failure),
+                Err(Interrupted::Lost(cause)) => conversation.lost(&cause).await?,
+            }
+        }
+    }
+
+    async fn receive(
+        &self,
+        packet: &Bytes,
+        conversation: &mut Conversation<'_>,
+    ) -> Result<JobResult, Interrupted> {
+        let mut pieces = conversation.open(packet).await?;
         let (mut reader, mut batches, mut next) = (ResultDecoder::default(), Vec::new(), 0);
         loop {
-            let piece: Bytes = match tokio::time::timeout(SILENCE, pieces.next()).await {
-                Ok(Some(Ok(piece))) => piece,
-                Ok(Some(Err(error))) => return Err(Interrupted::Lost(error.to_string())),
-                Ok(None) => return Err(Interrupted::Lost("the reply ended too early".to_owned())),
-                Err(_) => return Err(Interrupted::Lost(format!("the master was silent for {SILENCE:?}"))),
-            };
-            *last_word = Instant::now();
-            let (reply, body) =
-                packet::decode(&piece).map_err(|error| Interrupted::Failed(broken(&error.to_string())))?;
+            let (reply, body) = conversation.next(&mut pieces).await?;
             match reply {
                 Reply::Progress(progress) => {
                     if let Some(on_progress) = &self.on_progress {
@@ -215,42 +235,18 @@ impl ClusterClient {
                 }
                 Reply::Finished(_) => return Err(Interrupted::Lost("the result is not complete".to_owned())),
                 Reply::Failed(failure) => return Err(Interrupted::Failed(failure)),
-                other => return Err(Interrupted::Failed(broken(&format!("the master answered {other:?}")))),
+                other => return Err(nonsense(&other)),
             }
         }
     }
 }
 
+fn nonsense(reply: &Reply) -> Interrupted {
+    Interrupted::Failed(broken(&format!("the master answered {reply:?}")))
+}
+
 fn new_job() -> String {
     service::new_ulid(rand::random()).to_string()
-}
-
-/// Why a reply is no result.
-enum Interrupted {
-    /// The job failed; sending it again would not help.
-    Failed(Failure),
-    /// The reply broke off. The job is sent again.
-    Lost(String),
-}
-
-fn unsendable(why: &str) -> Failure {
-    let message = format!("the list of operations cannot be sent over this middleware: {why}");
-    Failure { code: FailureCode::BadJob, message, worker: None }
-}
-
-fn broken(message: &str) -> Failure {
-    Failure { code: FailureCode::Internal, message: message.to_owned(), worker: None }
-}
-
-fn unreachable(master: &Endpoint, cause: &str) -> Failure {
-    let place = match master {
-        Endpoint::Master(address) if !address.is_empty() => format!(" at {address}"),
-        _ => String::new(),
-    };
-    let message = format!(
-        "the master{place} does not answer: {cause}. Is dataframe-master running, with the same --middleware?"
-    );
-    Failure { code: FailureCode::NoWorkers, message, worker: None }
 }
 
 #[async_trait]

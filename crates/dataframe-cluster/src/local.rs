@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::arguments::processors;
 use crate::client::ClusterClient;
-use crate::master::{Master, MasterConfig};
+use crate::master::{Master, MasterConfig, MasterEnd};
 
 /// How long workers may take to start.
 const START: Duration = Duration::from_secs(30);
@@ -42,7 +42,7 @@ pub struct LocalCluster {
     client: ClusterClient,
     workers: Vec<WorkerProcess>,
     shutdown: Shutdown,
-    _master: AbortOnDropHandle<()>,
+    _master: AbortOnDropHandle<MasterEnd>,
     _folder: tempfile::TempDir,
 }
 

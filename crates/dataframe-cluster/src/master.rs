@@ -8,6 +8,7 @@
 //! | `call` | one attempt at a task: its request to a worker and the pieces of the reply |
 //! | `requests` | answers what clients and workers ask |
 //! | `results` | results of finished jobs, which outlive the master |
+//! | `pair` | two masters, of which one stands by |
 
 mod call;
 mod command;
@@ -16,6 +17,7 @@ pub(crate) mod coordinator;
 mod in_process;
 mod inspector;
 mod job;
+mod pair;
 mod requests;
 mod results;
 mod task_stream;
@@ -26,9 +28,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use dataframe_engine::{Engine, EngineConfig};
+use dataframe_jobs::message::Lead;
 use middleware::{Endpoint, SharedTransport};
 use service::Shutdown;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::ClusterClient;
@@ -37,7 +41,9 @@ use crate::threads::ComputeThreads;
 use context::MasterContext;
 use coordinator::Coordinator;
 use in_process::InProcess;
-use requests::MAX_WAITING_CLIENTS;
+pub use pair::PairConfig;
+pub(crate) use pair::stand_by;
+use requests::{MAX_WAITING_CLIENTS, MAX_WATCHERS};
 use results::Results;
 
 /// Requests that the master answers at a time: those of clients that wait for a job, and as many others.
@@ -65,14 +71,38 @@ pub struct Master {
     requests: Box<dyn middleware::Requests>,
     context: Arc<MasterContext>,
     coordinator: Coordinator,
+    pair: Option<PairConfig>,
+    superseded: watch::Receiver<Option<Lead>>,
+}
+
+/// Why a master has stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MasterEnd {
+    /// The program ends.
+    Shutdown,
+    /// The other master of the pair has a newer lead.
+    Superseded(Lead),
 }
 
 impl Master {
-    /// Begins to receive requests.
+    /// Begins to receive requests, as the only master of its cluster.
     ///
     /// # Errors
     /// Fails if the folder cannot be used or the master cannot listen.
     pub async fn start(config: MasterConfig, transport: SharedTransport) -> anyhow::Result<Self> {
+        Self::lead(config, transport, 1, None).await
+    }
+
+    /// Begins to receive requests, with the lead of this term, alone or as one of a pair.
+    ///
+    /// # Errors
+    /// Fails as [`Master::start`] does.
+    pub(crate) async fn lead(
+        config: MasterConfig,
+        transport: SharedTransport,
+        term: u64,
+        pair: Option<PairConfig>,
+    ) -> anyhow::Result<Self> {
         let spool_dir = config.data_dir.join("spill");
         std::fs::create_dir_all(&spool_dir)
             .with_context(|| format!("{}: the folder cannot be made", spool_dir.display()))?;
@@ -87,17 +117,23 @@ impl Master {
             .await
             .context("the master cannot receive requests")?;
         let threads = ComputeThreads::start(config.threads)?;
+        let incarnation = service::new_ulid(rand::random()).to_string();
+        let (supersede, superseded) = watch::channel(None);
         let context = Arc::new(MasterContext {
+            lead: Lead { term, incarnation },
+            supersede,
+            is_one_of_pair: pair.is_some(),
             transport,
             engine,
             threads,
             results,
             spool_room: SpoolRoom::new(spool_dir),
             waiting_clients: Semaphore::new(MAX_WAITING_CLIENTS),
+            watchers: Semaphore::new(MAX_WATCHERS),
             lease: config.lease,
         });
         let coordinator = Coordinator::new(Arc::clone(&context), config.worker_timeout, requests.address());
-        Ok(Self { requests, context, coordinator })
+        Ok(Self { requests, context, coordinator, pair, superseded })
     }
 
     /// The address at which clients and workers call it, where they do so directly.
@@ -113,8 +149,8 @@ impl Master {
         ClusterClient::new(Arc::new(desk), String::new(), wait)
     }
 
-    /// Answers requests until `shutdown`.
-    pub async fn run(mut self, shutdown: Shutdown) {
+    /// Answers requests until `shutdown`, or until another master has a newer lead.
+    pub async fn run(mut self, shutdown: Shutdown) -> MasterEnd {
         let name = self.context.transport.capabilities().name;
         tracing::info!(address = self.address(), middleware = name, "listening");
         let commands = self.coordinator.commands();
@@ -123,25 +159,41 @@ impl Master {
             Arc::clone(&self.context),
             commands.clone(),
         )));
-        loop {
+        let holding = self.pair.map(|pair| hold_lead(&self.context, pair));
+        // A client that waits for a job sends it again, to the next master.
+        let ended = CancellationToken::new();
+        let end = loop {
             let incoming = tokio::select! {
                 incoming = self.requests.next() => incoming,
-                () = shutdown.requested() => break,
+                () = shutdown.requested() => break MasterEnd::Shutdown,
+                Ok(lead) = self.superseded.wait_for(Option::is_some) => {
+                    break lead.clone().map_or(MasterEnd::Shutdown, MasterEnd::Superseded);
+                }
             };
             let (context, commands) = (Arc::clone(&self.context), commands.clone());
             let open = shutdown.hold("requests");
             let answered = requests::answer(context, commands, incoming);
-            let shutdown = shutdown.clone();
-            tokio::spawn(async move {
-                // A client that waits for a job sends it again, to the next master.
-                tokio::select! {
-                    () = answered => {}
-                    () = shutdown.requested() => {}
-                }
+            tokio::spawn(ended.clone().run_until_cancelled_owned(async move {
+                answered.await;
                 drop(open);
-            });
-        }
+            }));
+        };
+        ended.cancel();
         coordinator.abort();
+        drop(holding);
+        if let MasterEnd::Superseded(lead) = &end {
+            tracing::warn!(term = lead.term, "stepping down: another master has a newer lead");
+        }
         tracing::info!(left = shutdown.left(), "master closed");
+        end
     }
+}
+
+/// Tells the other master of a pair that this one leads.
+fn hold_lead(context: &Arc<MasterContext>, pair: PairConfig) -> AbortOnDropHandle<()> {
+    let context = Arc::clone(context);
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let newer = pair::hold_lead(context.transport.clone(), pair, context.lead.clone()).await;
+        context.supersede.send_replace(Some(newer));
+    }))
 }

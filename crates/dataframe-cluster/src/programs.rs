@@ -8,7 +8,7 @@ use middleware::xmlrpc::MethodServer;
 use service::Shutdown;
 
 use crate::arguments::{MasterArguments, WorkerArguments, reachable};
-use crate::master::Master;
+use crate::master::{Master, MasterConfig, MasterEnd, stand_by};
 use crate::methods::{MasterMethods, worker_methods};
 use crate::worker::{self, WorkerConfig};
 
@@ -19,11 +19,28 @@ use crate::worker::{self, WorkerConfig};
 pub async fn run_master(arguments: MasterArguments, shutdown: Shutdown) -> anyhow::Result<()> {
     let methods = MasterMethods::default();
     let settings = TransportSettings { methods: methods.table(), ..arguments.middleware.settings() };
+    let pair = arguments.pair()?;
     let transport = connect(arguments.middleware.middleware, settings).await?;
-    let master = Master::start((&arguments).into(), transport).await?;
-    methods.serve(&master);
-    master.run(shutdown).await;
-    Ok(())
+    let config = MasterConfig::from(&arguments);
+    let mut term = 0;
+    loop {
+        if let Some(pair) = &pair {
+            term = tokio::select! {
+                heard = stand_by(&transport, pair, term) => heard,
+                () = shutdown.requested() => return Ok(()),
+            };
+        }
+        term += 1;
+        let master = Master::lead(config.clone(), transport.clone(), term, pair.clone()).await?;
+        methods.serve(&master);
+        match master.run(shutdown.clone()).await {
+            MasterEnd::Shutdown => return Ok(()),
+            MasterEnd::Superseded(lead) => {
+                methods.rest();
+                term = lead.term;
+            }
+        }
+    }
 }
 
 /// Runs a worker until `shutdown`.
@@ -47,7 +64,7 @@ pub async fn run_worker(arguments: WorkerArguments, shutdown: Shutdown) -> anyho
     if arguments.end_with_stdin {
         end_with_stdin(&shutdown);
     }
-    let towards = arguments.middleware.broker_address().unwrap_or_else(|| config.master.clone());
+    let towards = arguments.middleware.broker_address().unwrap_or_else(|| config.masters[0].clone());
     worker::run(config, transport, Arc::new(move |listening| reachable(listening, &towards)), shutdown).await
 }
 

@@ -22,6 +22,7 @@ use middleware::{Endpoint, Incoming, SharedTransport};
 use service::Shutdown;
 use tokio::sync::watch;
 
+use crate::masters::MasterAddresses;
 use crate::threads::ComputeThreads;
 
 /// Requests that a worker answers at a time besides its tasks, such as questions about its files.
@@ -36,8 +37,8 @@ pub struct WorkerConfig {
     pub listen: String,
     /// The address that others call; by default the one it listens at.
     pub advertise: Option<String>,
-    /// The master's address, where the middleware calls it directly.
-    pub master: String,
+    /// The address of the master, or of both masters of a pair, where the middleware calls it directly.
+    pub masters: Vec<String>,
     /// Tasks at a time, each on a thread.
     pub threads: usize,
     /// Bytes for computing; what is more is spilled to disk.
@@ -98,9 +99,9 @@ pub(crate) async fn run(
         data_dir: config.data_dir.clone(),
         attempts: Mutex::default(),
     });
-    let master = Endpoint::Master(config.master);
+    let masters = MasterAddresses::new(config.masters);
     let (tell, mut member) = watch::channel(false);
-    let membership = membership::keep(Arc::clone(&context), master.clone(), config.heartbeat, tell);
+    let membership = membership::keep(Arc::clone(&context), masters.clone(), config.heartbeat, tell);
     tokio::pin!(membership);
     // What any worker may take is for members: nobody would wait for the result of another one.
     let mut shared = None;
@@ -126,7 +127,7 @@ pub(crate) async fn run(
         });
     }
     drop((direct, shared));
-    finish(&context, &master, &shutdown).await;
+    finish(&context, &masters, &shutdown).await;
     Ok(())
 }
 
@@ -138,11 +139,11 @@ async fn next_of(requests: &mut Option<Box<dyn middleware::Requests>>) -> Incomi
 }
 
 /// Says good-bye, so that the master starts what is left elsewhere at once.
-async fn finish(context: &WorkerContext, master: &Endpoint, shutdown: &Shutdown) {
+async fn finish(context: &WorkerContext, masters: &MasterAddresses, shutdown: &Shutdown) {
     for task in context.running() {
         context.stop(&task);
     }
-    membership::leave(context, master).await;
+    membership::leave(context, masters).await;
     tracing::info!(left = shutdown.left(), "worker closed");
 }
 

@@ -7,6 +7,8 @@
 //! | client → master | `cancel` | `accepted` |
 //! | client → master | `nodes` | `nodes`; or `failed` |
 //! | client → master | `probe` | `progress`, then `finished`; or `failed` |
+//! | client, standby → master | `watch` | `nodes` at once and at each change of the workers, and `leads` five times a second |
+//! | master → standby | `supersede` | `leads`; or `failed` |
 //! | master → worker | `run` (the plan in the body) | `started`, `alive` three times a lease, `result` pieces, then `finished`; or `failed` |
 //! | master → worker | `inspect` | `inspected` (JSON in the body); or `failed` |
 //! | master → worker | `stop` | `accepted` |
@@ -63,6 +65,10 @@ pub enum Request {
         /// How many tasks.
         tasks: u32,
     },
+    /// A client or a standby master wants to hear of each change of the workers, and that the master is there.
+    Watch,
+    /// A master that has taken the lead tells the other one of its pair, which steps down unless its own lead is newer.
+    Supersede(Lead),
     /// A master gives a task to a worker. The plan is the body.
     Run(Task),
     /// A master asks a worker for the files behind paths that only the worker has, and for their types.
@@ -114,12 +120,23 @@ pub enum Reply {
         /// In the order of their names.
         workers: Vec<WorkerStatus>,
     },
+    /// The master that answers, and has the lead as far as it knows.
+    Leads(Lead),
     /// The files and types behind a source: JSON in the body.
     Inspected,
     /// Who the worker is.
     Identity(WorkerInfo),
     /// It failed. The last piece.
     Failed(Failure),
+}
+
+/// One master's time at the head of the cluster. The newer one is the greater one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Lead {
+    /// Greater by one than that of the lead before, as far as the master knew of one. It counts from 1.
+    pub term: u64,
+    /// A ULID, made when the lead was taken. It decides between two masters that took the lead at the same time.
+    pub incarnation: String,
 }
 
 /// Names one attempt at a task.

@@ -64,7 +64,7 @@ pub struct PlaceArguments {
     /// Start this many worker processes and compute in them, 1 to 64
     #[arg(long, value_name = "N", value_parser = cli::count(1..=64))]
     pub workers: Option<usize>,
-    /// Compute on the cluster of this master: HOST:PORT, or the broker's URL where --middleware has a broker
+    /// Compute on the cluster of this master: HOST:PORT, HOST:PORT,HOST:PORT for a pair of which one stands by, or the broker's URL where --middleware has a broker
     #[arg(long, value_name = "ADDRESS")]
     pub master: Option<String>,
     /// Longest time to wait for a master and for workers
@@ -228,12 +228,8 @@ pub enum NodesAction {
         #[arg(long, value_name = "N", default_value = "10000", value_parser = cli::count(1..=100_000))]
         tasks: usize,
     },
-    /// Shows all workers again and again, until Ctrl-C
-    Watch {
-        /// Time between two looks
-        #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = cli::duration)]
-        every: Duration,
-    },
+    /// Shows all workers, and shows them again whenever one comes, goes or changes its state, until Ctrl-C
+    Watch,
 }
 
 #[cfg(test)]

@@ -227,11 +227,11 @@ async fn nodes(settings: &DataframeSettings, action: NodesAction) -> anyhow::Res
         NodesAction::Add { address } => NodesCommand::Add { address },
         NodesAction::Remove { worker } => NodesCommand::Remove { worker },
         NodesAction::Drain { worker } => NodesCommand::Drain { worker },
-        NodesAction::Watch { every } => loop {
-            let table = nodes::table(&place.nodes(NodesCommand::List).await?);
-            output::print(format!("{table}\n").as_bytes())?;
-            tokio::time::sleep(every).await;
-        },
+        NodesAction::Watch => {
+            return place
+                .watch(|workers| output::print(format!("{}\n", nodes::table(workers)).as_bytes()))
+                .await;
+        }
     };
     output::print(nodes::table(&place.nodes(command).await?).as_bytes())
 }

@@ -24,7 +24,6 @@ pub async fn give_up_jobs() {
 }
 
 /// Where frames are computed.
-#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum ComputePlace {
     /// In this process, on all threads.
     Here(Engine),
@@ -54,8 +53,10 @@ pub fn checked(settings: &DataframeSettings) -> Result<TransportSettings, WrongA
         }
         transport.broker_url.get_or_insert_with(|| url.clone());
     } else if let Some(address) = place.master.as_ref().filter(|_| !middleware.has_broker()) {
-        service::cli::host_and_port(address)
-            .map_err(|allowed| WrongArguments(format!("--master {address}: {allowed}")))?;
+        for one in address.split(',') {
+            service::cli::host_and_port(one.trim())
+                .map_err(|allowed| WrongArguments(format!("--master {one}: {allowed}")))?;
+        }
     }
     if middleware.has_broker() && transport.broker_url.is_none() {
         let example = if middleware == Middleware::RabbitMq {
@@ -136,6 +137,27 @@ impl ComputePlace {
     /// Fails if there is no cluster, or the master refuses.
     pub async fn nodes(&self, command: NodesCommand) -> anyhow::Result<Vec<WorkerStatus>> {
         Ok(self.cluster()?.nodes(command).await?)
+    }
+
+    /// Calls `show` with the workers at once and after each change.
+    ///
+    /// # Errors
+    /// Fails if there is no cluster, the master is gone for good, or `show` fails.
+    pub async fn watch(
+        &self,
+        mut show: impl FnMut(&[WorkerStatus]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let (failed, failure) = tokio::sync::oneshot::channel();
+        let mut failed = Some(failed);
+        let watching = self.cluster()?.watch(|workers| {
+            if let (Err(error), Some(failed)) = (show(workers), failed.take()) {
+                let _ = failed.send(error);
+            }
+        });
+        tokio::select! {
+            ended = watching => Err(ended.into()),
+            Ok(error) = failure => Err(error),
+        }
     }
 
     /// Runs a job of empty tasks.

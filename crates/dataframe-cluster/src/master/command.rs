@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Worker(SchedulerEvent, oneshot::Sender<Result<Standing, Failure>>),
     /// Who is there?
     Nodes(oneshot::Sender<Vec<WorkerStatus>>),
+    /// Somebody wants to hear of each change of the workers.
+    Watch(oneshot::Sender<watch::Receiver<Vec<WorkerStatus>>>),
     /// Somebody wants a job. Its state is given back, whether it runs already or begins now.
     Submit(JobOrder, oneshot::Sender<watch::Receiver<JobStatus>>),
     /// Somebody gives a job up.

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use dataframe_engine::Engine;
+use dataframe_jobs::message::Lead;
 use middleware::SharedTransport;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::results::Results;
 use crate::spool::SpoolRoom;
@@ -12,6 +13,12 @@ use crate::threads::ComputeThreads;
 
 /// What the parts of a master share.
 pub(crate) struct MasterContext {
+    /// This master's time at the head of the cluster.
+    pub(crate) lead: Lead,
+    /// Takes a newer lead, which ends this one.
+    pub(crate) supersede: watch::Sender<Option<Lead>>,
+    /// Whether another master may take the lead over.
+    pub(crate) is_one_of_pair: bool,
     pub(crate) transport: SharedTransport,
     pub(crate) engine: Engine,
     pub(crate) threads: ComputeThreads,
@@ -20,5 +27,7 @@ pub(crate) struct MasterContext {
     pub(crate) spool_room: SpoolRoom,
     /// A place for each client that waits for a job. Heartbeats never wait for one.
     pub(crate) waiting_clients: Semaphore,
+    /// A place for each client that watches the workers.
+    pub(crate) watchers: Semaphore,
     pub(crate) lease: Duration,
 }

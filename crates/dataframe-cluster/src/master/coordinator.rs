@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dataframe_jobs::failure::{Failure, FailureCode};
-use dataframe_jobs::message::{Finished, Progress, Task, TaskId};
+use dataframe_jobs::message::{Finished, Progress, Task, TaskId, WorkerStatus};
 use dataframe_jobs::scheduler::{
     Recipient, Scheduler, SchedulerAction, SchedulerConfig, SchedulerEvent, TaskSpec,
 };
@@ -42,6 +42,7 @@ pub(crate) struct Coordinator {
     ended: VecDeque<String>,
     rounds: HashMap<String, PlannedRound>,
     attempts: HashMap<TaskId, Attempt>,
+    members: watch::Sender<Vec<WorkerStatus>>,
 }
 
 impl Coordinator {
@@ -72,6 +73,7 @@ impl Coordinator {
             ended: VecDeque::new(),
             rounds: HashMap::new(),
             attempts: HashMap::new(),
+            members: watch::Sender::new(Vec::new()),
         }
     }
 
@@ -106,6 +108,10 @@ impl Coordinator {
                 let _ = answer.send(self.worker_event(event));
             }
             Command::Nodes(answer) => drop(answer.send(self.scheduler.nodes(self.begun.elapsed()))),
+            Command::Watch(answer) => {
+                self.publish_members();
+                drop(answer.send(self.members.subscribe()));
+            }
             Command::Submit(order, answer) => drop(answer.send(self.submit(order))),
             Command::Cancel(job) => self.cancel(&job),
             Command::Outlook { job, answer } => {
@@ -332,6 +338,9 @@ impl Coordinator {
     }
 
     fn publish(&self) {
+        if self.members.receiver_count() > 0 {
+            self.publish_members();
+        }
         for job in self.rounds.keys() {
             if let (Some(progress), Some(status)) = (self.scheduler.progress(job), self.jobs.get(job)) {
                 status.send_if_modified(|status| match status {
@@ -344,6 +353,23 @@ impl Coordinator {
             }
         }
     }
+
+    fn publish_members(&self) {
+        let now = self.scheduler.nodes(self.begun.elapsed());
+        self.members.send_if_modified(|known| {
+            let changed = !same_members(known, &now);
+            if changed {
+                *known = now;
+            }
+            changed
+        });
+    }
+}
+
+/// Whether both are the same workers in the same states. What they do at the moment does not count.
+fn same_members(these: &[WorkerStatus], those: &[WorkerStatus]) -> bool {
+    let key = |node: &WorkerStatus| (node.info.clone(), node.state);
+    these.iter().map(key).eq(those.iter().map(key))
 }
 
 async fn sleep_until(due: Option<Instant>) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataframe_jobs::failure::{Failure, FailureCode};
-use dataframe_jobs::message::{Finished, NodesCommand, Reply, Request};
+use dataframe_jobs::message::{Finished, Lead, NodesCommand, Reply, Request};
 use dataframe_jobs::scheduler::SchedulerEvent;
 use dataframe_jobs::{operation, packet};
 use middleware::{Endpoint, Incoming, ReplySink, TransportError};
@@ -28,6 +28,12 @@ const IDENTITY: Duration = Duration::from_secs(5);
 /// Clients that wait for a job at a time.
 pub(super) const MAX_WAITING_CLIENTS: usize = 256;
 
+/// Clients that watch the workers at a time, a standby master among them.
+pub(super) const MAX_WATCHERS: usize = 64;
+
+/// Who watches a master hears of it at least this often.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(200);
+
 /// Empty tasks in one probe.
 const MAX_PROBE: u32 = 100_000;
 
@@ -48,6 +54,7 @@ pub(super) async fn answer(
         Ok((Request::Probe { job, tasks }, _)) => {
             desk.job(JobOrder::Probe { job, tasks: tasks.min(MAX_PROBE) }, reply.as_mut()).await
         }
+        Ok((Request::Watch, _)) => desk.watch(reply.as_mut()).await,
         Ok((request, _)) => {
             let answer = desk.short(request).await.unwrap_or_else(Reply::Failed);
             send(reply.as_mut(), &answer, &[]).await
@@ -110,9 +117,52 @@ impl Desk {
                 self.change(command).await?;
                 Ok(Reply::Nodes { workers: self.ask(Command::Nodes).await? })
             }
+            Request::Supersede(lead) => self.supersede(lead),
             _ => Err(refused(
-                "a master answers join, heartbeat, leave, submit, cancel, probe and nodes: this request is for a worker",
+                "a master answers join, heartbeat, leave, submit, cancel, probe, nodes, watch and supersede: this request is for a worker",
             )),
+        }
+    }
+
+    /// Steps down if the lead is newer than that of this master. Tells which lead holds then.
+    fn supersede(&self, lead: Lead) -> Result<Reply, Failure> {
+        let own = &self.context.lead;
+        if lead == *own {
+            return Ok(Reply::Leads(lead));
+        }
+        if !self.context.is_one_of_pair {
+            return Err(refused("this master is not one of a pair: start it with --standby"));
+        }
+        if lead < *own {
+            return Ok(Reply::Leads(own.clone()));
+        }
+        self.context.supersede.send_replace(Some(lead.clone()));
+        Ok(Reply::Leads(lead))
+    }
+
+    /// Tells of each change of the workers, and meanwhile that the master is there.
+    async fn watch(&self, reply: &mut dyn ReplySink) -> Result<(), TransportError> {
+        let Ok(_place) = self.context.watchers.try_acquire() else {
+            let failure =
+                refused(&format!("{MAX_WATCHERS} clients watch this master already: ask again later"));
+            return send(reply, &Reply::Failed(failure), &[]).await;
+        };
+        let mut members = match self.ask(Command::Watch).await {
+            Ok(members) => members,
+            Err(failure) => return send(reply, &Reply::Failed(failure), &[]).await,
+        };
+        loop {
+            let workers = members.borrow_and_update().clone();
+            send(reply, &Reply::Nodes { workers }, &[]).await?;
+            loop {
+                send(reply, &Reply::Leads(self.context.lead.clone()), &[]).await?;
+                match tokio::time::timeout(SIGN_OF_LIFE, members.changed()).await {
+                    Ok(Ok(())) => break,
+                    // The master ends.
+                    Ok(Err(_)) => return Ok(()),
+                    Err(_) => {}
+                }
+            }
         }
     }
 

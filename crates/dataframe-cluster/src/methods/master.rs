@@ -1,7 +1,7 @@
 //! The methods of a master: `listWorkers`, `getWorkers`, `createWorker`, `addWorker`, `deleteWorker`, and `compute`.
 
 use std::process::{Child, Command as Process, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dataframe_engine::OutputFormat;
@@ -31,7 +31,8 @@ pub(crate) struct MasterMethods {
 
 #[derive(Default)]
 struct MethodsShared {
-    client: OnceLock<(ClusterClient, Option<String>)>,
+    /// The master that leads, and its address. There is none while the program starts or stands by.
+    leading: Mutex<Option<(ClusterClient, Option<String>)>>,
     /// Workers that `createWorker` has started. They end with the master.
     started: Mutex<Vec<StartedWorker>>,
 }
@@ -49,8 +50,12 @@ impl Drop for StartedWorker {
 impl MasterMethods {
     /// Begins to answer for a master.
     pub(crate) fn serve(&self, master: &Master) {
-        // A second master would be a second call of this in one program, which has one master.
-        let _ = self.shared.client.set((master.client(WAIT), master.address()));
+        *self.shared.leading() = Some((master.client(WAIT), master.address()));
+    }
+
+    /// Stops answering until there is a master again.
+    pub(crate) fn rest(&self) {
+        *self.shared.leading() = None;
     }
 
     /// The methods by their names.
@@ -92,9 +97,13 @@ impl MethodsShared {
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn client(&self) -> Result<&(ClusterClient, Option<String>), MethodFault> {
-        self.client.get().ok_or_else(|| {
-            let message = "the master is starting: call again in a moment".to_owned();
+    fn leading(&self) -> MutexGuard<'_, Option<(ClusterClient, Option<String>)>> {
+        self.leading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn client(&self) -> Result<(ClusterClient, Option<String>), MethodFault> {
+        self.leading().clone().ok_or_else(|| {
+            let message = "the master is starting, or stands by: call again in a moment".to_owned();
             fault(&Failure { code: FailureCode::NoWorkers, message, worker: None })
         })
     }

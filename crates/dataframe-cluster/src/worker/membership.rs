@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use dataframe_jobs::failure::{Failure, FailureCode};
 use dataframe_jobs::message::{Reply, Request};
-use middleware::Endpoint;
 use tokio::sync::watch;
 
 use super::context::WorkerContext;
 use crate::ask::{AskError, ask};
+use crate::masters::MasterAddresses;
 
 /// Time for the answer to a sign of life.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// The same, where another master may be the one that answers.
+const ANSWER_OF_ONE: Duration = Duration::from_secs(1);
 
 /// Time for the good-bye.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -30,7 +34,7 @@ const ADMISSION: Duration = Duration::from_secs(15);
 /// or drained goes on asking, so that `nodes add` takes it back. Returns only if the master never wanted the worker.
 pub(super) async fn keep(
     context: Arc<WorkerContext>,
-    master: Endpoint,
+    masters: MasterAddresses,
     heartbeat: Duration,
     member: watch::Sender<bool>,
 ) -> Failure {
@@ -45,7 +49,7 @@ pub(super) async fn keep(
             false => Request::Join(context.info.clone()),
             true => Request::Heartbeat { worker: context.info.clone(), running: context.running() },
         };
-        let (now_member, word) = match ask(&context.transport, &master, &request, ANSWER).await {
+        let (now_member, word) = match ask_masters(&context, &masters, &request).await {
             Ok((Reply::Accepted, _)) => (true, "the master has taken the worker in".to_owned()),
             Ok((Reply::Draining, _)) => (false, "the master drains this worker".to_owned()),
             Ok((other, _)) => (is_member, format!("the master answered a sign of life with {other:?}")),
@@ -67,11 +71,35 @@ pub(super) async fn keep(
     }
 }
 
+/// Asks the master, and the other one of a pair if that one does not answer.
+async fn ask_masters(
+    context: &WorkerContext,
+    masters: &MasterAddresses,
+    request: &Request,
+) -> Result<(Reply, Bytes), AskError> {
+    let patience = if masters.count() > 1 { ANSWER_OF_ONE } else { ANSWER };
+    let mut tried = 1;
+    loop {
+        let (place, master) = masters.current();
+        match ask(&context.transport, &master, request, patience).await {
+            Err(error) if !matches!(error, AskError::Failed(_)) => {
+                masters.leave(place);
+                if tried == masters.count() {
+                    return Err(error);
+                }
+                tried += 1;
+            }
+            answered => return answered,
+        }
+    }
+}
+
 /// Tells the master that the worker ends.
-pub(super) async fn leave(context: &WorkerContext, master: &Endpoint) {
+pub(super) async fn leave(context: &WorkerContext, masters: &MasterAddresses) {
+    let (_, master) = masters.current();
     let request =
         Request::Leave { worker: context.info.name.clone(), incarnation: context.info.incarnation.clone() };
-    if let Err(error) = ask(&context.transport, master, &request, GOODBYE).await {
+    if let Err(error) = ask(&context.transport, &master, &request, GOODBYE).await {
         tracing::debug!(%error, "the master did not hear the good-bye");
     }
 }

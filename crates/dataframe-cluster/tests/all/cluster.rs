@@ -21,6 +21,17 @@ pub enum Broker {
     Rabbit(RabbitServer),
 }
 
+impl Broker {
+    /// Starts what the middleware needs. Returns `None` if it is not installed.
+    pub fn start(middleware: Middleware) -> Option<Broker> {
+        Some(match middleware {
+            Middleware::Grpc | Middleware::XmlRpc => Broker::None,
+            Middleware::RabbitMq => Broker::Rabbit(RabbitServer::start()?),
+            _ => Broker::Redis(RedisServer::start()?),
+        })
+    }
+}
+
 /// A master and workers.
 pub struct Cluster {
     pub middleware: Middleware,
@@ -28,32 +39,60 @@ pub struct Cluster {
     pub master: Process,
     pub workers: Vec<Process>,
     pub folder: TempDir,
+    /// The address of the master; of both, separated by a comma, in a pair.
     listen: String,
 }
 
 impl Cluster {
     /// Starts a master and workers of one thread each. Returns `None` if the broker is not installed.
     pub fn start(middleware: Middleware, workers: usize) -> Option<Cluster> {
-        let broker = match middleware {
-            Middleware::Grpc | Middleware::XmlRpc => Broker::None,
-            Middleware::RabbitMq => Broker::Rabbit(RabbitServer::start()?),
-            _ => Broker::Redis(RedisServer::start()?),
-        };
-        Some(Self::with_broker(middleware, broker, workers))
+        Some(Self::with_broker(middleware, Broker::start(middleware)?, workers))
     }
 
     /// Starts a cluster behind this broker.
     pub fn with_broker(middleware: Middleware, broker: Broker, workers: usize) -> Cluster {
         let folder = tempfile::tempdir().unwrap();
-        // A master that is killed comes back at the same address.
-        let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let listen = free_address();
         let url = broker_url(&broker);
-        let master = start_master(middleware, url.as_deref(), &listen, &folder);
+        let master = Process::start(master_command(middleware, url.as_deref(), &listen, &folder));
         let mut cluster = Cluster { middleware, broker, master, workers: Vec::new(), folder, listen };
         for _ in 0..workers {
             cluster.add_worker(&[]);
         }
         cluster
+    }
+
+    /// Starts two masters, of which the second one stands by, and workers that know both.
+    pub fn start_pair(middleware: Middleware, workers: usize) -> Option<(Cluster, Process)> {
+        let broker = Broker::start(middleware)?;
+        let folder = tempfile::tempdir().unwrap();
+        let addresses = [free_address(), free_address()];
+        let master = Process::start(paired_master_command(
+            middleware,
+            &broker,
+            [&addresses[0], &addresses[1]],
+            &folder,
+        ));
+        let command = paired_master_command(middleware, &broker, [&addresses[1], &addresses[0]], &folder);
+        let standby = Process::start_until("standing by", command);
+        let listen = addresses.join(",");
+        let mut cluster = Cluster { middleware, broker, master, workers: Vec::new(), folder, listen };
+        for _ in 0..workers {
+            cluster.add_worker(&[]);
+        }
+        Some((cluster, standby))
+    }
+
+    /// The command line of the first master of a pair, to start it again.
+    pub fn first_master_command(&self) -> Command {
+        let (first, second) = self.listen.split_once(',').unwrap();
+        paired_master_command(self.middleware, &self.broker, [first, second], &self.folder)
+    }
+
+    /// The command line of the second master of a pair, to start it again.
+    pub fn second_master_command(&self) -> Command {
+        let (first, second) = self.listen.split_once(',').unwrap();
+        paired_master_command(self.middleware, &self.broker, [second, first], &self.folder)
     }
 
     /// Starts one more worker, with further arguments.
@@ -84,7 +123,9 @@ impl Cluster {
     /// Starts the master again after it was killed.
     pub fn restart_master(&mut self) {
         self.master.kill();
-        self.master = start_master(self.middleware, self.broker_url().as_deref(), &self.listen, &self.folder);
+        let command =
+            master_command(self.middleware, self.broker_url().as_deref(), &self.listen, &self.folder);
+        self.master = Process::start(command);
     }
 
     /// The broker's URL.
@@ -122,7 +163,23 @@ impl Cluster {
     }
 }
 
-fn broker_url(broker: &Broker) -> Option<String> {
+/// The command line of a master at the first address, whose peer is at the second one.
+fn paired_master_command(
+    middleware: Middleware,
+    broker: &Broker,
+    [own, peer]: [&str; 2],
+    folder: &TempDir,
+) -> Command {
+    let mut command = master_command(middleware, broker_url(broker).as_deref(), own, folder);
+    command.arg("--standby").arg("--data-dir").arg(folder.path().join(own));
+    if !middleware.has_broker() {
+        command.args(["--peer", peer]);
+    }
+    command
+}
+
+/// The URL of a broker.
+pub fn broker_url(broker: &Broker) -> Option<String> {
     match broker {
         Broker::None => None,
         Broker::Redis(server) => Some(server.url()),
@@ -130,7 +187,18 @@ fn broker_url(broker: &Broker) -> Option<String> {
     }
 }
 
-fn start_master(middleware: Middleware, broker: Option<&str>, listen: &str, folder: &TempDir) -> Process {
+/// An address that is free now. A master that is killed comes back at the same one.
+pub fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// The command line of a master.
+pub fn master_command(
+    middleware: Middleware,
+    broker: Option<&str>,
+    listen: &str,
+    folder: &TempDir,
+) -> Command {
     let mut command = Command::new(program("dataframe-master"));
     command.args([
         "--listen",
@@ -142,11 +210,11 @@ fn start_master(middleware: Middleware, broker: Option<&str>, listen: &str, fold
         "--worker-timeout",
         "1500ms",
     ]);
-    command.arg("--data-dir").arg(folder.path().join("master"));
+    command.env("DATAFRAME_MASTER_DATA_DIR", folder.path().join("master"));
     if let Some(url) = broker {
         command.args(["--broker", url]);
     }
-    Process::start(command)
+    command
 }
 
 /// Runs a test on each middleware, one after the other, and says which one failed.

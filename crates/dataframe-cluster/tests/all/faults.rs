@@ -14,11 +14,11 @@ use crate::cluster::{Broker, Cluster, WAIT, on_each_middleware};
 use crate::work::{csv, long_work, on_one_machine};
 
 /// How often each fault is tried. `FAULT_ROUNDS=20` is the long run.
-fn rounds() -> usize {
+pub fn rounds() -> usize {
     std::env::var("FAULT_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap())
 }
 
-fn submit(client: &ClusterClient, operations: &[Operation]) -> JoinHandle<Result<JobResult, Failure>> {
+pub fn submit(client: &ClusterClient, operations: &[Operation]) -> JoinHandle<Result<JobResult, Failure>> {
     let (client, operations) = (client.clone(), operations.to_vec());
     tokio::spawn(async move { client.submit(&operations).await })
 }
@@ -36,7 +36,7 @@ async fn busy_worker_of(client: &ClusterClient, but: &BTreeSet<usize>) -> Option
 }
 
 /// Waits until a worker has a task, and returns its place among the workers.
-async fn busy_worker(client: &ClusterClient) -> usize {
+pub async fn busy_worker(client: &ClusterClient) -> usize {
     let busy = async {
         loop {
             if let Some(worker) = busy_worker_of(client, &BTreeSet::new()).await {

@@ -7,4 +7,5 @@ mod faults;
 mod jobs;
 mod membership;
 mod methods;
+mod pair;
 mod work;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use dataframe_jobs::failure::{Failure, FailureCode};
 use dataframe_jobs::message::{
-    FileRange, Finished, NodesCommand, Progress, Reply, Request, Task, TaskId, WorkerInfo, WorkerState,
+    FileRange, Finished, Lead, NodesCommand, Progress, Reply, Request, Task, TaskId, WorkerInfo, WorkerState,
     WorkerStatus,
 };
 use dataframe_jobs::operation::{Operation, parse};
@@ -26,6 +26,10 @@ fn worker() -> WorkerInfo {
         slots: 2,
         functions: vec!["trim".to_owned()],
     }
+}
+
+fn lead() -> Lead {
+    Lead { term: 2, incarnation: "01M".to_owned() }
 }
 
 const WORKER: &str = r#"{"name":"w1","incarnation":"01K","address":"w1:9001","datafusion":"55.2.0","release":"0.1.0","slots":2,"functions":["trim"]}"#;
@@ -79,6 +83,8 @@ fn requests() -> Vec<(Request, String)> {
             Request::Inspect { operation: operations[0].clone() },
             format!(r#"{{"inspect":{{"operation":{read}}}}}"#),
         ),
+        (Request::Watch, r#""watch""#.to_owned()),
+        (Request::Supersede(lead()), r#"{"supersede":{"term":2,"incarnation":"01M"}}"#.to_owned()),
         (Request::Stop(task_id()), format!(r#"{{"stop":{TASK}}}"#)),
         (Request::Identify, r#""identify""#.to_owned()),
     ]
@@ -125,6 +131,7 @@ fn replies() -> Vec<(Reply, String)> {
                 r#"{{"nodes":{{"workers":[{{"info":{WORKER},"state":"draining","running":1,"finished":7,"silent_ms":40}}]}}}}"#
             ),
         ),
+        (Reply::Leads(lead()), r#"{"leads":{"term":2,"incarnation":"01M"}}"#.to_owned()),
         (Reply::Inspected, r#""inspected""#.to_owned()),
         (Reply::Identity(worker()), format!(r#"{{"identity":{WORKER}}}"#)),
         (
