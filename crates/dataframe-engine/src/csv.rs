@@ -14,15 +14,21 @@
 //! value that does not fit the type of its column, a word for a missing value among numbers, and a quote in a file that was cut
 //! as if it had none end the scan with a [`Widening`](crate::Widening). Then the job is planned again with what has been learnt.
 
+mod batches;
 mod codec;
 mod conversion;
 mod dialect;
+mod fields;
 mod files;
 mod inference;
 mod inspection;
 mod layout;
+mod lines;
 mod null_words;
+mod numbers;
 mod partitions;
+mod plain_columns;
+mod plain_reader;
 mod problem;
 mod records;
 mod scan;
@@ -39,4 +45,4 @@ pub use inspection::{CsvColumn, Inspection, inspect};
 pub use partitions::{CsvPartition, FileCut, KeptBlocks};
 pub use problem::explain_scan_error;
 pub use scan::CsvScan;
-pub use table::{CsvTable, scan_of_partition, scan_partitions};
+pub use table::{CsvTable, scan_by_engine, scan_of_partition, scan_partitions};

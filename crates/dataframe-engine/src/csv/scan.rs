@@ -1,4 +1,5 @@
-//! A scan of CSV files: DataFusion's own, with pandas' rules for missing values around it, and errors that name their place.
+//! A scan of CSV files: this crate's reader or DataFusion's, with pandas' rules for missing values around it, and errors that name
+//! their place.
 
 use std::any::Any;
 use std::fmt;
@@ -25,10 +26,12 @@ use datafusion::physical_plan::DisplayFormatType;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::batches::open_batches;
 use super::conversion::Conversion;
 use super::files::file_compression_type;
 use super::layout::ScanLayout;
 use super::null_words::NullWords;
+use super::plain_reader::PlainRead;
 use super::problem::ScanPlace;
 use super::watched_store::{QuoteWatch, WatchedStore};
 use crate::error::FrameError;
@@ -42,6 +45,8 @@ pub struct CsvScan {
     projection: SplitProjection,
     batch_size: Option<usize>,
     metrics: ExecutionPlanMetricsSet,
+    /// DataFusion's reader reads everything.
+    by_engine: bool,
 }
 
 impl CsvScan {
@@ -54,6 +59,7 @@ impl CsvScan {
             table_schema,
             batch_size: None,
             metrics: ExecutionPlanMetricsSet::new(),
+            by_engine: false,
         }
     }
 
@@ -64,6 +70,11 @@ impl CsvScan {
     /// The same with another layout of the same columns.
     pub(super) fn with_layout(&self, layout: ScanLayout) -> Self {
         Self { layout: Arc::new(layout), ..self.clone() }
+    }
+
+    /// The same, read by DataFusion's reader alone.
+    pub(super) fn by_engine(&self) -> Self {
+        Self { by_engine: true, ..self.clone() }
     }
 
     pub(super) fn with_projection(&self, projection: &ProjectionExprs) -> Self {
@@ -119,6 +130,9 @@ impl FileSource for CsvScan {
         let opener = CsvScanOpener {
             schema: Arc::new(file_schema.project(&columns)?),
             columns,
+            batch_size: self
+                .batch_size
+                .ok_or_else(|| internal_datafusion_err!("a scan without a batch size"))?,
             engine_options: self.engine_options(),
             scan: self.clone(),
             store: object_store,
@@ -180,6 +194,7 @@ struct CsvScanOpener {
     columns: Vec<usize>,
     /// Their types.
     schema: SchemaRef,
+    batch_size: usize,
 }
 
 impl CsvScanOpener {
@@ -207,10 +222,8 @@ impl CsvScanOpener {
         let path = &place.range.path;
         let schema = Arc::new(self.scan.layout.file_schema(path));
         let projection = ProjectionExprs::from_indices(file_columns, &schema);
-        let batch_size =
-            self.scan.batch_size.ok_or_else(|| internal_datafusion_err!("a scan without a batch size"))?;
         let source = CsvSource::new(schema).with_csv_options(self.engine_options.clone());
-        let source = source.with_batch_size(batch_size).try_pushdown_projection(&projection)?;
+        let source = source.with_batch_size(self.batch_size).try_pushdown_projection(&projection)?;
         let source = source.map(|source| source as Arc<dyn Any + Send + Sync>);
         let source = source.and_then(|source| source.downcast::<CsvSource>().ok());
         let source = source.ok_or_else(|| internal_datafusion_err!("CsvSource has become another source"))?;
@@ -223,6 +236,23 @@ impl CsvScanOpener {
             },
         };
         Ok(CsvOpener::new(source, file_compression_type(place.compression), Arc::new(store)))
+    }
+
+    /// What this crate's reader reads, where the file is not compressed.
+    fn plain_read(&self, place: &ScanPlace, file_columns: &[usize]) -> Result<Option<PlainRead>> {
+        if self.scan.by_engine || place.compression != Compression::None {
+            return Ok(None);
+        }
+        let schema = self.scan.layout.file_schema(&place.range.path);
+        Ok(Some(PlainRead {
+            part: place.range.clone(),
+            dialect: self.scan.layout.dialect,
+            file_columns: schema.fields().len(),
+            schema: Arc::new(schema.project(file_columns)?),
+            columns: file_columns.to_vec(),
+            batch_size: self.batch_size,
+            stops_at_quotes: place.is_watched(),
+        }))
     }
 
     fn conversion(&self, place: &ScanPlace, file_columns: &[usize]) -> Conversion {
@@ -252,7 +282,8 @@ impl FileOpener for CsvScanOpener {
             file.range = None;
         }
         let file_columns = self.file_columns(&place.range.path);
-        let opening = self.parser(&place, &file_columns)?.open(file)?;
+        let plain = self.plain_read(&place, &file_columns)?;
+        let opening = open_batches(plain, self.parser(&place, &file_columns)?.open(file)?);
         let mut conversion = self.conversion(&place, &file_columns);
         Ok(Box::pin(async move {
             let batches = match opening.await {

@@ -2,6 +2,7 @@
 
 mod cuts;
 mod errors;
+mod readers;
 mod rows;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,310 @@
+//! The reader of this crate gives what DataFusion's gives: the same batches to the bit, or the same error.
+
+use std::time::UNIX_EPOCH;
+
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Field, Float64Type, Schema};
+use dataframe_jobs::message::FileRange;
+use dataframe_jobs::operation::Dtype;
+use datafusion::prelude::SessionConfig;
+use proptest::prelude::*;
+
+use super::*;
+use crate::csv::dialect::Dialect;
+use crate::csv::plain_reader::{NotPlain, PlainRead, PlainReader};
+
+const DTYPES: [Dtype; 6] =
+    [Dtype::Int64, Dtype::Float64, Dtype::String, Dtype::Bool, Dtype::Date, Dtype::Datetime];
+
+/// A file, and how it is read.
+#[derive(Debug, Clone)]
+struct Case {
+    text: Vec<u8>,
+    dtypes: Vec<Dtype>,
+    /// Columns that are read as text first, by a bit each.
+    careful: u8,
+    fixed: bool,
+    header: bool,
+    /// Quotes are expected.
+    quotes: bool,
+    cut: FileCut,
+    batch_size: usize,
+    /// The columns that are read, by a bit each.
+    projection: u8,
+}
+
+/// Fields that most columns of the type hold, written as any of many hands writes them.
+fn usual_field(dtype: Dtype) -> BoxedStrategy<String> {
+    match dtype {
+        Dtype::Int64 => prop_oneof![
+            4 => "-?[0-9]{1,4}",
+            1 => any::<i64>().prop_map(|number| number.to_string()),
+            1 => Just(String::new()),
+            1 => "[+ ]?0{0,9}[0-9]{1,9} ?",
+        ]
+        .boxed(),
+        Dtype::Float64 => prop_oneof![
+            4 => "-?[0-9]{1,4}\\.[0-9]{1,7}",
+            1 => any::<f64>().prop_map(|number| number.to_string()),
+            1 => "-?[0-9]{1,20}",
+            1 => Just(String::new()),
+            1 => prop::sample::select(vec!["NaN", "-nan", "inf", "-INF", "1e5", "1E-400", ".5", "5.", " 2.5 ", "-0.0"])
+                .prop_map(str::to_owned),
+        ]
+        .boxed(),
+        Dtype::Bool => prop::sample::select(vec!["true", "false", "True", "FALSE", ""]).prop_map(str::to_owned).boxed(),
+        Dtype::String => prop_oneof![
+            4 => "[a-z]{0,14}",
+            1 => prop::sample::select(vec!["NA", "null", "é", "a b", "-", "日本語日本語"]).prop_map(str::to_owned),
+            1 => "[a-z]{13,90}",
+        ]
+        .boxed(),
+        Dtype::Date => prop_oneof![Just("2020-02-29".to_owned()), Just(String::new())].boxed(),
+        Dtype::Datetime => prop_oneof![Just("2020-02-29 10:00:00.5".to_owned()), Just(String::new())].boxed(),
+    }
+}
+
+/// What a field may have around it, or instead of it.
+fn field(dtype: Dtype, trouble: u32) -> BoxedStrategy<Vec<u8>> {
+    let usual = usual_field(dtype).prop_map(String::into_bytes);
+    let quoted = usual_field(dtype).prop_map(|field| format!("\"{field}\"").into_bytes());
+    let text = "\"([a-z,\r\n]|\"\"){0,9}\"".prop_map(String::into_bytes);
+    let trouble_field = prop::sample::select(vec![
+        &b"NA"[..],
+        b"x",
+        b"1.5",
+        b"99999999999999999999",
+        b"5\" pipe",
+        b"\"a\"b",
+        b"\"",
+        b"\"\"\"\"",
+        b"\"a\"\"",
+        b"\xff",
+        b"\xc3\xa9",
+        b"a,b",
+        b"\xef\xbb\xbf",
+        b"\0",
+        b"\"open\n",
+    ])
+    .prop_map(<[u8]>::to_vec);
+    prop_oneof![60 => usual, trouble => quoted, trouble => text, trouble => trouble_field].boxed()
+}
+
+fn lines(dtypes: Vec<Dtype>) -> BoxedStrategy<Vec<u8>> {
+    let line = move |trouble: u32| {
+        let row = dtypes.iter().map(|dtype| field(*dtype, trouble)).collect::<Vec<_>>();
+        let newline = prop::sample::select(vec![&b"\n"[..], b"\r\n", b"\n\n", b"\r", b"\r\n\r\n", b"\n"]);
+        // Most rows are whole, some are short, and a few lines are empty.
+        (row, prop_oneof![20 => Just(9_usize), 1 => 0_usize..5], newline).prop_map(
+            |(mut row, length, newline)| {
+                row.truncate(length);
+                [row.join(&b","[..]), newline.to_vec()].concat()
+            },
+        )
+    };
+    let (plain, rough) = (line(0), line(1));
+    prop_oneof![prop::collection::vec(plain, 0..60), prop::collection::vec(rough, 0..60)]
+        .prop_map(|lines| lines.concat())
+        .boxed()
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let cut = prop_oneof![
+        Just(WHOLE),
+        (1_usize..9).prop_map(pieces),
+        (1_u64..200).prop_map(|bytes| FileCut::Blocks { bytes, keep: KeptBlocks::All }),
+    ];
+    let dtypes = prop::collection::vec(prop::sample::select(DTYPES.to_vec()), 1..5);
+    let file = dtypes.prop_flat_map(|dtypes| {
+        (lines(dtypes.clone()), Just(dtypes), any::<bool>(), any::<bool>(), prop::bool::weighted(0.1))
+    });
+    let flags = (any::<u8>(), any::<bool>(), any::<bool>(), any::<u8>());
+    (file, flags, cut, 1_usize..70).prop_map(
+        |(
+            (mut text, dtypes, header, final_newline, mark),
+            (careful, fixed, quotes, projection),
+            cut,
+            batch_size,
+        )| {
+            if header {
+                let names: Vec<_> = (0..dtypes.len()).map(|column| format!("c{column}")).collect();
+                text.splice(0..0, format!("{}\n", names.join(",")).into_bytes());
+            }
+            if mark {
+                text.splice(0..0, *b"\xef\xbb\xbf");
+            }
+            if !final_newline && text.ends_with(b"\n") {
+                text.pop();
+            }
+            Case { text, dtypes, careful, fixed, header, quotes, cut, batch_size, projection }
+        },
+    )
+}
+
+/// The inspection of a file that looks harmless, with the file's own text put in after it.
+fn inspected(files: &Files, case: &Case) -> Inspection {
+    let names = (0..case.dtypes.len())
+        .map(|column| if case.header { format!("c{column}") } else { column.to_string() });
+    let options = CsvOptions {
+        dtypes: names.clone().zip(case.dtypes.iter().copied()).collect(),
+        header: case.header,
+        ..CsvOptions::default()
+    };
+    let mut inspection = block_on(inspect(&files.read(options))).unwrap();
+    for (number, column) in inspection.columns.iter_mut().enumerate() {
+        column.careful = case.careful >> number & 1 == 1;
+        column.fixed = case.fixed;
+    }
+    let path = files.file("a.csv");
+    std::fs::write(&path, &case.text).unwrap();
+    let modified = std::fs::metadata(&path).unwrap().modified().unwrap().duration_since(UNIX_EPOCH).unwrap();
+    inspection.files[0].size = case.text.len() as u64;
+    inspection.files[0].modified_ns = i64::try_from(modified.as_nanos()).unwrap();
+    inspection.quotes = case.quotes;
+    inspection
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Batches with the number of their partition, and the bits of their floats: `==` takes both zeros for the same.
+type Bits = Vec<(usize, RecordBatch, Vec<Vec<u64>>)>;
+
+fn bits(batch: &RecordBatch) -> Vec<Vec<u64>> {
+    let floats = batch.columns().iter().filter(|column| *column.data_type() == DataType::Float64);
+    floats
+        .map(|column| column.as_primitive::<Float64Type>().iter().flatten().map(f64::to_bits).collect())
+        .collect()
+}
+
+async fn read_all(plan: &dyn ExecutionPlan, by_engine: bool, batch_size: usize) -> Result<Bits, FrameError> {
+    let context = SessionContext::new_with_config(SessionConfig::new().with_batch_size(batch_size));
+    let mut all = Vec::new();
+    for partition in 0..scan_partitions(plan).unwrap().len() {
+        let mut task = scan_of_partition(plan, partition).unwrap();
+        if by_engine {
+            task = scan_by_engine(task.as_ref()).unwrap();
+        }
+        let batches = collect(task, context.task_ctx()).await.map_err(|error| explain_scan_error(&error))?;
+        all.extend(
+            batches
+                .into_iter()
+                .map(|batch| (partition, bits(&batch), batch))
+                .map(|(n, bits, batch)| (n, batch, bits)),
+        );
+    }
+    Ok(all)
+}
+
+fn compare(case: &Case) -> Result<(), TestCaseError> {
+    let harmless = if case.header {
+        (0..case.dtypes.len()).map(|column| format!("c{column}")).collect::<Vec<_>>().join(",")
+    } else {
+        vec!["\"\""; case.dtypes.len()].join(",")
+    };
+    let files = Files::one(harmless + "\n");
+    let inspection = inspected(&files, case);
+    let columns: Vec<_> =
+        (0..case.dtypes.len()).filter(|column| case.projection >> column & 1 == 1).collect();
+    let table = match CsvTable::new(&inspection, &Widenings::default(), case.cut) {
+        Ok(table) => table,
+        // A quote stays open, which is seen before anything is read.
+        Err(_) => return Ok(()),
+    };
+    block_on(async {
+        let state = SessionContext::new().state();
+        let plan = table.scan(&state, Some(&columns), &[], None).await.unwrap();
+        let engine = read_all(plan.as_ref(), true, case.batch_size).await;
+        let ours = read_all(plan.as_ref(), false, case.batch_size).await;
+        match (ours, engine) {
+            (Ok(ours), Ok(engine)) => prop_assert_eq!(ours, engine),
+            (Err(ours), Err(engine)) => prop_assert_eq!(ours.to_string(), engine.to_string()),
+            (ours, engine) => prop_assert!(false, "ours: {:?}\nDataFusion's: {:?}", ours, engine),
+        }
+        Ok(())
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(768))]
+
+    #[test]
+    fn both_readers_give_the_same(case in case()) {
+        compare(&case)?;
+    }
+}
+
+/// The rows that the reader of this crate gives of a file with a column of integers and one of strings, and why it stops.
+fn plain_rows(text: &[u8], start: u64, stops_at_quotes: bool) -> (usize, Option<NotPlain>) {
+    let files = Files::one(text);
+    let size = text.len() as u64;
+    let fields = [("x", DataType::Int64), ("y", DataType::Utf8View)];
+    let fields = fields.map(|(name, data_type)| Field::new(name, data_type, true));
+    let read = PlainRead {
+        part: FileRange {
+            path: files.file("a.csv").to_str().unwrap().to_owned(),
+            start,
+            end: size,
+            size,
+            modified_ns: 0,
+        },
+        dialect: Dialect { separator: b',', quote: b'"', header: true },
+        file_columns: 2,
+        columns: vec![0, 1],
+        schema: Arc::new(Schema::new(fields.to_vec())),
+        batch_size: 3,
+        stops_at_quotes,
+    };
+    let mut reader = match PlainReader::open(read) {
+        Ok(reader) => reader,
+        Err(reason) => return (0, Some(reason)),
+    };
+    let mut rows = 0;
+    loop {
+        match reader.next_batch() {
+            Ok(Some(batch)) => rows += batch.num_rows(),
+            Ok(None) => return (rows, None),
+            Err(reason) => return (rows, Some(reason)),
+        }
+    }
+}
+
+/// Without this, every file might be left to DataFusion's reader, and the comparison would show nothing.
+#[test]
+fn plain_files_and_quoted_fields_are_read_by_the_reader_of_this_crate() {
+    let plain = format!("x,y\n{}", "1,abc\r\n\n2\n,\n-77,a longer text that no view holds\n".repeat(500));
+    let quoted = plain.replace("abc", "\"two\nlines, \"\"quoted\"\"\"") + "\"5\",\"\"";
+    let with_mark = format!("\u{feff}{plain}");
+    for (text, expected) in
+        [(plain.as_str(), 2000), (&quoted, 2001), (&with_mark, 2000), ("x,y\n", 0), ("", 0)]
+    {
+        let (rows, reason) = plain_rows(text.as_bytes(), 0, text == plain);
+        assert!(reason.is_none() && rows == expected, "{rows} rows of {expected}, {reason:?}");
+    }
+}
+
+#[test]
+fn what_is_not_plain_is_left_to_datafusion_with_its_reason() {
+    let after = |line: &[u8]| {
+        let text = [b"x,y\n", "1,a\n".repeat(300).as_bytes(), line].concat();
+        let (rows, reason) = plain_rows(&text, 0, false);
+        assert!(rows > 200 && rows <= 300, "{rows}");
+        reason.unwrap()
+    };
+    for unusual in [&b"1,5\" pipe\n"[..], b"1,\"a\"b\n", b"1,\"a\" \n", b"1,2,3\n", b"1,2,\n", b"1,a\"\"\n"] {
+        assert!(matches!(after(unusual), NotPlain::Unusual), "{unusual:?}");
+    }
+    assert!(matches!(after(b"x,a\n"), NotPlain::Misfit));
+    assert!(matches!(after(b"\"1.5\",a\n"), NotPlain::Misfit));
+    assert!(matches!(after(b"1,\xff\n"), NotPlain::Utf8));
+    assert!(matches!(after(b"1,\"open\n1,a\n"), NotPlain::Endless));
+    let endless = [b"1,", vec![b'a'; 5 << 20].as_slice()].concat();
+    assert!(matches!(after(&endless), NotPlain::Endless));
+    let quote = b"x,y\n1,a\n2,\"b\"\n";
+    assert!(matches!(plain_rows(quote, 0, true), (_, Some(NotPlain::Quote))));
+    assert!(matches!(
+        plain_rows("x,y\n\u{feff}1,a\n".as_bytes(), 4, false),
+        (0, Some(NotPlain::ByteOrderMark))
+    ));
+}
