@@ -14,8 +14,11 @@ use super::lines::PartLines;
 use super::numbers::PADDING_BYTES;
 use super::plain_columns::{IndexedBlock, MisfitField, PlainColumn};
 
-/// Small enough for the processor's second cache together with its index, and large enough for few system calls. Unit tests read small blocks, so that their files have many.
-const BLOCK_BYTES: usize = if cfg!(test) { 64 } else { 256 << 10 };
+/// The largest block at the beginning: small enough for the processor's second cache together with its index, and large enough for few
+/// system calls.
+const BLOCK_BYTES: usize = 256 << 10;
+/// How much of a block a row of a batch gets, so that small batches are read in small blocks.
+const ROW_BYTES: usize = 32;
 /// More than a byte order mark.
 const MIN_BLOCK_BYTES: usize = 64;
 /// The longest record that is read here.
@@ -103,7 +106,7 @@ impl PlainReader {
             .collect::<Option<Vec<_>>>()
             .ok_or(NotPlain::Type)?;
         let bytes = usize::try_from(read.part.end.saturating_sub(read.part.start)).unwrap_or(BLOCK_BYTES);
-        let bytes = bytes.clamp(MIN_BLOCK_BYTES, BLOCK_BYTES);
+        let bytes = bytes.min(read.batch_size.saturating_mul(ROW_BYTES)).clamp(MIN_BLOCK_BYTES, BLOCK_BYTES);
         Ok(Self {
             lines: PartLines::open(&read.part)?,
             buffer: vec![0; bytes + BEHIND_BYTES],
@@ -167,7 +170,7 @@ impl PlainReader {
             if capacity >= MAX_RECORD_BYTES {
                 return Err(NotPlain::Endless);
             }
-            capacity *= 2;
+            capacity = (capacity * 2).min(MAX_RECORD_BYTES);
             self.buffer.resize(capacity + BEHIND_BYTES, 0);
         }
         let read = self.lines.read(&mut self.buffer[self.filled..capacity])?;

@@ -1,37 +1,19 @@
 //! The reader of this crate gives what DataFusion's gives: the same batches to the bit, or the same error.
 
-use std::time::UNIX_EPOCH;
-
-use arrow::array::AsArray;
-use arrow::datatypes::{DataType, Field, Float64Type, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use dataframe_jobs::message::FileRange;
 use dataframe_jobs::operation::Dtype;
-use datafusion::prelude::SessionConfig;
 use proptest::prelude::*;
 
 use super::*;
+use crate as engine;
 use crate::csv::dialect::Dialect;
 use crate::csv::plain_reader::{NotPlain, PlainRead, PlainReader};
 
-const DTYPES: [Dtype; 6] =
-    [Dtype::Int64, Dtype::Float64, Dtype::String, Dtype::Bool, Dtype::Date, Dtype::Datetime];
+#[path = "../../../fuzz/bodies.rs"]
+mod bodies;
 
-/// A file, and how it is read.
-#[derive(Debug, Clone)]
-struct Case {
-    text: Vec<u8>,
-    dtypes: Vec<Dtype>,
-    /// Columns that are read as text first, by a bit each.
-    careful: u8,
-    fixed: bool,
-    header: bool,
-    /// Quotes are expected.
-    quotes: bool,
-    cut: FileCut,
-    batch_size: usize,
-    /// The columns that are read, by a bit each.
-    projection: u8,
-}
+use bodies::{Case, DTYPES, both_readers_give_the_same};
 
 /// Fields that most columns of the type hold, written as any of many hands writes them.
 fn usual_field(dtype: Dtype) -> BoxedStrategy<String> {
@@ -109,21 +91,17 @@ fn lines(dtypes: Vec<Dtype>) -> BoxedStrategy<Vec<u8>> {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let cut = prop_oneof![
-        Just(WHOLE),
-        (1_usize..9).prop_map(pieces),
-        (1_u64..200).prop_map(|bytes| FileCut::Blocks { bytes, keep: KeptBlocks::All }),
-    ];
     let dtypes = prop::collection::vec(prop::sample::select(DTYPES.to_vec()), 1..5);
     let file = dtypes.prop_flat_map(|dtypes| {
         (lines(dtypes.clone()), Just(dtypes), any::<bool>(), any::<bool>(), prop::bool::weighted(0.1))
     });
     let flags = (any::<u8>(), any::<bool>(), any::<bool>(), any::<u8>());
-    (file, flags, cut, 1_usize..70).prop_map(
+    let block_bytes = prop_oneof![1_u64..200, Just(u64::MAX)];
+    (file, flags, block_bytes, 1_usize..70).prop_map(
         |(
-            (mut text, dtypes, header, final_newline, mark),
+            (mut text, dtypes, header, newline, mark),
             (careful, fixed, quotes, projection),
-            cut,
+            block_bytes,
             batch_size,
         )| {
             if header {
@@ -133,105 +111,21 @@ fn case() -> impl Strategy<Value = Case> {
             if mark {
                 text.splice(0..0, *b"\xef\xbb\xbf");
             }
-            if !final_newline && text.ends_with(b"\n") {
+            if !newline && text.ends_with(b"\n") {
                 text.pop();
             }
-            Case { text, dtypes, careful, fixed, header, quotes, cut, batch_size, projection }
+            Case { text, dtypes, careful, fixed, header, quotes, block_bytes, batch_size, projection }
         },
     )
 }
 
-/// The inspection of a file that looks harmless, with the file's own text put in after it.
-fn inspected(files: &Files, case: &Case) -> Inspection {
-    let names = (0..case.dtypes.len())
-        .map(|column| if case.header { format!("c{column}") } else { column.to_string() });
-    let options = CsvOptions {
-        dtypes: names.clone().zip(case.dtypes.iter().copied()).collect(),
-        header: case.header,
-        ..CsvOptions::default()
-    };
-    let mut inspection = block_on(inspect(&files.read(options))).unwrap();
-    for (number, column) in inspection.columns.iter_mut().enumerate() {
-        column.careful = case.careful >> number & 1 == 1;
-        column.fixed = case.fixed;
-    }
-    let path = files.file("a.csv");
-    std::fs::write(&path, &case.text).unwrap();
-    let modified = std::fs::metadata(&path).unwrap().modified().unwrap().duration_since(UNIX_EPOCH).unwrap();
-    inspection.files[0].size = case.text.len() as u64;
-    inspection.files[0].modified_ns = i64::try_from(modified.as_nanos()).unwrap();
-    inspection.quotes = case.quotes;
-    inspection
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
-
-/// Batches with the number of their partition, and the bits of their floats: `==` takes both zeros for the same.
-type Bits = Vec<(usize, RecordBatch, Vec<Vec<u64>>)>;
-
-fn bits(batch: &RecordBatch) -> Vec<Vec<u64>> {
-    let floats = batch.columns().iter().filter(|column| *column.data_type() == DataType::Float64);
-    floats
-        .map(|column| column.as_primitive::<Float64Type>().iter().flatten().map(f64::to_bits).collect())
-        .collect()
-}
-
-async fn read_all(plan: &dyn ExecutionPlan, by_engine: bool, batch_size: usize) -> Result<Bits, FrameError> {
-    let context = SessionContext::new_with_config(SessionConfig::new().with_batch_size(batch_size));
-    let mut all = Vec::new();
-    for partition in 0..scan_partitions(plan).unwrap().len() {
-        let mut task = scan_of_partition(plan, partition).unwrap();
-        if by_engine {
-            task = scan_by_engine(task.as_ref()).unwrap();
-        }
-        let batches = collect(task, context.task_ctx()).await.map_err(|error| explain_scan_error(&error))?;
-        all.extend(
-            batches
-                .into_iter()
-                .map(|batch| (partition, bits(&batch), batch))
-                .map(|(n, bits, batch)| (n, batch, bits)),
-        );
-    }
-    Ok(all)
-}
-
-fn compare(case: &Case) -> Result<(), TestCaseError> {
-    let harmless = if case.header {
-        (0..case.dtypes.len()).map(|column| format!("c{column}")).collect::<Vec<_>>().join(",")
-    } else {
-        vec!["\"\""; case.dtypes.len()].join(",")
-    };
-    let files = Files::one(harmless + "\n");
-    let inspection = inspected(&files, case);
-    let columns: Vec<_> =
-        (0..case.dtypes.len()).filter(|column| case.projection >> column & 1 == 1).collect();
-    let table = match CsvTable::new(&inspection, &Widenings::default(), case.cut) {
-        Ok(table) => table,
-        // A quote stays open, which is seen before anything is read.
-        Err(_) => return Ok(()),
-    };
-    block_on(async {
-        let state = SessionContext::new().state();
-        let plan = table.scan(&state, Some(&columns), &[], None).await.unwrap();
-        let engine = read_all(plan.as_ref(), true, case.batch_size).await;
-        let ours = read_all(plan.as_ref(), false, case.batch_size).await;
-        match (ours, engine) {
-            (Ok(ours), Ok(engine)) => prop_assert_eq!(ours, engine),
-            (Err(ours), Err(engine)) => prop_assert_eq!(ours.to_string(), engine.to_string()),
-            (ours, engine) => prop_assert!(false, "ours: {:?}\nDataFusion's: {:?}", ours, engine),
-        }
-        Ok(())
-    })
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(768))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn both_readers_give_the_same(case in case()) {
-        compare(&case)?;
+    fn any_file_reads_the_same_by_both_readers(case in case()) {
+        let folder = tempfile::tempdir().unwrap();
+        both_readers_give_the_same(folder.path(), &case);
     }
 }
 
@@ -307,4 +201,14 @@ fn what_is_not_plain_is_left_to_datafusion_with_its_reason() {
         plain_rows("x,y\n\u{feff}1,a\n".as_bytes(), 4, false),
         (0, Some(NotPlain::ByteOrderMark))
     ));
+}
+
+#[test]
+fn the_bytes_of_a_fuzzer_make_a_case() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = [&[1, 0, 1, 2, 3, 0, 0b010, 255, 7, 0b11][..], b"c0,c1\n1,2.5\n3,4.5\n"].concat();
+    let case = Case::from_bytes(&bytes).unwrap();
+    assert_eq!((case.dtypes.as_slice(), case.batch_size), (&[Dtype::Int64, Dtype::Float64][..], 8));
+    assert!(both_readers_give_the_same(folder.path(), &case));
+    assert!(Case::from_bytes(b"short").is_none());
 }
