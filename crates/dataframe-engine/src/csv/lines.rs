@@ -1,11 +1,12 @@
 //! The lines of a part of a file.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 use dataframe_jobs::message::FileRange;
 
-use super::records::for_each_chunk;
+/// How much is read at a time to find the first line.
+const SKIP_BYTES: usize = 4 << 10;
 
 /// Reads the lines that belong to a part of a file: those that begin at its start or later, up to the line that holds its last byte.
 /// These are DataFusion's rules.
@@ -31,14 +32,8 @@ impl PartLines {
             // A line begins at the start if a newline stands before it.
             position -= 1;
             file.seek(SeekFrom::Start(position))?;
-            let mut is_found = false;
-            for_each_chunk(&mut file, |chunk| {
-                let newline = memchr::memchr(b'\n', chunk);
-                position += newline.map_or(chunk.len(), |at| at + 1) as u64;
-                is_found = newline.is_some();
-                !is_found
-            })?;
-            has_ended = !is_found || position >= part.end;
+            position += BufReader::with_capacity(SKIP_BYTES, &mut file).skip_until(b'\n')? as u64;
+            has_ended = position >= part.end;
             file.seek(SeekFrom::Start(position))?;
         }
         Ok(Self { file, position, end: part.end, size: part.size, has_ended })
@@ -51,7 +46,7 @@ impl PartLines {
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() && !self.has_ended {
-            let left = usize::try_from(self.size - self.position).unwrap_or(usize::MAX);
+            let left = usize::try_from(self.size.saturating_sub(self.position)).unwrap_or(usize::MAX);
             let wanted = left.min(buffer.len() - filled);
             if wanted == 0 {
                 self.has_ended = true;
