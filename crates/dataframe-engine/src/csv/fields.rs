@@ -39,8 +39,8 @@ pub(super) struct FieldIndex {
 pub(super) struct UnusualBlock;
 
 impl FieldIndex {
-    /// Looks through the first `length` bytes of a block, whose own length is a multiple of 64. Records end with newlines; what
-    /// follows the last newline is left out.
+    /// Looks through the first `length` bytes of a block, which at least 63 more follow. Records end with newlines; what follows the last
+    /// newline is left out.
     pub(super) fn fill(
         &mut self,
         block: &[u8],
