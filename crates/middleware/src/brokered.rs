@@ -19,9 +19,9 @@ pub(crate) mod reply;
 pub struct BrokerSettings {
     /// The beginning of the names of all streams, queues and keys, so that several clusters share a broker. Default: `dataframe`.
     pub prefix: String,
-    /// Redis: a request whose taker has given no sign of life for so long is given to another one. Default: 5 s.
+    /// Redis, object store: a request whose taker has given no sign of life for so long is given to another one. Default: 5 s.
     pub takeover_after: Duration,
-    /// Redis: the same for requests to a master, which another master takes over. Default: 1 s.
+    /// Redis, object store: the same for requests to a master, which another master takes over. Default: 1 s.
     pub master_takeover_after: Duration,
     /// A request, or a piece of a reply, waits for so long for a broker that is away. Default: 20 s.
     pub patience: Duration,

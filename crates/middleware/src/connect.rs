@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::brokered::BrokerSettings;
 use crate::grpc::GrpcTransport;
 use crate::hybrid::HybridTransport;
+use crate::objectstore::ObjectStoreTransport;
 use crate::rabbitmq::RabbitmqTransport;
 use crate::redis::RedisTransport;
 use crate::xmlrpc::{Methods, XmlRpcTransport};
@@ -23,6 +24,8 @@ pub enum Middleware {
     Redis,
     /// `rabbitmq`: queues of a RabbitMQ server.
     RabbitMq,
+    /// `objectstore`: a folder or a bucket of S3.
+    ObjectStore,
     /// `hybrid-grpc`, also `hybrid`: the master by Redis, workers by gRPC.
     HybridGrpc,
     /// `hybrid-xmlrpc`: the master by Redis, workers by XML-RPC.
@@ -31,11 +34,12 @@ pub enum Middleware {
 
 impl Middleware {
     /// All of them.
-    pub const ALL: [Middleware; 6] = [
+    pub const ALL: [Middleware; 7] = [
         Middleware::Grpc,
         Middleware::XmlRpc,
         Middleware::Redis,
         Middleware::RabbitMq,
+        Middleware::ObjectStore,
         Middleware::HybridGrpc,
         Middleware::HybridXmlRpc,
     ];
@@ -48,15 +52,29 @@ impl Middleware {
             Middleware::XmlRpc => "xmlrpc",
             Middleware::Redis => "redis",
             Middleware::RabbitMq => "rabbitmq",
+            Middleware::ObjectStore => "objectstore",
             Middleware::HybridGrpc => "hybrid-grpc",
             Middleware::HybridXmlRpc => "hybrid-xmlrpc",
         }
     }
 
-    /// Whether a broker is needed.
+    /// Whether a broker is needed. A bucket is one.
     #[must_use]
     pub fn has_broker(self) -> bool {
-        !matches!(self, Middleware::Grpc | Middleware::XmlRpc)
+        self.example_broker().is_some()
+    }
+
+    /// A URL of the broker that is needed, as an example.
+    #[must_use]
+    pub fn example_broker(self) -> Option<&'static str> {
+        match self {
+            Middleware::Grpc | Middleware::XmlRpc => None,
+            Middleware::Redis | Middleware::HybridGrpc | Middleware::HybridXmlRpc => {
+                Some("redis://127.0.0.1:6379")
+            }
+            Middleware::RabbitMq => Some("amqp://guest:guest@127.0.0.1:5672"),
+            Middleware::ObjectStore => Some("file:///var/tmp/bucket"),
+        }
     }
 }
 
@@ -81,8 +99,10 @@ impl FromStr for Middleware {
 /// What a transport is made from.
 #[derive(Clone, Default)]
 pub struct TransportSettings {
-    /// The broker, where there is one: `redis://HOST:6379` or `amqp://USER:PASSWORD@HOST:5672`.
+    /// The broker, where there is one: `redis://HOST:6379`, `amqp://USER:PASSWORD@HOST:5672`, `s3://BUCKET/PREFIX` or a folder.
     pub broker_url: Option<String>,
+    /// A Redis for letters between the parts of a cluster whose broker is a bucket: `redis://HOST:6379`.
+    pub fast_store_url: Option<String>,
     /// How a broker is used.
     pub broker: BrokerSettings,
     /// What XML-RPC serves besides requests, at every address that is served by XML-RPC.
@@ -90,7 +110,8 @@ pub struct TransportSettings {
 }
 
 impl TransportSettings {
-    fn broker_url(&self, middleware: Middleware, example: &str) -> Result<&str, TransportError> {
+    fn broker_url(&self, middleware: Middleware) -> Result<&str, TransportError> {
+        let example = middleware.example_broker().unwrap_or_default();
         self.broker_url.as_deref().ok_or_else(|| {
             TransportError::Invalid(format!("{middleware} needs a broker: give its URL, such as {example}"))
         })
@@ -106,9 +127,16 @@ pub async fn connect(
     middleware: Middleware,
     settings: TransportSettings,
 ) -> Result<SharedTransport, TransportError> {
+    if settings.fast_store_url.is_some() && middleware != Middleware::ObjectStore {
+        return Err(TransportError::Invalid(format!(
+            "a fast store is for {}, not for {middleware}",
+            Middleware::ObjectStore
+        )));
+    }
     let direct: SharedTransport = match middleware {
         Middleware::Redis => return redis(middleware, &settings),
         Middleware::RabbitMq => return rabbitmq(middleware, &settings),
+        Middleware::ObjectStore => return objectstore(middleware, &settings),
         Middleware::Grpc | Middleware::HybridGrpc => Arc::new(GrpcTransport::new()),
         Middleware::XmlRpc | Middleware::HybridXmlRpc => {
             Arc::new(XmlRpcTransport::with_methods(settings.methods.clone()))
@@ -122,13 +150,21 @@ pub async fn connect(
 }
 
 fn redis(middleware: Middleware, settings: &TransportSettings) -> Result<SharedTransport, TransportError> {
-    let url = settings.broker_url(middleware, "redis://127.0.0.1:6379")?;
+    let url = settings.broker_url(middleware)?;
     Ok(Arc::new(RedisTransport::new(url, settings.broker.clone())?))
 }
 
 fn rabbitmq(middleware: Middleware, settings: &TransportSettings) -> Result<SharedTransport, TransportError> {
-    let url = settings.broker_url(middleware, "amqp://guest:guest@127.0.0.1:5672")?;
+    let url = settings.broker_url(middleware)?;
     Ok(Arc::new(RabbitmqTransport::new(url, settings.broker.clone())?))
+}
+
+fn objectstore(
+    middleware: Middleware,
+    settings: &TransportSettings,
+) -> Result<SharedTransport, TransportError> {
+    let (url, fast_store) = (settings.broker_url(middleware)?, settings.fast_store_url.as_deref());
+    Ok(Arc::new(ObjectStoreTransport::new(url, fast_store, settings.broker.clone())?))
 }
 
 #[cfg(test)]

@@ -97,7 +97,13 @@ impl GrpcTransport {
 #[async_trait]
 impl Transport for GrpcTransport {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { name: "grpc", shared_queue: false, calls_workers_directly: true, max_bytes: MAX_BYTES }
+        Capabilities {
+            name: "grpc",
+            shared_queue: false,
+            calls_workers_directly: true,
+            starts_functions: false,
+            max_bytes: MAX_BYTES,
+        }
     }
 
     async fn request(&self, to: &Endpoint, request: Bytes) -> Result<Pieces, TransportError> {

@@ -1,4 +1,4 @@
-//! Tasca 1: requests and their replies over five middlewares. Bytes go in and come out; what they mean is not known here.
+//! Tasca 1: requests and their replies over six middlewares. Bytes go in and come out; what they mean is not known here.
 //!
 //! Everything that a cluster says is a *request*, which is answered by a stream of *pieces*. A [`Transport`] carries both:
 //!
@@ -8,6 +8,7 @@
 //! | XML-RPC | a method call to the peer's address | polled by further calls, each of which waits for the next piece |
 //! | Redis | an entry in the stream of an endpoint, read by a consumer group | entries in the stream of the asker |
 //! | RabbitMQ | a message in the queue of an endpoint, acknowledged when the reply is complete | messages in the queue of the asker |
+//! | object store | an object in a bucket, taken by put-if-absent of a claim | objects in the bucket; the last one is put if absent, and is the only mark of success |
 //! | hybrid | to the master by Redis; to workers directly, by gRPC or XML-RPC | the same way back |
 //!
 //! A transport delivers a request at least once or reports that it could not; a broker delivers it again if the peer
@@ -20,6 +21,7 @@ pub mod grpc;
 pub mod hybrid;
 mod intake;
 mod listening;
+pub mod objectstore;
 pub mod rabbitmq;
 pub mod redis;
 mod reply;
@@ -47,12 +49,15 @@ pub enum Endpoint {
 /// What differs between middlewares, as far as a caller has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
-    /// The middleware's name: `grpc`, `xmlrpc`, `redis`, `rabbitmq`, `hybrid-grpc`, `hybrid-xmlrpc`.
+    /// The middleware's name: `grpc`, `xmlrpc`, `redis`, `rabbitmq`, `objectstore`, `hybrid-grpc`, `hybrid-xmlrpc`.
     pub name: &'static str,
     /// Whether [`Endpoint::AnyWorker`] exists: the broker holds requests until a worker takes them. Without it, the caller chooses the worker.
     pub shared_queue: bool,
     /// Whether a worker is called at its own address, so that it has to listen.
     pub calls_workers_directly: bool,
+    /// Whether whoever has taken a request may leave it to another process ([`ReplySink::ticket`], [`Transport::take_up`]). Then a
+    /// worker starts a process for each task.
+    pub starts_functions: bool,
     /// The longest piece and the longest request, in bytes. The caller cuts what is longer.
     pub max_bytes: usize,
 }
@@ -108,6 +113,23 @@ pub trait ReplySink: Send {
     /// # Errors
     /// Fails as [`ReplySink::send`] does.
     async fn finish(self: Box<Self>) -> Result<(), TransportError>;
+
+    /// What another process needs to answer the request in place of this sink, which is then to be kept until that process has
+    /// ended. Only with [`Capabilities::starts_functions`].
+    fn ticket(&self) -> Option<String> {
+        None
+    }
+
+    /// Tells the asker that there will be no reply, and takes the request away. If the process that had its ticket has finished the
+    /// reply, it stays finished.
+    ///
+    /// # Errors
+    /// Fails as [`ReplySink::send`] does, and where there are no tickets.
+    async fn fail(self: Box<Self>, _why: &str) -> Result<(), TransportError> {
+        Err(TransportError::Invalid(
+            "a reply of this middleware cannot be left to another process".to_owned(),
+        ))
+    }
 }
 
 /// The requests to one endpoint.
@@ -139,6 +161,28 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// Fails if the address cannot be bound or the broker refuses. A broker that is away is waited for.
     async fn serve(&self, endpoint: &Endpoint, at_once: usize) -> Result<Box<dyn Requests>, TransportError>;
+
+    /// Takes up a request that another process holds, by its ticket. `None` if it has been answered, or nobody waits for it any more.
+    ///
+    /// # Errors
+    /// Fails if the ticket is none, or the broker cannot be reached.
+    async fn take_up(&self, _ticket: &str) -> Result<Option<Incoming>, TransportError> {
+        Err(TransportError::Invalid(
+            "a request of this middleware cannot be left to another process".to_owned(),
+        ))
+    }
+
+    /// Waits until what was said last has got to the broker. For the end of a process that has taken up a request.
+    async fn settle(&self) {}
+
+    /// Removes what a cluster has left at the broker, for the end of one that a single program has started. What is not removed
+    /// goes away by its age.
+    ///
+    /// # Errors
+    /// Fails if the broker cannot be reached.
+    async fn clear(&self) -> Result<(), TransportError> {
+        Ok(())
+    }
 
     /// Publishes a worker's description for `ttl` where the middleware has a directory (Redis). Elsewhere it does nothing.
     ///

@@ -96,6 +96,7 @@ impl Transport for RabbitmqTransport {
             name: "rabbitmq",
             shared_queue: true,
             calls_workers_directly: false,
+            starts_functions: false,
             max_bytes: RABBITMQ_MAX_BYTES,
         }
     }

@@ -26,6 +26,7 @@ use crate::{Capabilities, Endpoint, Incoming, Pieces, Requests, Transport, Trans
 
 mod entry;
 mod errand;
+pub(crate) mod fast_store;
 mod held;
 mod inbox;
 mod link;
@@ -65,10 +66,10 @@ impl RedisTransport {
         checked_prefix(&settings.prefix)?;
         let link = RedisLink::new(url)?;
         let names = RedisNames::new(&settings.prefix);
-        let (correspondence, notes) =
-            Correspondence::new(names.inbox(Ulid::generate()), link.peer().to_owned());
+        let inbox = names.inbox(Ulid::generate());
+        let (correspondence, notes) = Correspondence::new(inbox.clone(), link.peer().to_owned());
         let scripts = RedisScripts::new();
-        let shared = Arc::new(RedisShared { link, names, scripts, settings, correspondence });
+        let shared = Arc::new(RedisShared { link, names, scripts, settings, correspondence, inbox });
         let tasks = vec![
             AbortOnDropHandle::new(tokio::spawn(read_inbox(Arc::clone(&shared)))),
             AbortOnDropHandle::new(tokio::spawn(Arc::clone(&shared).carry_out(notes))),
@@ -105,6 +106,7 @@ impl Transport for RedisTransport {
             name: "redis",
             shared_queue: true,
             calls_workers_directly: false,
+            starts_functions: false,
             max_bytes: REDIS_MAX_BYTES,
         }
     }

@@ -75,6 +75,7 @@ impl Transport for XmlRpcTransport {
             name: "xmlrpc",
             shared_queue: false,
             calls_workers_directly: true,
+            starts_functions: false,
             max_bytes: MAX_BYTES,
         }
     }

@@ -38,6 +38,7 @@ impl Transport for InProcess {
             name: "in-process",
             shared_queue: false,
             calls_workers_directly: false,
+            starts_functions: false,
             max_bytes: MAX_BYTES,
         }
     }

@@ -1,6 +1,7 @@
 //! The open requests and the open replies of one transport, and what its letters mean for them.
 
 use std::any::Any;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,14 +9,18 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use ulid::Ulid;
 
 use crate::TransportError;
 use crate::brokered::letter::{Letter, LetterKind};
 
-/// The asker tells the replier what it has consumed in steps of so many bytes.
-const STEP: u64 = 1 << 20;
+/// The most bytes of one reply that may be on their way, unless a transport has its own measure.
+pub(crate) const WINDOW: u64 = 4 << 20;
+/// The asker tells the replier so many times within a window what it has consumed.
+const WORDS_A_WINDOW: u64 = 4;
+/// An asker that fetches the pieces itself has at most so many bytes of a reply that nobody has read.
+const UNREAD: u64 = 4 << 20;
 /// What a piece counts besides its length, so that a million empty ones are not free.
 const PIECE_OVERHEAD: u64 = 1 << 10;
 
@@ -45,28 +50,78 @@ struct OpenAsk {
     /// The delivery whose reply is received, and the inbox of its replier.
     attempt: Option<(Ulid, String)>,
     next: u64,
+    received: u64,
     consumed: u64,
+}
+
+/// Whether a letter that lies in an inbox is to be fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FetchTime {
+    /// It is.
+    Now,
+    /// An earlier letter of the same reply has not been seen, or the reader has enough to read.
+    Later,
 }
 
 /// The open requests and replies of one transport.
 pub(crate) struct Correspondence {
     inbox: String,
     peer: String,
+    window: u64,
     asks: Mutex<HashMap<Ulid, OpenAsk>>,
     replies: Mutex<HashMap<Ulid, watch::Sender<ReplyProgress>>>,
     notes: mpsc::UnboundedSender<Note>,
+    /// Tells whoever fetches letters that there is a reason to look again.
+    pub(crate) stirred: Notify,
 }
 
 impl Correspondence {
     /// `peer` is the broker's address, for errors. The notes are to be carried out by the transport.
     pub(crate) fn new(inbox: String, peer: String) -> (Arc<Self>, mpsc::UnboundedReceiver<Note>) {
+        Self::with_window(inbox, peer, WINDOW)
+    }
+
+    /// Lets so many bytes of one reply be on their way.
+    pub(crate) fn with_window(
+        inbox: String,
+        peer: String,
+        window: u64,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Note>) {
         let (notes, todo) = mpsc::unbounded_channel();
-        let correspondence = Self { inbox, peer, asks: Mutex::default(), replies: Mutex::default(), notes };
+        let (asks, replies, stirred) = (Mutex::default(), Mutex::default(), Notify::new());
+        let correspondence = Self { inbox, peer, window, asks, replies, notes, stirred };
         (Arc::new(correspondence), todo)
     }
 
     pub(crate) fn inbox(&self) -> &str {
         &self.inbox
+    }
+
+    pub(crate) fn window(&self) -> u64 {
+        self.window
+    }
+
+    /// Whether any request or reply is open, so that letters may come.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.asks().is_empty() || !self.replies().is_empty()
+    }
+
+    /// Whether a piece of a reply, or its end, is to be fetched, where the asker sees what lies in its inbox. A look at an inbox
+    /// may show a letter, and not an earlier one that was put while it looked.
+    pub(crate) fn fetch_time(&self, ask: Ulid, attempt: Ulid, number: u64) -> FetchTime {
+        let asks = self.asks();
+        // Nobody waits for it, and its sender is told so.
+        let Some(open) = asks.get(&ask) else { return FetchTime::Now };
+        let (current, next) = match &open.attempt {
+            Some((current, _)) => (*current, open.next),
+            None => (attempt, 0),
+        };
+        let is_early = match attempt.cmp(&current) {
+            Ordering::Less => false,
+            Ordering::Equal => number > next || (number == next && open.received - open.consumed > UNREAD),
+            Ordering::Greater => number > 0,
+        };
+        if is_early { FetchTime::Later } else { FetchTime::Now }
     }
 
     pub(crate) fn unreachable(&self, cause: impl Into<String>) -> TransportError {
@@ -77,8 +132,9 @@ impl Correspondence {
     pub(crate) fn open(self: &Arc<Self>, keeps: Arc<dyn Any + Send + Sync>) -> ReplyStream {
         let (sender, pieces) = mpsc::unbounded_channel();
         let ask = Ulid::generate();
-        let open = OpenAsk { pieces: sender, attempt: None, next: 0, consumed: 0 };
+        let open = OpenAsk { pieces: sender, attempt: None, next: 0, received: 0, consumed: 0 };
         self.asks().insert(ask, open);
+        self.stirred.notify_one();
         let correspondence = Arc::clone(self);
         ReplyStream { ask, pieces, correspondence, consumed: 0, told: 0, place: None, _keeps: keeps }
     }
@@ -87,6 +143,7 @@ impl Correspondence {
     pub(crate) fn begin_reply(&self, attempt: Ulid) -> watch::Receiver<ReplyProgress> {
         let (sender, receiver) = watch::channel(ReplyProgress::default());
         self.replies().insert(attempt, sender);
+        self.stirred.notify_one();
         receiver
     }
 
@@ -142,19 +199,20 @@ impl Correspondence {
         let problem = if letter.attempt < *attempt {
             // An earlier taker comes back after its request has been given to another one.
             return self.cancel(&letter);
+        } else if letter.kind == LetterKind::Failed {
+            Some(self.unreachable(String::from_utf8_lossy(&letter.body)))
         } else if letter.attempt > *attempt {
             Some(self.unreachable("the peer was lost in the middle of its reply"))
         } else if letter.number < ask.next {
             return;
         } else if letter.number > ask.next {
             Some(self.unreachable("a piece of the reply was lost"))
-        } else if letter.kind == LetterKind::Failed {
-            Some(self.unreachable(String::from_utf8_lossy(&letter.body)))
         } else {
             None
         };
         if problem.is_none() && letter.kind == LetterKind::Piece {
             ask.next += 1;
+            ask.received += weight(&letter.body);
             // The stream may have been dropped just now.
             let _ = ask.pieces.send(Ok(letter.body));
             return;
@@ -197,6 +255,9 @@ impl Correspondence {
     fn consumed(&self, id: Ulid, consumed: u64, is_told: bool) {
         let mut asks = self.asks();
         let Some(ask) = asks.get_mut(&id) else { return };
+        if ask.received - ask.consumed > UNREAD && ask.received - consumed <= UNREAD {
+            self.stirred.notify_one();
+        }
         ask.consumed = consumed;
         if let (true, Some((attempt, from))) = (is_told, &ask.attempt) {
             self.write(from.clone(), LetterKind::Consumed, id, *attempt, consumed);
@@ -250,7 +311,7 @@ impl Stream for ReplyStream {
         let item = ready!(self.pieces.poll_recv(context));
         if let Some(Ok(piece)) = &item {
             self.consumed += weight(piece);
-            let is_told = self.consumed - self.told >= STEP;
+            let is_told = self.consumed - self.told >= self.correspondence.window / WORDS_A_WINDOW;
             if is_told {
                 self.told = self.consumed;
             }

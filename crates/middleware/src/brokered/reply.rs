@@ -13,8 +13,6 @@ use crate::brokered::correspondence::{Correspondence, ReplyProgress, weight};
 use crate::brokered::letter::{Letter, LetterKind};
 use crate::{ReplySink, TransportError};
 
-/// The most bytes of one reply that may be on their way.
-pub(crate) const WINDOW: u64 = 4 << 20;
 /// A replier that waits for room asks after so long whether anybody still waits. What the asker said may be lost.
 const PROBE_AFTER: Duration = Duration::from_secs(5);
 
@@ -38,6 +36,10 @@ pub(crate) trait Errand: Send {
     fn give_back(self: Box<Self>);
     /// Acknowledges a request that nobody waits for.
     fn discard(self: Box<Self>);
+    /// What another process needs to answer the request; `None` where that is not possible.
+    fn ticket(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Who asked.
@@ -71,6 +73,7 @@ impl BrokeredReply {
         keeps: Arc<dyn Any + Send + Sync>,
     ) -> Self {
         let attempt = Ulid::generate();
+        let state = correspondence.begin_reply(attempt);
         Self {
             errand: Some(errand),
             correspondence: Arc::clone(correspondence),
@@ -79,7 +82,7 @@ impl BrokeredReply {
             next: 0,
             sent: 0,
             max_bytes,
-            state: correspondence.begin_reply(attempt),
+            state,
             is_asker_gone: false,
             _permit: permit,
             _keeps: keeps,
@@ -112,9 +115,10 @@ impl BrokeredReply {
 
     /// Waits until so many more bytes may be on their way.
     async fn room(&mut self, more: u64) -> Result<(), TransportError> {
+        let window = self.correspondence.window();
         loop {
             let has_room = |state: &ReplyProgress| {
-                state.is_cancelled || self.sent.saturating_sub(state.consumed) + more <= WINDOW
+                state.is_cancelled || self.sent.saturating_sub(state.consumed) + more <= window
             };
             let state = tokio::time::timeout(PROBE_AFTER, self.state.wait_for(has_room)).await;
             match state.map(|state| state.map(|state| state.is_cancelled)) {
@@ -153,6 +157,18 @@ impl ReplySink for BrokeredReply {
         self.check(completed)?;
         self.errand = None;
         Ok(())
+    }
+
+    fn ticket(&self) -> Option<String> {
+        self.errand.as_ref()?.ticket()
+    }
+
+    async fn fail(mut self: Box<Self>, why: &str) -> Result<(), TransportError> {
+        // What the other process has sent is of an attempt of its own, which is older than this letter.
+        let letter = self.letter(LetterKind::Failed, Bytes::copy_from_slice(why.as_bytes()));
+        let letter = Letter { attempt: Ulid::generate(), ..letter };
+        self.is_asker_gone = true;
+        self.post(letter).await
     }
 }
 

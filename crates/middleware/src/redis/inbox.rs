@@ -53,7 +53,7 @@ async fn read_connection(shared: &RedisShared, state: &mut InboxState, pace: &mu
     let mut connection = shared.link.reader().await?;
     prepare(shared, state, &mut connection).await?;
     *pace = Pace::endless();
-    let inbox = shared.correspondence.inbox();
+    let inbox = &shared.inbox;
     let mut read = Vec::new();
     loop {
         let mut commands = pipe();
@@ -91,7 +91,7 @@ async fn prepare(
     state: &mut InboxState,
     connection: &mut MultiplexedConnection,
 ) -> RedisResult<()> {
-    let inbox = shared.correspondence.inbox();
+    let inbox = &shared.inbox;
     let info: String = cmd("INFO").arg("server").query_async(connection).await?;
     let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().trim();
     let is_there: bool = cmd("EXISTS").arg(inbox).query_async(connection).await?;

@@ -25,6 +25,8 @@ pub(crate) struct RedisShared {
     pub(crate) scripts: RedisScripts,
     pub(crate) settings: BrokerSettings,
     pub(crate) correspondence: Arc<Correspondence>,
+    /// The stream of the letters that come to this transport.
+    pub(crate) inbox: String,
 }
 
 impl RedisShared {

@@ -11,8 +11,10 @@ use middleware::redis::RedisTransport;
 #[macro_use]
 mod faults;
 mod latency;
+mod objectstore;
 mod rabbitmq;
 mod redis;
+mod s3;
 
 /// Settings of a cluster that notices a lost program quickly.
 fn quick(prefix: String) -> BrokerSettings {
@@ -24,6 +26,7 @@ fn transport(kind: &str, url: &str, prefix: &str) -> SharedTransport {
     let settings = quick(prefix.to_owned());
     match kind {
         "redis" => Arc::new(RedisTransport::new(url, settings).unwrap()),
+        "objectstore" => objectstore::transport(url, settings),
         "rabbitmq" => Arc::new(RabbitmqTransport::new(url, settings).unwrap()),
         _ => panic!("{kind} is no middleware"),
     }

@@ -41,7 +41,13 @@ struct WithDirectory {
 #[async_trait]
 impl Transport for WithDirectory {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { name: "redis", shared_queue: true, max_bytes: 1 << 20, calls_workers_directly: false }
+        Capabilities {
+            name: "redis",
+            shared_queue: true,
+            max_bytes: 1 << 20,
+            calls_workers_directly: false,
+            starts_functions: false,
+        }
     }
 
     async fn request(&self, to: &Endpoint, request: Bytes) -> Result<Pieces, TransportError> {
@@ -73,6 +79,7 @@ async fn the_directory_is_the_brokers() {
         name: "hybrid-xmlrpc",
         shared_queue: false,
         calls_workers_directly: true,
+        starts_functions: false,
         max_bytes: 1 << 20,
     };
     assert_eq!(hybrid.capabilities(), expected);
