@@ -90,6 +90,7 @@ impl Scheduler {
             SchedulerEvent::ResultComplete { task, worker } => state.result(&task, &worker),
             SchedulerEvent::TaskFailed { task, worker, failure } => state.failed(&task, &worker, failure),
             SchedulerEvent::TaskLost { task, worker, why } => state.lost(&task, worker.as_deref(), &why),
+            SchedulerEvent::TaskDied { task, worker, why } => state.died(&task, &worker, &why),
             SchedulerEvent::Tick => {}
         }
     }

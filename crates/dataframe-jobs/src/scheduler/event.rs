@@ -102,6 +102,15 @@ pub enum SchedulerEvent {
         /// What was seen.
         why: String,
     },
+    /// The process that a worker had started for a task died, and the worker did not.
+    TaskDied {
+        /// Which attempt.
+        task: TaskId,
+        /// The worker that had started the process.
+        worker: String,
+        /// What was seen.
+        why: String,
+    },
     /// Time has passed.
     Tick,
 }

@@ -227,6 +227,17 @@ impl SchedulerState {
         }
     }
 
+    /// The process that a worker had started for an attempt died. A task of which that is said often enough kills whoever runs it.
+    pub(super) fn died(&mut self, id: &TaskId, worker: &str, why: &str) {
+        self.see(worker);
+        let Some(key) = self.find(id) else { return };
+        let Some(begun) = self.give_up(&key, worker) else { return };
+        let task = TaskKey { job: Arc::clone(&key.job), round: id.round, task: key.task };
+        if !begun || !self.note_death(&task, &format!("{worker} (a process of it)")) {
+            self.start_again(&key, Loss::At(Some(worker)), why);
+        }
+    }
+
     /// Remembers that a worker has begun a task that is taken from it. The worker may be about to be found dead.
     pub(super) fn suspect(&mut self, key: &AttemptKey, worker: &str, begun: bool) {
         let (now, round) = (self.now, self.jobs.get(&key.job).map_or(0, |job| job.round));

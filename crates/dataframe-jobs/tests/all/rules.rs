@@ -246,6 +246,30 @@ fn a_task_is_poisonous_when_three_workers_died_on_it_and_not_when_its_stream_bro
 }
 
 #[test]
+fn three_processes_that_died_make_a_task_poisonous_although_their_workers_live() {
+    let mut driver = Driver::new(true, &[("a", 1), ("b", 1)]);
+    driver.plan("job", plain(1));
+    for attempt in 1..=3 {
+        driver.start(id(0, attempt), "a");
+        let why = "signal 9".to_owned();
+        let died = driver.step(Event::TaskDied { task: id(0, attempt), worker: "a".to_owned(), why });
+        if attempt == 3 {
+            let failure = job_failure(&died);
+            assert_eq!(failure.code, FailureCode::Poisonous);
+            assert!(failure.message.contains("a (a process of it)"), "{failure}");
+            return;
+        }
+        driver.now += Duration::from_millis(200);
+        let later = driver.step(Event::Tick);
+        let again = sends(&[died, later].concat());
+        assert_eq!(again.len(), 1, "the task starts again");
+        // The worker itself is well, and a sign of life takes no death back.
+        driver.pass(2, &[("a", 1, Vec::new()), ("b", 1, Vec::new())]);
+    }
+    unreachable!("the job has failed");
+}
+
+#[test]
 fn a_stream_that_broke_because_its_worker_died_counts_as_a_death() {
     let mut driver = Driver::new(false, &[("a", 1), ("b", 1), ("c", 1)]);
     let mut next = sends(&driver.plan("job", plain(1)))[0].clone();
