@@ -16,19 +16,26 @@ use crate::worker::WorkerConfig;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Cluster")]
 pub struct MiddlewareArguments {
-    /// What carries tasks and results: grpc, xmlrpc, redis, rabbitmq, hybrid-grpc (or hybrid) or hybrid-xmlrpc
+    /// What carries tasks and results: grpc, xmlrpc, redis, rabbitmq, objectstore, hybrid-grpc (or hybrid) or hybrid-xmlrpc
     #[arg(long, value_name = "NAME", default_value = "grpc")]
     pub middleware: Middleware,
-    /// URL of the broker, for redis and hybrids redis://HOST:6379, for rabbitmq amqp://USER:PASSWORD@HOST:5672
+    /// URL of the broker, for redis and hybrids redis://HOST:6379, for rabbitmq amqp://USER:PASSWORD@HOST:5672, for objectstore file:///FOLDER or s3://BUCKET/PREFIX with the settings of AWS_ACCESS_KEY_ID, AWS_ENDPOINT and so on
     #[arg(long, value_name = "URL")]
     pub broker: Option<String>,
+    /// With objectstore: a Redis that carries short pieces of results in place of the bucket, redis://HOST:6379
+    #[arg(long, value_name = "URL")]
+    pub fast_store: Option<String>,
 }
 
 impl MiddlewareArguments {
     /// What a transport is made from.
     #[must_use]
     pub fn settings(&self) -> TransportSettings {
-        TransportSettings { broker_url: self.broker.clone(), ..TransportSettings::default() }
+        TransportSettings {
+            broker_url: self.broker.clone(),
+            fast_store_url: self.fast_store.clone(),
+            ..TransportSettings::default()
+        }
     }
 
     /// `HOST:PORT` of the broker, where there is one.
@@ -36,7 +43,12 @@ impl MiddlewareArguments {
         let url = self.broker.as_deref().filter(|_| self.middleware.has_broker())?;
         let authority = url.split_once("://")?.1.split('/').next()?;
         let host = authority.rsplit('@').next()?;
-        let port = if self.middleware == Middleware::RabbitMq { 5672 } else { 6379 };
+        let port = match self.middleware {
+            // Nobody is called at an address.
+            Middleware::ObjectStore => return None,
+            Middleware::RabbitMq => 5672,
+            _ => 6379,
+        };
         Some(if host.contains(':') { host.to_owned() } else { format!("{host}:{port}") })
     }
 }
@@ -165,6 +177,9 @@ pub struct WorkerArguments {
     /// End when standard input ends, so that a worker does not outlive the program that started it
     #[arg(long, hide = true)]
     pub end_with_stdin: bool,
+    /// Run the one task that a line of standard input tells, and end
+    #[arg(long, hide = true)]
+    pub function: bool,
     /// Flags that every program has
     #[command(flatten)]
     pub common: Common,

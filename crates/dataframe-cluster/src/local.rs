@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use dataframe_jobs::message::{NodesCommand, WorkerState};
+use middleware::SharedTransport;
 use middleware::connect::{Middleware, TransportSettings, connect};
 use service::Shutdown;
 use tokio_util::task::AbortOnDropHandle;
@@ -40,6 +41,7 @@ pub struct LocalClusterConfig {
 /// A running local cluster. Dropping it ends the workers.
 pub struct LocalCluster {
     client: ClusterClient,
+    transport: SharedTransport,
     workers: Vec<WorkerProcess>,
     shutdown: Shutdown,
     _master: AbortOnDropHandle<MasterEnd>,
@@ -73,7 +75,7 @@ impl LocalCluster {
             lease: Duration::from_secs(10),
             worker_timeout: Duration::from_secs(5),
         };
-        let master = Master::start(master, transport).await?;
+        let master = Master::start(master, SharedTransport::clone(&transport)).await?;
         let client = master.client(config.wait);
         let address = master.address().unwrap_or_else(|| "127.0.0.1:9000".to_owned());
         let shutdown = Shutdown::new();
@@ -81,7 +83,7 @@ impl LocalCluster {
         let workers = (1..=config.workers)
             .map(|number| start_worker(&config, number, &address))
             .collect::<anyhow::Result<_>>()?;
-        let mut cluster = Self { client, workers, shutdown, _master: running, _folder: folder };
+        let mut cluster = Self { client, transport, workers, shutdown, _master: running, _folder: folder };
         cluster.wait_for_workers().await?;
         Ok(cluster)
     }
@@ -90,6 +92,12 @@ impl LocalCluster {
     #[must_use]
     pub fn client(&self) -> ClusterClient {
         self.client.clone()
+    }
+
+    /// What carries its tasks and results. [`middleware::Transport::clear`] removes what the cluster has left there when it has ended.
+    #[must_use]
+    pub fn transport(&self) -> SharedTransport {
+        SharedTransport::clone(&self.transport)
     }
 
     /// The process numbers of the workers.
@@ -142,6 +150,9 @@ fn start_worker(config: &LocalClusterConfig, number: usize, master: &str) -> any
     command.args(["--log-level", "warn", "--heartbeat", "500ms", "--end-with-stdin"]);
     if let Some(url) = &config.settings.broker_url {
         command.args(["--broker", url]);
+    }
+    if let Some(url) = &config.settings.fast_store_url {
+        command.args(["--fast-store", url]);
     }
     if let Some(bytes) = config.memory_bytes {
         command.args(["--memory", &bytes.to_string()]);

@@ -43,7 +43,7 @@ pub async fn run_master(arguments: MasterArguments, shutdown: Shutdown) -> anyho
     }
 }
 
-/// Runs a worker until `shutdown`.
+/// Runs a worker until `shutdown`, or one task where a worker has started this process for it.
 ///
 /// # Errors
 /// Fails if the arguments are wrong, the worker cannot listen, or the master refuses it.
@@ -51,6 +51,10 @@ pub async fn run_worker(arguments: WorkerArguments, shutdown: Shutdown) -> anyho
     let config = WorkerConfig::try_from(&arguments)?;
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("--data-dir {}: the folder cannot be made", config.data_dir.display()))?;
+    if arguments.function {
+        let transport = connect(arguments.middleware.middleware, arguments.middleware.settings()).await?;
+        return worker::function::serve(config, transport).await;
+    }
     let methods = match &arguments.csv {
         Some(file) => worker_methods(file.clone(), config.threads, config.memory_bytes)?,
         None => Default::default(),

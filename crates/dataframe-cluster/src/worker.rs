@@ -1,6 +1,7 @@
 //! A worker: offers itself to the master, runs tasks, and says that it is alive.
 
 mod context;
+pub(crate) mod function;
 mod membership;
 mod task;
 
@@ -150,6 +151,9 @@ async fn finish(context: &WorkerContext, masters: &MasterAddresses, shutdown: &S
 async fn answer(context: &Arc<WorkerContext>, incoming: Incoming) {
     let Incoming { request, mut reply } = incoming;
     let outcome = match packet::decode::<Request>(&request) {
+        Ok((Request::Run(task), _)) if context.transport.capabilities().starts_functions => {
+            return function::run(context, task, reply).await;
+        }
         Ok((Request::Run(task), plan)) => return task::run(context, task, plan, reply).await,
         Ok((request, _)) => answer_short(context, request).await,
         Err(error) => Err(Failure { code: FailureCode::Refused, message: error.to_string(), worker: None }),

@@ -86,6 +86,7 @@ pub fn run() -> ExitCode {
             DataframeCommand::Shell => prompt(&runtime, &arguments.settings.0),
             action => until_stopped(&runtime, &common, command(arguments.settings.0, action)),
         };
+        runtime.block_on(place::clear_up());
         runtime.shutdown_timeout(RUNTIME_END);
         outcome
     });

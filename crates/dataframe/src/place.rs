@@ -1,6 +1,7 @@
 //! Where frames are computed: in this process, in worker processes, or on a cluster.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use dataframe_cluster::client::{ClusterClient, OnProgress};
@@ -8,7 +9,8 @@ use dataframe_cluster::local::{LocalCluster, LocalClusterConfig};
 use dataframe_engine::{Engine, EngineConfig, Frame, FrameError};
 use dataframe_jobs::message::{NodesCommand, WorkerStatus};
 use dataframe_jobs::operation::{self, Operation};
-use middleware::connect::{Middleware, TransportSettings, connect};
+use middleware::SharedTransport;
+use middleware::connect::{TransportSettings, connect};
 
 use crate::arguments::{DataframeSettings, WORKER};
 use crate::job::WrongArguments;
@@ -23,7 +25,24 @@ pub async fn give_up_jobs() {
     }
 }
 
+/// What carried the tasks of the worker processes of this process.
+static STARTED: OnceLock<SharedTransport> = OnceLock::new();
+
+/// Time to remove what the cluster of this process has left at a broker.
+const CLEARING: Duration = Duration::from_secs(5);
+
+/// Removes what worker processes that were started here have left at their broker. They have ended.
+pub async fn clear_up() {
+    let Some(transport) = STARTED.get() else { return };
+    match tokio::time::timeout(CLEARING, transport.clear()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "something was left at the broker"),
+        Err(_) => tracing::debug!("something was left at the broker, which took too long"),
+    }
+}
+
 /// Where frames are computed.
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum ComputePlace {
     /// In this process, on all threads.
     Here(Engine),
@@ -58,12 +77,7 @@ pub fn checked(settings: &DataframeSettings) -> Result<TransportSettings, WrongA
                 .map_err(|allowed| WrongArguments(format!("--master {one}: {allowed}")))?;
         }
     }
-    if middleware.has_broker() && transport.broker_url.is_none() {
-        let example = if middleware == Middleware::RabbitMq {
-            "amqp://guest:guest@localhost:5672"
-        } else {
-            "redis://localhost:6379"
-        };
+    if let (Some(example), None) = (middleware.example_broker(), &transport.broker_url) {
         return Err(WrongArguments(format!("{middleware} needs a broker: --broker {example}")));
     }
     Ok(transport)
@@ -90,6 +104,8 @@ impl ComputePlace {
                 wait: place.wait,
             };
             let cluster = LocalCluster::start(config).await?;
+            // A process opens one place.
+            let _ = STARTED.set(cluster.transport());
             let client = remembered(cluster.client().with_progress(on_progress));
             return Ok(Self::Cluster { client, _workers: Some(cluster) });
         }

@@ -205,9 +205,12 @@ impl Coordinator {
             TaskNews::Lost { why, unreachable } => {
                 self.attempts.remove(&task);
                 tracing::warn!(?task, worker, why, "an attempt at a task is lost");
-                let direct = self.context.transport.capabilities().calls_workers_directly;
+                let capabilities = self.context.transport.capabilities();
                 match worker {
-                    Some(worker) if unreachable && direct => {
+                    Some(worker) if unreachable && capabilities.starts_functions => {
+                        self.step(SchedulerEvent::TaskDied { task, worker, why });
+                    }
+                    Some(worker) if unreachable && capabilities.calls_workers_directly => {
                         self.step(SchedulerEvent::WorkerLost { worker, incarnation: None, why: why.clone() });
                         self.step(SchedulerEvent::TaskLost { task, worker: None, why });
                     }

@@ -19,6 +19,8 @@ pub enum Broker {
     None,
     Redis(RedisServer),
     Rabbit(RabbitServer),
+    /// The folder that is the bucket.
+    Bucket(TempDir),
 }
 
 impl Broker {
@@ -27,6 +29,7 @@ impl Broker {
         Some(match middleware {
             Middleware::Grpc | Middleware::XmlRpc => Broker::None,
             Middleware::RabbitMq => Broker::Rabbit(RabbitServer::start()?),
+            Middleware::ObjectStore => Broker::Bucket(tempfile::tempdir().unwrap()),
             _ => Broker::Redis(RedisServer::start()?),
         })
     }
@@ -39,6 +42,8 @@ pub struct Cluster {
     pub master: Process,
     pub workers: Vec<Process>,
     pub folder: TempDir,
+    /// The URL of a Redis beside a bucket, for what is started from now on.
+    pub fast_store: Option<String>,
     /// The address of the master; of both, separated by a comma, in a pair.
     listen: String,
 }
@@ -55,7 +60,9 @@ impl Cluster {
         let listen = free_address();
         let url = broker_url(&broker);
         let master = Process::start(master_command(middleware, url.as_deref(), &listen, &folder));
-        let mut cluster = Cluster { middleware, broker, master, workers: Vec::new(), folder, listen };
+        let (workers_now, fast_store) = (Vec::new(), None);
+        let mut cluster =
+            Cluster { middleware, broker, master, workers: workers_now, folder, fast_store, listen };
         for _ in 0..workers {
             cluster.add_worker(&[]);
         }
@@ -76,7 +83,9 @@ impl Cluster {
         let command = paired_master_command(middleware, &broker, [&addresses[1], &addresses[0]], &folder);
         let standby = Process::start_until("standing by", command);
         let listen = addresses.join(",");
-        let mut cluster = Cluster { middleware, broker, master, workers: Vec::new(), folder, listen };
+        let (workers_now, fast_store) = (Vec::new(), None);
+        let mut cluster =
+            Cluster { middleware, broker, master, workers: workers_now, folder, fast_store, listen };
         for _ in 0..workers {
             cluster.add_worker(&[]);
         }
@@ -116,6 +125,9 @@ impl Cluster {
         if let Some(url) = self.broker_url() {
             command.args(["--broker", &url]);
         }
+        if let Some(url) = &self.fast_store {
+            command.args(["--fast-store", url]);
+        }
         command.args(arguments);
         command
     }
@@ -123,8 +135,11 @@ impl Cluster {
     /// Starts the master again after it was killed.
     pub fn restart_master(&mut self) {
         self.master.kill();
-        let command =
+        let mut command =
             master_command(self.middleware, self.broker_url().as_deref(), &self.listen, &self.folder);
+        if let Some(url) = &self.fast_store {
+            command.args(["--fast-store", url]);
+        }
         self.master = Process::start(command);
     }
 
@@ -184,6 +199,7 @@ pub fn broker_url(broker: &Broker) -> Option<String> {
         Broker::None => None,
         Broker::Redis(server) => Some(server.url()),
         Broker::Rabbit(server) => Some(server.url()),
+        Broker::Bucket(folder) => Some(format!("file://{}", folder.path().display())),
     }
 }
 
@@ -238,6 +254,10 @@ macro_rules! on_each_middleware {
             #[tokio::test(flavor = "multi_thread")]
             async fn rabbitmq() {
                 super::$test(Middleware::RabbitMq).await;
+            }
+            #[tokio::test(flavor = "multi_thread")]
+            async fn objectstore() {
+                super::$test(Middleware::ObjectStore).await;
             }
             #[tokio::test(flavor = "multi_thread")]
             async fn hybrid_grpc() {

@@ -71,7 +71,7 @@ on_each_middleware!(a_worker_killed_in_the_middle_costs_no_result);
 
 /// A broker may give the same attempt to another worker.
 fn middleware_redelivers(middleware: Middleware) -> bool {
-    matches!(middleware, Middleware::Redis | Middleware::RabbitMq)
+    matches!(middleware, Middleware::Redis | Middleware::RabbitMq | Middleware::ObjectStore)
 }
 
 async fn a_master_killed_in_the_middle_is_asked_again(middleware: Middleware) {
@@ -104,6 +104,15 @@ async fn a_broker_killed_in_the_middle_is_waited_for(middleware: Middleware) {
             Broker::None => panic!("{middleware} has no broker"),
             Broker::Redis(server) => server.restart(),
             Broker::Rabbit(server) => server.restart(),
+            Broker::Bucket(folder) => {
+                let elsewhere = folder.path().with_extension("away");
+                std::fs::rename(folder.path(), &elsewhere).unwrap();
+                cluster.master.logged("the bucket fails, and is tried again");
+                // Something may have been put while the folder went away, and has made another one.
+                while std::fs::rename(&elsewhere, folder.path()).is_err() {
+                    std::fs::remove_dir_all(folder.path()).unwrap();
+                }
+            }
         }
         assert!(!job.is_finished(), "the broker was to be killed in the middle");
         let result = job.await.unwrap().unwrap();
@@ -124,6 +133,11 @@ async fn rabbitmq_killed_in_the_middle_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_of_a_hybrid_killed_in_the_middle_is_waited_for() {
     a_broker_killed_in_the_middle_is_waited_for(Middleware::HybridGrpc).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_away_in_the_middle_is_waited_for() {
+    a_broker_killed_in_the_middle_is_waited_for(Middleware::ObjectStore).await;
 }
 
 /// Kills each worker that has the task, and starts another one in its place. A worker that has not begun the task when it is

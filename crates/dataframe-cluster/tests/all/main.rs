@@ -4,6 +4,7 @@
 mod bounds;
 mod cluster;
 mod faults;
+mod functions;
 mod jobs;
 mod membership;
 mod methods;

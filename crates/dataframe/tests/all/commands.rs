@@ -96,6 +96,18 @@ fn a_probe_tells_how_long_the_way_of_a_task_takes() {
 }
 
 #[test]
+fn a_cluster_that_has_ended_leaves_nothing_in_its_bucket() {
+    let folder = folder();
+    let bucket = folder.path().join("bucket");
+    let url = format!("file://{}", bucket.display());
+    let words =
+        ["sum", "people.csv", "--columns", "x", "--workers", "2", "--middleware", "objectstore", "--broker"];
+    assert_eq!(printed(&run(folder.path(), &[&words[..], &[url.as_str()]].concat())), "x\n11\n");
+    let left: Vec<_> = std::fs::read_dir(&bucket).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn wrong_arguments_end_with_2_and_failures_with_1() {
     let folder = folder();
     let cases: &[(&[&str], i32, &str)] = &[
@@ -108,6 +120,7 @@ fn wrong_arguments_end_with_2_and_failures_with_1() {
         (&["len", "people.csv", "--master", "nowhere"], 2, "HOST:PORT"),
         (&["len", "people.csv", "--master", "h:1", "--workers", "2"], 2, "one of the two"),
         (&["len", "people.csv", "--workers", "2", "--middleware", "redis"], 2, "--broker redis://"),
+        (&["len", "people.csv", "--workers", "2", "--middleware", "objectstore"], 2, "--broker file:///"),
         (&["len", "people.csv", "--master", "redis://h"], 2, "grpc has no broker"),
         (&["len", "missing.csv"], 1, "missing.csv"),
         (&["query", "people.csv", "nothing > 3"], 1, "nothing"),
