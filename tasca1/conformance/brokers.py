@@ -1,4 +1,5 @@
-"""Redis and RabbitMQ for one run: the real servers, with their files in a temporary folder and ports of their own."""
+"""What stands between the parts of a cluster for one run: the real Redis and RabbitMQ, with their files in a temporary folder and ports
+of their own, and a folder as a bucket."""
 
 import contextlib
 import os
@@ -85,7 +86,17 @@ def rabbitmq():
             yield f"amqp://guest:guest@127.0.0.1:{port}"
 
 
-BROKERS = {"{redis}": redis, "{rabbitmq}": rabbitmq}
+@contextlib.contextmanager
+def bucket():
+    """The URL of an empty bucket. The run fails if a cluster that has ended leaves an object there."""
+    with tempfile.TemporaryDirectory(prefix="bucket-") as folder:
+        yield f"file://{folder}"
+        left = [path for path in Path(folder).rglob("*") if path.is_file()]
+        if left:
+            sys.exit(f"{len(left)} objects are left in the bucket: {left[:3]}")
+
+
+BROKERS = {"{redis}": redis, "{rabbitmq}": rabbitmq, "{bucket}": bucket}
 urls = {}
 
 

@@ -8,7 +8,8 @@
 
 Each `--with` is a set of flags for the program: Dask computes each case once, and the answers with each set of flags are compared
 with it. Without `--with` and `--client`, the program computes in its own process. `{redis}` and `{rabbitmq}` in the flags are the URLs
-of servers that are started for the run. Each `--client` runs the code of the cases with the client in ../python, over XML-RPC
+of servers that are started for the run, and `{bucket}` is that of an empty folder. `--with-some` is like `--with`, for every tenth
+case: for flags with which a case takes long. Each `--client` runs the code of the cases with the client in ../python, over XML-RPC
 (`xmlrpc`) or Arrow Flight (`grpc`), on a master and two workers that are started from the folder of the program. Ends with `N passed, M failed`, and with exit code 1 if a
 case failed. `--only TEXT` takes the cases whose name contains TEXT. `--table` prints the table of differences for
 ../README.md, and `--check-table` fails if it is another one there.
@@ -36,6 +37,8 @@ HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 BEGIN, END = "<!-- differences: made by conformance/conformance.py --write-table -->", "<!-- end of differences -->"
 ANSWER_SECONDS = 60
+# `--with-some` takes one of so many cases.
+SOME = 10
 # Whose results are also read as CSV, JSON, Parquet and Arrow.
 OUTPUT_CASES = {f"read_csv of {name}.csv" for name in ("plain", "nulls", "quotes", "newlines", "utf8", "utf8-names", "numbers", "booleans")} | {
     "groupby of plain.csv", "dtypes of plain.csv", "describe of nulls.csv", "isin of plain.csv", "dropna of header-only.csv"}
@@ -189,12 +192,12 @@ class Comparison:
             if self.arguments.show:
                 print(f"{case.name}: {given.failure or (given.columns, given.rows)}")
 
-    def ask_program(self, flags):
-        """Compares all cases with one set of flags. The numbers of those that are right and of those that are not."""
+    def ask_program(self, flags, step=1):
+        """Compares the cases with one set of flags, or one of so many. The numbers of those that are right and of those that are not."""
         started, passed, failures = time.monotonic(), 0, []
         program = Program(self.arguments.program, flags)
         try:
-            for case, (dask, instead, _) in zip(self.chosen, self.expected):
+            for case, (dask, instead, _) in list(zip(self.chosen, self.expected))[::step]:
                 answer = self.frames.of_answer(program.ask(absolute(case.operations, self.folder)))
                 wrong = verdict(case, answer, dask, instead, self.frames)
                 passed += not wrong
@@ -281,10 +284,11 @@ def compare(arguments):
         comparison.ask_dask()
         results = []
         if arguments.program:
-            all_flags = [brokers.insert(flags, opened) for flags in arguments.flags]
+            all_flags = [(flags, 1) for flags in arguments.flags] + [(flags, SOME) for flags in arguments.some]
+            all_flags = [(brokers.insert(flags, opened), step) for flags, step in all_flags]
             with ThreadPoolExecutor(os.cpu_count()) as threads:
                 results = [threads.submit(comparison.ask_clients, arguments.clients)] if arguments.clients else []
-                results += [threads.submit(comparison.ask_program, flags) for flags in all_flags]
+                results += [threads.submit(comparison.ask_program, *flags) for flags in all_flags]
                 results += [threads.submit(comparison.read_outputs)] if all_flags else []
     passed, failures = (sum(counts) for counts in zip((0, 0), *(result.result() for result in results)))
     print(f"{passed} passed, {failures} failed")
@@ -343,6 +347,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("program", nargs="?", help="the program `dataframe`; without it, only Dask's half runs")
     parser.add_argument("--with", dest="flags", action="append", metavar="FLAGS", help="flags for the program, such as '--workers 2 --middleware redis'; may be given several times")
+    parser.add_argument("--with-some", dest="some", action="append", default=[], metavar="FLAGS", help="the same, for every tenth case")
     parser.add_argument("--client", dest="clients", action="append", choices=["xmlrpc", "grpc"], default=[], help="compare the client in ../python, too; may be given several times")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name contains TEXT")
     parser.add_argument("--show", action="store_true", help="print what Dask gives")
@@ -350,7 +355,7 @@ def main():
     parser.add_argument("--check-table", action="store_true", help="fail if the table in README.md is not up to date")
     parser.add_argument("--write-table", action="store_true", help="write the table into README.md")
     arguments = parser.parse_args()
-    arguments.flags = arguments.flags or ([] if arguments.clients else [""])
+    arguments.flags = arguments.flags or ([] if arguments.clients or arguments.some else [""])
     if arguments.program:
         arguments.program = os.path.abspath(arguments.program)
     if arguments.table:
