@@ -3,11 +3,12 @@
 #
 # `master` and `worker` run the program as the owner of /data. `client` runs `dataframe` as the owner of /results, with the
 # cluster as its default, or in its own process where MIDDLEWARE is `local`. `health` checks the part that ROLE names: whatever
-# it listens at, or else its broker, accepts connections.
+# it listens at, or else its broker, accepts connections; a bucket is there.
 # Usage: dataframe-node.sh master|worker|client [ARGUMENT...]; dataframe-node.sh health ROLE
 set -euo pipefail
 
 readonly MASTER=master:9000 REDIS=redis://redis:6379 RABBITMQ=amqp://dataframe:dataframe@rabbitmq:5672
+readonly BUCKET=/bucket
 readonly MASTER_PORT=9000 WORKER_PORT=9001
 
 role=$1
@@ -18,8 +19,9 @@ case "$middleware" in
   local | grpc | xmlrpc) ;;
   redis | hybrid | hybrid-grpc | hybrid-xmlrpc) broker=$REDIS ;;
   rabbitmq) broker=$RABBITMQ ;;
+  objectstore) broker=file://$BUCKET ;;
   *)
-    echo "dataframe-node.sh: MIDDLEWARE is grpc, xmlrpc, redis, rabbitmq, hybrid (hybrid-grpc), hybrid-xmlrpc or local, not '$middleware'" >&2
+    echo "dataframe-node.sh: MIDDLEWARE is grpc, xmlrpc, redis, rabbitmq, objectstore, hybrid (hybrid-grpc), hybrid-xmlrpc or local, not '$middleware'" >&2
     exit 2
     ;;
 esac
@@ -35,6 +37,7 @@ healthy() {
   case "$1:$middleware" in
     master:grpc | master:xmlrpc) connects 127.0.0.1 "$MASTER_PORT" ;;
     worker:grpc | worker:xmlrpc | worker:hybrid*) connects 127.0.0.1 "$WORKER_PORT" ;;
+    *:objectstore) [ -d "$BUCKET" ] ;;
     *)
       read -r host port <<<"$(host_and_port "$broker")"
       connects "$host" "$port"

@@ -1,7 +1,7 @@
 # Tasca 1 in containers. Sourced by run.sh; $work is an empty folder.
 # shellcheck shell=bash disable=SC2154
 
-readonly MIDDLEWARES=(grpc xmlrpc redis rabbitmq hybrid)
+readonly MIDDLEWARES=(grpc xmlrpc redis rabbitmq objectstore hybrid)
 
 # patiently COMMAND...: tries for 120 s. RabbitMQ alone takes 10 to 30 s to start.
 patiently() {
@@ -67,9 +67,13 @@ during_a_large_job() {
   wait "$client" || { echo "the client has failed"; outcome=1; }
   cmp large.result large.expected && [ "$outcome" -eq 0 ]
 }
-# To the master or to the broker.
+# To the master or to the broker. With a bucket, the client's request lies there until it is answered; workers that are paused send none.
 client_is_connected() {
   local container
+  if [ "$MIDDLEWARE" = objectstore ]; then
+    matches "$(docker exec tasca1-master-1 ls /bucket/dataframe/requests/master)" '^[0-9A-Z]{26}-[0-9A-Z]{26}$'
+    return
+  fi
   container=$(docker ps --filter label=com.docker.compose.oneoff=True --filter name=tasca1-client-run --format '{{.Names}}') && [ -n "$container" ] || return 1
   # 01: established.
   matches "$(docker exec "$container" cat /proc/net/tcp)" '^ *[0-9]+: [0-9A-F:]+ [0-9A-F:]+ 01 '
