@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use brokers::{RabbitServer, RedisServer};
 use serde::Deserialize;
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
@@ -18,6 +19,7 @@ use crate::programs::sibling;
 pub struct RunningBrokers {
     redis: HashMap<&'static str, RedisServer>,
     rabbitmq: RabbitServer,
+    bucket: TempDir,
 }
 
 impl RunningBrokers {
@@ -30,13 +32,16 @@ impl RunningBrokers {
                 .insert(middleware, RedisServer::start().with_context(|| format!("redis-server {missing}"))?);
         }
         let rabbitmq = RabbitServer::start().with_context(|| format!("rabbitmq-server {missing}"))?;
-        Ok(Self { redis, rabbitmq })
+        Ok(Self { redis, rabbitmq, bucket: tempfile::tempdir()? })
     }
 
     /// Returns the flags that choose a middleware, with its broker where it has one.
     pub fn flags(&self, middleware: &str) -> Vec<String> {
         let mut flags = vec!["--middleware".to_owned(), middleware.to_owned()];
         match middleware {
+            "objectstore" => {
+                flags.extend(["--broker".to_owned(), format!("file://{}", self.bucket.path().display())]);
+            }
             "rabbitmq" => flags.extend(["--broker".to_owned(), self.rabbitmq.url()]),
             _ => {
                 let broker = self.redis.get(middleware);
