@@ -1,5 +1,5 @@
 //! The scheduler in a model world, under a seed: workers die, hang, answer twice and come late; brokers deliver again;
-//! messages get lost. `SCHEDULER_SEEDS=100000` runs more seeds; `SCHEDULER_SEED=7` runs that one alone.
+//! messages get lost; jobs have several stages. `SCHEDULER_SEEDS=100000` runs more seeds; `SCHEDULER_SEED=7` runs that one alone.
 
 mod checker;
 mod scenario;
@@ -42,9 +42,11 @@ fn assert_faults_happened(tally: &Tally) {
     if seeds().count() < 500 {
         return;
     }
-    let Tally { done, bad, poisonous, no_workers, cancelled, deaths, hangs, lost, discarded, .. } = *tally;
+    let Tally { done, stages, bad, poisonous, no_workers, cancelled, deaths, hangs, lost, discarded, .. } =
+        *tally;
     for (name, count) in [
         ("done", done),
+        ("a further stage", stages),
         ("bad", bad),
         ("poisonous", poisonous),
         ("no workers", no_workers),

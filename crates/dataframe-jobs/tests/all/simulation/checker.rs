@@ -13,6 +13,7 @@ use super::tally::Tally;
 #[derive(Debug, Default)]
 struct CheckedJob {
     number: usize,
+    round: u32,
     is_planned: bool,
     is_ended: bool,
     used: BTreeMap<u32, (String, u32)>,
@@ -64,6 +65,9 @@ impl Checker {
     /// A worker died, hung or was cut off while it had this.
     pub fn died(&mut self, task: &TaskId, worker: &str, incarnation: &str) {
         let job = self.jobs.get_mut(&task.job).expect("a job of this world");
+        if job.round != task.round {
+            return;
+        }
         job.deaths.entry(task.task).or_default().insert((worker.to_owned(), incarnation.to_owned()));
     }
 
@@ -83,9 +87,8 @@ impl Checker {
             SchedulerEvent::ResultComplete { task, worker } => self.give_back(worker, task),
             SchedulerEvent::TaskFailed { task, worker, failure } => {
                 self.give_back(worker, task);
-                if failure.code == FailureCode::BadJob {
-                    self.jobs.get_mut(&task.job).expect("known").data_failed = true;
-                }
+                let job = self.jobs.get_mut(&task.job).expect("known");
+                job.data_failed |= failure.code == FailureCode::BadJob && task.round == job.round;
             }
             _ => {}
         }
@@ -115,7 +118,7 @@ impl Checker {
                 SchedulerAction::WorkerGone { worker, .. } => {
                     self.sent.remove(worker);
                 }
-                SchedulerAction::JobDone { job, places, .. } => self.check_done(job, places),
+                SchedulerAction::JobDone { job, round, places } => self.check_done(job, *round, places),
                 SchedulerAction::JobFailed { job, failure, .. } => {
                     self.check_reason(job, failure.code, &failure.message, scheduler, now);
                 }
@@ -131,7 +134,8 @@ impl Checker {
     fn check_result(&self, event: &SchedulerEvent, actions: &[SchedulerAction]) {
         let SchedulerEvent::ResultComplete { task, worker } = event else { return };
         let job = &self.jobs[&task.job];
-        let is_wanted = job.is_planned && !job.is_ended && !job.used.contains_key(&task.task);
+        let is_wanted =
+            job.is_planned && !job.is_ended && task.round == job.round && !job.used.contains_key(&task.task);
         let (task, worker) = (task.clone(), worker.clone());
         let expected = if is_wanted {
             SchedulerAction::UseResult { task, worker }
@@ -161,6 +165,7 @@ impl Checker {
     fn check_send(&mut self, task: &TaskId, to: &Recipient, scheduler: &Scheduler, now: Duration) {
         let job = self.jobs.get_mut(&task.job).expect("only planned jobs are sent");
         assert!(job.is_planned && !job.is_ended, "{task:?} of a job that does not run");
+        assert_eq!(task.round, job.round, "{task:?} of another stage");
         assert!(!job.used.contains_key(&task.task), "{task:?} has a result");
         let attempts = job.attempts.entry(task.task).or_default();
         *attempts += 1;
@@ -196,13 +201,21 @@ impl Checker {
         assert_eq!(before, None, "{task:?} is used twice");
     }
 
-    fn check_done(&mut self, name: &str, places: &[(u32, String, u32)]) {
+    fn check_done(&mut self, name: &str, round: u32, places: &[(u32, String, u32)]) {
         let job = self.jobs.get_mut(name).expect("known");
-        assert!(job.is_planned && !job.is_ended);
+        assert!(job.is_planned && !job.is_ended && job.round == round);
         let used: Vec<_> =
             job.used.iter().map(|(task, (worker, attempt))| (*task, worker.clone(), *attempt)).collect();
         assert_eq!(used, places);
-        assert_eq!(used.len(), self.scenario.jobs[job.number].specs.len());
+        let planned = &self.scenario.jobs[job.number];
+        assert_eq!(used.len(), planned.specs.len());
+        if round + 1 < planned.stages {
+            // The next stage begins with nothing but what all jobs have.
+            let (number, cancelled) = (job.number, job.cancelled);
+            *job = CheckedJob { number, cancelled, round: round + 1, ..CheckedJob::default() };
+            self.tally.stages += 1;
+            return;
+        }
         job.is_ended = true;
         self.tally.done += 1;
     }

@@ -21,6 +21,8 @@ pub struct PlannedJob {
     pub wait: Duration,
     pub specs: Vec<TaskSpec>,
     pub fates: Vec<Fate>,
+    /// So many rounds of these tasks follow each other.
+    pub stages: u32,
     pub cancel_at: Option<Duration>,
 }
 
@@ -121,5 +123,6 @@ fn job(rng: &mut StdRng, number: usize, workers: usize, may_fail: bool) -> Plann
     let at = ms(rng.random_range(0..3000));
     let cancel_at = (may_fail && rng.random_bool(0.1)).then(|| at + ms(rng.random_range(0..8000)));
     let wait = ms(rng.random_range(2000..60_000));
-    PlannedJob { name: format!("job{number}"), at, wait, specs, fates, cancel_at }
+    let stages = rng.random_range(1..=3);
+    PlannedJob { name: format!("job{number}"), at, wait, specs, fates, stages, cancel_at }
 }

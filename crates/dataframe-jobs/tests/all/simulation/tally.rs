@@ -5,6 +5,8 @@
 pub struct Tally {
     pub jobs: u64,
     pub done: u64,
+    /// Stages that followed an earlier one.
+    pub stages: u64,
     pub bad: u64,
     pub poisonous: u64,
     pub worn_out: u64,
@@ -22,6 +24,7 @@ impl Tally {
     pub fn add(&mut self, other: &Self) {
         self.jobs += other.jobs;
         self.done += other.done;
+        self.stages += other.stages;
         self.bad += other.bad;
         self.poisonous += other.poisonous;
         self.worn_out += other.worn_out;

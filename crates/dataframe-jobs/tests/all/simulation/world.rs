@@ -254,6 +254,7 @@ impl World {
                         self.later(delay, Happening::Stop(worker, task));
                     }
                 }
+                SchedulerAction::JobDone { job, round, .. } => self.plan_next_stage(&job, round, delay),
                 SchedulerAction::Refuse { worker, .. } if run.is_some() => {
                     let worker = self.index(&worker);
                     self.later(delay, Happening::Refused(worker, run.unwrap_or(0)));
@@ -264,6 +265,16 @@ impl World {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// A job goes on with its next stage when all results of a stage are there.
+    fn plan_next_stage(&mut self, name: &str, round: u32, delay: Duration) {
+        let job = self.scenario.jobs.iter().find(|job| job.name == name).expect("a job of this world");
+        if round + 1 < job.stages {
+            let (job, tasks, wait) = (job.name.clone(), job.specs.clone(), job.wait);
+            let planned = SchedulerEvent::JobPlanned { job, round: round + 1, tasks, wait };
+            self.later(delay, Happening::AtMaster(planned));
         }
     }
 
