@@ -78,6 +78,9 @@ pub struct MasterArguments {
     /// Memory for putting results together, such as 2GB; more is spilled to disk, or fails with a reason
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub memory: Option<u64>,
+    /// Size from which on the rows of a task are put together by workers, each of which gets some of the keys, and not by the master
+    #[arg(long, value_name = "BYTES", default_value = "8MiB", value_parser = parse_bytes)]
+    pub shuffle_above: u64,
     /// Time without a sign of life after which a task is started elsewhere
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = cli::duration)]
     pub lease: Duration,
@@ -129,6 +132,7 @@ impl From<&MasterArguments> for MasterConfig {
             data_dir: arguments.data_dir.clone(),
             lease: arguments.lease,
             worker_timeout: arguments.worker_timeout,
+            shuffle_above: arguments.shuffle_above,
         }
     }
 }

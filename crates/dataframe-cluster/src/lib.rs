@@ -17,6 +17,7 @@ mod masters;
 mod methods;
 mod pieces;
 mod programs;
+mod split;
 mod spool;
 mod threads;
 pub mod worker;

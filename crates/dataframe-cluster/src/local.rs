@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use dataframe_engine::ShuffleSettings;
 use dataframe_jobs::message::{NodesCommand, WorkerState};
 use middleware::SharedTransport;
 use middleware::connect::{Middleware, TransportSettings, connect};
@@ -74,6 +75,7 @@ impl LocalCluster {
             data_dir: folder.path().to_owned(),
             lease: Duration::from_secs(10),
             worker_timeout: Duration::from_secs(5),
+            shuffle_above: ShuffleSettings::default().above,
         };
         let master = Master::start(master, SharedTransport::clone(&transport)).await?;
         let client = master.client(config.wait);

@@ -4,8 +4,12 @@
 //! | --- | --- |
 //! | `command` | what the coordinator is told and asked |
 //! | `coordinator` | owns the scheduler and all that changes: one loop that takes commands |
-//! | `job` | one job: plan, wait for the results of its tasks, the final stage, the stored result |
+//! | `job` | one job: plan, stages, the stored result |
 //! | `call` | one attempt at a task: its request to a worker and the pieces of the reply |
+//! | `rounds` | one round of tasks of a job |
+//! | `stages` | the stages of a job: tasks whose results are shuffled, and the final stage |
+//! | `shuffles` | results in partitions, which the tasks of the next stage fetch |
+//! | `fetch` | gives a worker a partition of earlier results |
 //! | `requests` | answers what clients and workers ask |
 //! | `results` | results of finished jobs, which outlive the master |
 //! | `pair` | two masters, of which one stands by |
@@ -14,12 +18,16 @@ mod call;
 mod command;
 mod context;
 pub(crate) mod coordinator;
+mod fetch;
 mod in_process;
 mod inspector;
 mod job;
 mod pair;
 mod requests;
 mod results;
+mod rounds;
+mod shuffles;
+mod stages;
 mod task_stream;
 
 use std::path::PathBuf;
@@ -27,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use dataframe_engine::{Engine, EngineConfig};
+use dataframe_engine::{Engine, EngineConfig, ShuffleSettings};
 use dataframe_jobs::message::Lead;
 use middleware::{Endpoint, SharedTransport};
 use service::Shutdown;
@@ -40,11 +48,13 @@ use crate::spool::SpoolRoom;
 use crate::threads::ComputeThreads;
 use context::MasterContext;
 use coordinator::Coordinator;
+use fetch::MAX_FETCHES;
 use in_process::InProcess;
 pub use pair::PairConfig;
 pub(crate) use pair::stand_by;
 use requests::{MAX_WAITING_CLIENTS, MAX_WATCHERS};
 use results::Results;
+use shuffles::Shuffles;
 
 /// Requests that the master answers at a time: those of clients that wait for a job, and as many others.
 const REQUESTS_AT_ONCE: usize = 2 * MAX_WAITING_CLIENTS;
@@ -64,6 +74,8 @@ pub struct MasterConfig {
     pub lease: Duration,
     /// How long a worker may be silent before it counts as lost.
     pub worker_timeout: Duration,
+    /// A task whose rows take more bytes in memory splits them, so that workers put them together.
+    pub shuffle_above: u64,
 }
 
 /// A master that receives requests.
@@ -111,6 +123,8 @@ impl Master {
             memory_bytes: config.memory_bytes,
             spill_folder: Some(spool_dir.clone()),
         })?;
+        let shuffles = ShuffleSettings { above: config.shuffle_above, ..ShuffleSettings::default() };
+        let engine = engine.with_shuffles(shuffles);
         let results = Results::open(config.data_dir.join("results"))?;
         let requests = transport
             .serve(&Endpoint::Master(config.listen.clone()), REQUESTS_AT_ONCE)
@@ -128,6 +142,8 @@ impl Master {
             threads,
             results,
             spool_room: SpoolRoom::new(spool_dir),
+            shuffles: Shuffles::default(),
+            fetches: Semaphore::new(MAX_FETCHES),
             waiting_clients: Semaphore::new(MAX_WAITING_CLIENTS),
             watchers: Semaphore::new(MAX_WATCHERS),
             lease: config.lease,

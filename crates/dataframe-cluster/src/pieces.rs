@@ -40,6 +40,16 @@ impl ResultEncoder {
         Ok(pieces)
     }
 
+    /// Gives what has been encoded and fills no piece.
+    pub fn flush(&mut self) -> Vec<Bytes> {
+        let mut pieces = Vec::new();
+        while !self.waiting.is_empty() {
+            let length = self.waiting.len().min(self.max_bytes);
+            pieces.push(self.waiting.split_to(length).freeze());
+        }
+        pieces
+    }
+
     /// Ends the stream, and gives its last piece.
     ///
     /// # Errors
@@ -47,12 +57,7 @@ impl ResultEncoder {
     pub fn finish(mut self) -> Result<Vec<Bytes>, ArrowError> {
         self.stream.finish()?;
         self.collect();
-        let mut pieces = Vec::new();
-        while !self.waiting.is_empty() {
-            let length = self.waiting.len().min(self.max_bytes);
-            pieces.push(self.waiting.split_to(length).freeze());
-        }
-        Ok(pieces)
+        Ok(self.flush())
     }
 
     fn collect(&mut self) {
@@ -99,6 +104,40 @@ impl ResultDecoder {
     }
 
     /// Checks that the stream is complete.
+    ///
+    /// # Errors
+    /// Fails if a batch was cut off.
+    pub fn finish(&mut self) -> Result<(), ArrowError> {
+        self.decoder.finish()
+    }
+}
+
+/// Reads record batches from several streams, one after the other.
+#[derive(Default)]
+pub struct StreamsDecoder {
+    stream: u32,
+    decoder: ResultDecoder,
+}
+
+impl StreamsDecoder {
+    /// Takes the next piece, which belongs to this stream. All batches of a stream have been taken before the next one begins.
+    ///
+    /// # Errors
+    /// Fails if the bytes are not the continuation of the stream, or an earlier stream is not complete.
+    pub fn push(&mut self, stream: u32, piece: Bytes) -> Result<(), ArrowError> {
+        if stream != self.stream {
+            self.decoder.finish()?;
+            *self = Self { stream, decoder: ResultDecoder::default() };
+        }
+        self.decoder.push(piece)
+    }
+
+    /// The next batch that is complete.
+    pub fn next_batch(&mut self) -> Option<RecordBatch> {
+        self.decoder.next_batch()
+    }
+
+    /// Checks that the last stream is complete.
     ///
     /// # Errors
     /// Fails if a batch was cut off.

@@ -1,6 +1,7 @@
 //! A worker: offers itself to the master, runs tasks, and says that it is alive.
 
 mod context;
+mod fetch;
 pub(crate) mod function;
 mod membership;
 mod task;
@@ -99,8 +100,10 @@ pub(crate) async fn run(
         threads: ComputeThreads::start(config.threads)?,
         data_dir: config.data_dir.clone(),
         attempts: Mutex::default(),
+        masters: MasterAddresses::new(config.masters),
+        network: tokio::runtime::Handle::current(),
     });
-    let masters = MasterAddresses::new(config.masters);
+    let masters = context.masters.clone();
     let (tell, mut member) = watch::channel(false);
     let membership = membership::keep(Arc::clone(&context), masters.clone(), config.heartbeat, tell);
     tokio::pin!(membership);

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::csv::CsvScanCodec;
 use crate::error::FrameError;
 use crate::position::{PositionExec, as_position};
+use crate::shuffle::{ShuffleExec, as_shuffle};
 
 /// What stands before the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,11 +24,13 @@ pub(crate) struct PlanHeader {
     pub(crate) datafusion: String,
     /// The expressions of the job, for errors to name.
     pub(crate) expressions: Vec<String>,
+    /// A task at whose top is an exchange splits its rows if they take more bytes in memory.
+    pub(crate) split_above: u64,
 }
 
 impl PlanHeader {
-    pub(crate) fn new(expressions: Vec<String>) -> Self {
-        Self { datafusion: datafusion::DATAFUSION_VERSION.to_owned(), expressions }
+    pub(crate) fn new(expressions: Vec<String>, split_above: u64) -> Self {
+        Self { datafusion: datafusion::DATAFUSION_VERSION.to_owned(), expressions, split_above }
     }
 }
 
@@ -79,6 +82,9 @@ impl PhysicalExtensionCodec for PlanCodec {
         if CsvScanCodec::is_scan(bytes) {
             return CsvScanCodec.try_decode(bytes, inputs, context, converter);
         }
+        if ShuffleExec::is_encoded(bytes) {
+            return Ok(Arc::new(ShuffleExec::decode(bytes)?));
+        }
         match (<[u8; 8]>::try_from(bytes), inputs) {
             (Ok(first_partition), [input]) => {
                 Ok(Arc::new(PositionExec::new(input.clone(), u64::from_le_bytes(first_partition))))
@@ -93,6 +99,10 @@ impl PhysicalExtensionCodec for PlanCodec {
         bytes: &mut Vec<u8>,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<()> {
+        if let Some(shuffle) = as_shuffle(&node) {
+            bytes.append(&mut shuffle.encode()?);
+            return Ok(());
+        }
         match as_position(&node) {
             Some(position) => {
                 bytes.extend_from_slice(&position.first_partition().to_le_bytes());

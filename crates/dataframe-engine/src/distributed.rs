@@ -1,21 +1,28 @@
 //! Plans that are cut into tasks.
+//!
+//! What lies below the first exchanges of a plan is its first *stage*: tasks that read files. If the rows that come of it are
+//! many, they are shuffled: a [`ShuffleExec`](crate::shuffle::ShuffleExec) takes the place of each exchange, and the plan is cut
+//! again, into tasks of which each reads one partition. What no task can do is done where the job is planned.
+
+mod cutter;
+mod rewrite;
 
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use bytes::Bytes;
-use dataframe_jobs::message::FileRange;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Result, internal_datafusion_err};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::{ExecutionPlan, displayable, replace_children_if_necessary};
+use datafusion::physical_plan::{ExecutionPlan, displayable};
 
-use crate::codec::{self, PlanHeader};
-use crate::csv::{CsvPartition, scan_of_partition, scan_partitions};
+use self::cutter::{PlanCutter, internal};
+pub use self::cutter::{PlannedExchange, PlannedTask};
+use self::rewrite::{Shuffled, shuffles_of};
+use crate::codec::PlanHeader;
+use crate::csv::scan_partitions;
 use crate::error::FrameError;
 use crate::in_order::InOrderExec;
-use crate::position::{PositionExec, as_position};
-use crate::results::{ResultsExec, TaskResults};
+use crate::results::TaskResults;
+use crate::shuffle::{ShuffleSource, with_source};
 
 /// What decides into how many tasks a plan is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,23 +31,39 @@ pub struct TaskSizing {
     pub slots: usize,
 }
 
-/// One piece of work for one worker.
-#[derive(Debug, Clone)]
-pub struct PlannedTask {
-    /// A plan for [`Engine::run_task`](crate::engine::Engine::run_task).
-    pub plan: Bytes,
-    /// What the task reads.
-    pub files: Vec<FileRange>,
-    /// The only worker that has the files, where there is one.
-    pub worker: Option<String>,
-    /// The schema of the task's rows.
-    pub schema: SchemaRef,
+/// When rows are shuffled among tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShuffleSettings {
+    /// A task whose rows take more bytes in memory splits them, so that the next stage can run in tasks.
+    pub above: u64,
+    /// A join whose left side has a partition of more bytes sorts both sides, which can be spilled, in place of hashing.
+    pub hashed_side: u64,
 }
+
+impl Default for ShuffleSettings {
+    fn default() -> Self {
+        Self { above: 8 << 20, hashed_side: 64 << 20 }
+    }
+}
+
+/// So much of the files for each partition of an exchange.
+const PARTITION_BYTES: u64 = 32 << 20;
+
+/// The fewest and the most partitions of an exchange.
+const PARTITIONS: (u64, u64) = (16, 256);
 
 /// A plan that is cut into tasks, and what is left to do with their results.
 pub struct DistributedPlan {
     rest: Arc<dyn ExecutionPlan>,
+    header: PlanHeader,
+    settings: ShuffleSettings,
+    partitions: u32,
+    /// How many tasks earlier stages had.
+    earlier: usize,
+    /// How many shuffles earlier stages had.
+    shuffles: u32,
     tasks: Vec<PlannedTask>,
+    exchanges: Vec<PlannedExchange>,
     parts: Vec<String>,
     results: Arc<TaskResults>,
     context: Arc<TaskContext>,
@@ -52,15 +75,58 @@ impl DistributedPlan {
         plan: &Arc<dyn ExecutionPlan>,
         expressions: Vec<String>,
         context: Arc<TaskContext>,
+        settings: ShuffleSettings,
     ) -> Result<Self, FrameError> {
-        let mut cutter = PlanCutter {
-            header: PlanHeader::new(expressions),
-            results: Arc::default(),
+        let first = Self {
+            rest: plan.clone(),
+            header: PlanHeader::new(expressions, settings.above),
+            settings,
+            partitions: partitions_for(plan)?,
+            earlier: 0,
+            shuffles: 0,
             tasks: Vec::new(),
+            exchanges: Vec::new(),
+            parts: Vec::new(),
+            results: Arc::default(),
+            context,
+        };
+        first.cut()
+    }
+
+    fn cut(self) -> Result<Self, FrameError> {
+        let mut cutter = PlanCutter {
+            header: self.header.clone(),
+            results: self.results.clone(),
+            earlier: self.earlier,
+            partitions: self.partitions,
+            tasks: Vec::new(),
+            exchanges: Vec::new(),
             parts: Vec::new(),
         };
-        let rest = cutter.cut(plan)?;
-        Ok(Self { rest, tasks: cutter.tasks, parts: cutter.parts, results: cutter.results, context })
+        let rest = cutter.cut(&self.rest)?;
+        let mut parts = self.parts;
+        parts.append(&mut cutter.parts);
+        Ok(Self { rest, tasks: cutter.tasks, exchanges: cutter.exchanges, parts, ..self })
+    }
+
+    /// The plan of the next stage, when the rows of all exchanges of this stage have been shuffled. `largest` tells the bytes of the
+    /// largest partition of each of them, in their order.
+    ///
+    /// # Errors
+    /// Fails if the plan cannot be cut.
+    pub fn next_stage(mut self, largest: &[u64]) -> Result<Self, FrameError> {
+        let shuffled = Shuffled {
+            exchanges: &self.exchanges,
+            largest,
+            first: self.shuffles,
+            partitions: self.partitions,
+            hashed_side: self.settings.hashed_side,
+        };
+        self.rest = shuffled.rewrite(self.rest.clone()).map_err(|error| internal(&error))?;
+        self.shuffles += u32::try_from(self.exchanges.len()).unwrap_or(u32::MAX);
+        self.earlier += self.tasks.len();
+        self.parts.push(format!("{} shuffled results, and then", self.exchanges.len()));
+        self.cut()
     }
 
     /// The schema of the result.
@@ -68,14 +134,38 @@ impl DistributedPlan {
         self.rest.schema()
     }
 
-    /// The tasks. Their order is that of the streams for [`DistributedPlan::finish`].
+    /// The tasks of this stage. Their order is that of the streams for [`DistributedPlan::finish`], where those of earlier stages
+    /// come first.
     pub fn tasks(&self) -> &[PlannedTask] {
         &self.tasks
     }
 
+    /// How many tasks earlier stages had.
+    pub fn earlier_tasks(&self) -> usize {
+        self.earlier
+    }
+
+    /// The exchanges that the rows of this stage go into. Where there is one, a task may give its rows in partitions.
+    pub fn exchanges(&self) -> &[PlannedExchange] {
+        &self.exchanges
+    }
+
+    /// The number of the shuffle that the first of [`DistributedPlan::exchanges`] becomes; the others follow.
+    pub fn first_shuffle(&self) -> u32 {
+        self.shuffles
+    }
+
+    /// The shuffles that are still read when the tasks of this stage have ended.
+    ///
+    /// # Errors
+    /// Fails if the plan cannot be looked through.
+    pub fn later_shuffles(&self) -> Result<std::collections::BTreeSet<u32>, FrameError> {
+        shuffles_of(&self.rest).map_err(|error| internal(&error))
+    }
+
     /// The rest of the plan and the part that tasks run, for people.
     pub fn explain(&self) -> String {
-        let mut text = format!("{} tasks\n", self.tasks.len());
+        let mut text = format!("{} tasks\n", self.earlier + self.tasks.len());
         text.push_str("Where the job is planned:\n");
         text.push_str(&displayable(self.rest.as_ref()).indent(false).to_string());
         for part in &self.parts {
@@ -96,89 +186,54 @@ impl DistributedPlan {
         self,
         results: Vec<SendableRecordBatchStream>,
     ) -> Result<SendableRecordBatchStream, FrameError> {
-        if results.len() != self.tasks.len() {
+        self.finish_in(results, None)
+    }
+
+    /// As [`DistributedPlan::finish`], after stages whose results were shuffled. The streams of shuffled results are not read.
+    ///
+    /// # Errors
+    /// As those of [`DistributedPlan::finish`].
+    pub async fn finish_shuffled(
+        self,
+        results: Vec<SendableRecordBatchStream>,
+        source: Arc<dyn ShuffleSource>,
+    ) -> Result<SendableRecordBatchStream, FrameError> {
+        self.finish_in(results, Some(source))
+    }
+
+    fn finish_in(
+        self,
+        results: Vec<SendableRecordBatchStream>,
+        source: Option<Arc<dyn ShuffleSource>>,
+    ) -> Result<SendableRecordBatchStream, FrameError> {
+        let tasks = self.earlier + self.tasks.len();
+        if results.len() != tasks {
             return Err(FrameError::Internal(format!(
-                "there are {} results for {} tasks",
+                "there are {} results for {tasks} tasks",
                 results.len(),
-                self.tasks.len()
             )));
         }
         self.results.put(results);
+        let context = match source {
+            Some(source) => with_source(&self.context, source),
+            None => self.context,
+        };
         let rest: Arc<dyn ExecutionPlan> = Arc::new(InOrderExec::new(self.rest, None));
-        rest.execute(0, self.context)
+        rest.execute(0, context)
             .map_err(|error| FrameError::Internal(format!("the rest of the plan does not start: {error}")))
     }
 }
 
-/// Takes the parts out of a plan that tasks can run.
-struct PlanCutter {
-    header: PlanHeader,
-    results: Arc<TaskResults>,
-    tasks: Vec<PlannedTask>,
-    parts: Vec<String>,
-}
-
-impl PlanCutter {
-    fn cut(&mut self, node: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, FrameError> {
-        if let Some(partitions) = task_partitions(node) {
-            return self.cut_off(node, partitions);
-        }
-        let children =
-            node.children().into_iter().map(|child| self.cut(child)).collect::<Result<Vec<_>, _>>()?;
-        replace_children_if_necessary(node.clone(), children).map_err(|error| internal(&error))
-    }
-
-    fn cut_off(
-        &mut self,
-        part: &Arc<dyn ExecutionPlan>,
-        partitions: Vec<CsvPartition>,
-    ) -> Result<Arc<dyn ExecutionPlan>, FrameError> {
-        let first_task = self.tasks.len();
-        self.parts.push(displayable(part.as_ref()).indent(false).to_string());
-        for (index, partition) in partitions.into_iter().enumerate() {
-            let task = of_partition(part, index).map_err(|error| internal(&error))?;
-            let plan = codec::encode(&self.header, task)?;
-            let (files, worker, schema) = (partition.files, partition.worker, part.schema());
-            self.tasks.push(PlannedTask { plan, files, worker, schema });
-        }
-        Ok(Arc::new(ResultsExec::new(part, self.results.clone(), first_task)))
-    }
-}
-
-/// What the partitions of a node read, if each of them can be a task: the node and all below it work on one partition at a time.
-fn task_partitions(node: &Arc<dyn ExecutionPlan>) -> Option<Vec<CsvPartition>> {
-    if let Some(partitions) = scan_partitions(node.as_ref()) {
-        return Some(partitions);
-    }
-    let children = node.children();
-    let [child] = children.as_slice() else { return None };
-    let partitions = task_partitions(child)?;
-    let count = node.properties().output_partitioning().partition_count();
-    let exchanges = matches!(
-        node.name(),
-        "RepartitionExec" | "CoalescePartitionsExec" | "SortPreservingMergeExec" | "InOrderExec"
-    );
-    (!exchanges && count == partitions.len()).then_some(partitions)
-}
-
-/// The part of a plan with one partition of its scan alone.
-fn of_partition(part: &Arc<dyn ExecutionPlan>, partition: usize) -> Result<Arc<dyn ExecutionPlan>> {
-    let one = part.clone().transform_up(|node| {
-        if scan_partitions(node.as_ref()).is_some() {
-            let one = scan_of_partition(node.as_ref(), partition);
-            return Ok(Transformed::yes(
-                one.ok_or_else(|| internal_datafusion_err!("the scan has no partition {partition}"))?,
-            ));
-        }
-        if as_position(&node).is_some() {
-            let input = node.children()[0].clone();
-            return Ok(Transformed::yes(Arc::new(PositionExec::new(input, partition as u64)) as _));
-        }
-        Ok(Transformed::no(node))
-    });
-    one.data()
-}
-
-fn internal(error: &datafusion::error::DataFusionError) -> FrameError {
-    FrameError::Internal(format!("the plan cannot be cut: {error}"))
+/// Into how many partitions exchanges split, by the size of the files.
+fn partitions_for(plan: &Arc<dyn ExecutionPlan>) -> Result<u32, FrameError> {
+    let mut bytes = 0_u64;
+    plan.apply(|node| {
+        let partitions = scan_partitions(node.as_ref()).unwrap_or_default();
+        let files = partitions.iter().flat_map(|partition| &partition.files);
+        bytes += files.map(|file| file.end.saturating_sub(file.start)).sum::<u64>();
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map_err(|error| internal(&error))?;
+    let partitions = (bytes / PARTITION_BYTES).clamp(PARTITIONS.0, PARTITIONS.1);
+    Ok(u32::try_from(partitions).expect("it is at most 256"))
 }

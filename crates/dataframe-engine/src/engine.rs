@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use dataframe_jobs::message::FileRange;
 use dataframe_jobs::operation::{Operation, ReadCsv};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, displayable};
 use datafusion::prelude::SessionContext;
@@ -17,7 +18,7 @@ use futures_util::TryStreamExt;
 use crate::codec;
 use crate::compute::Compute;
 use crate::csv::{self, CsvTable, FileCut, Inspection, KeptBlocks};
-use crate::distributed::{DistributedPlan, TaskSizing};
+use crate::distributed::{DistributedPlan, ShuffleSettings, TaskSizing};
 use crate::error::{FrameError, Widenings};
 use crate::failures::{explain_error, expressions};
 use crate::frame::Frame;
@@ -26,6 +27,7 @@ use crate::in_order::in_order_plan;
 use crate::inspector::Inspector;
 use crate::operations::{self, Scope, SourceTable};
 use crate::session::{SessionLimits, session};
+use crate::shuffle::{HashExchange, ShuffleSource, with_source};
 
 /// A part of the files that is worth a thread of its own.
 const MIN_PARTITION_BYTES: u64 = 1 << 20;
@@ -35,6 +37,17 @@ const MIN_TASK_BYTES: u64 = 16 << 20;
 const MAX_TASK_BYTES: u64 = 512 << 20;
 /// Tasks for each place, so that fast workers can take more than slow ones.
 const TASKS_PER_SLOT: usize = 2;
+/// Rows are exchanged by hash only in plans of several partitions, and a stage that is shuffled needs such an exchange.
+const MIN_EXCHANGED_PARTITIONS: usize = 2;
+
+/// Where a plan is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PlanPlace {
+    /// In this process.
+    Here,
+    /// In tasks, and what is left of it here.
+    Tasks,
+}
 
 /// How much of the machine an [`Engine`] may use.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +65,34 @@ pub struct EngineConfig {
 pub struct Engine {
     session: SessionContext,
     threads: usize,
+    shuffles: ShuffleSettings,
+}
+
+/// A task that runs.
+pub struct TaskRun {
+    /// Its rows. Errors come as a [`FrameError`] inside an error of DataFusion; [`Engine::explain_error`] takes it out.
+    pub rows: SendableRecordBatchStream,
+    /// How the rows are split if they take more than so many bytes in memory, where they go into an exchange.
+    pub exchange: Option<(HashExchange, u64)>,
+    /// What has been spilled so far.
+    pub spilling: SpillMeter,
+}
+
+/// Tells what a running task has written to disk because it did not fit in memory.
+#[derive(Clone)]
+pub struct SpillMeter(Arc<dyn ExecutionPlan>);
+
+impl SpillMeter {
+    /// The bytes that have been written so far.
+    pub fn bytes(&self) -> usize {
+        let mut bytes = 0;
+        // The closure does not fail.
+        let _ = self.0.apply(|node| {
+            bytes += node.metrics().and_then(|metrics| metrics.spilled_bytes()).unwrap_or(0);
+            Ok(TreeNodeRecursion::Continue)
+        });
+        bytes
+    }
 }
 
 impl Engine {
@@ -68,7 +109,13 @@ impl Engine {
             SessionLimits { threads, memory_bytes: config.memory_bytes, spill_folder: config.spill_folder };
         let session = session(limits)
             .map_err(|error| FrameError::Resources(format!("the engine cannot be set up: {error}")))?;
-        Ok(Self { session, threads })
+        Ok(Self { session, threads, shuffles: ShuffleSettings::default() })
+    }
+
+    /// Plans with these settings from now on.
+    #[must_use]
+    pub fn with_shuffles(self, shuffles: ShuffleSettings) -> Self {
+        Self { shuffles, ..self }
     }
 
     /// The names of the functions for `apply`, in alphabetical order.
@@ -100,7 +147,7 @@ impl Engine {
         widenings: &Widenings,
     ) -> Result<Frame, FrameError> {
         let cut = self.local_cut();
-        let plan = self.physical_plan(operations, self, widenings, cut).await?;
+        let plan = self.physical_plan(operations, self, widenings, cut, PlanPlace::Here).await?;
         let schema = plan.schema();
         let partitions = collect_partitioned(plan, self.session.task_ctx())
             .await
@@ -114,7 +161,8 @@ impl Engine {
     /// # Errors
     /// Fails if the operations are wrong.
     pub async fn explain(&self, operations: &[Operation]) -> Result<String, FrameError> {
-        let plan = self.physical_plan(operations, self, &Widenings::default(), self.local_cut()).await?;
+        let (widenings, cut) = (Widenings::default(), self.local_cut());
+        let plan = self.physical_plan(operations, self, &widenings, cut, PlanPlace::Here).await?;
         Ok(displayable(plan.as_ref()).indent(false).to_string())
     }
 
@@ -156,8 +204,8 @@ impl Engine {
         widenings: &Widenings,
         cut: FileCut,
     ) -> Result<DistributedPlan, FrameError> {
-        let plan = self.physical_plan(operations, inspector, widenings, cut).await?;
-        DistributedPlan::new(&plan, expressions(operations), self.session.task_ctx())
+        let plan = self.physical_plan(operations, inspector, widenings, cut, PlanPlace::Tasks).await?;
+        DistributedPlan::new(&plan, expressions(operations), self.session.task_ctx(), self.shuffles)
     }
 
     /// Runs a task at a worker.
@@ -170,15 +218,41 @@ impl Engine {
         plan: &Bytes,
         files: &[FileRange],
     ) -> Result<SendableRecordBatchStream, FrameError> {
+        Ok(self.run(plan, files, self.session.task_ctx())?.rows)
+    }
+
+    /// As [`Engine::run_task`], for a task that may read shuffles, and whose rows may go into an exchange.
+    ///
+    /// # Errors
+    /// As those of [`Engine::run_task`].
+    pub fn run_shuffling_task(
+        &self,
+        plan: &Bytes,
+        files: &[FileRange],
+        source: Arc<dyn ShuffleSource>,
+    ) -> Result<TaskRun, FrameError> {
+        self.run(plan, files, with_source(&self.session.task_ctx(), source))
+    }
+
+    fn run(
+        &self,
+        plan: &Bytes,
+        files: &[FileRange],
+        context: Arc<TaskContext>,
+    ) -> Result<TaskRun, FrameError> {
         csv::check_unchanged(files)?;
-        let context = self.session.task_ctx();
         let (header, plan) = codec::decode(plan, &context)?;
+        let (exchange, plan) = match HashExchange::of(&plan) {
+            Some((exchange, input)) => (Some((exchange, header.split_above)), input),
+            None => (None, plan),
+        };
         let expressions = header.expressions;
         let rows = plan.execute(0, context).map_err(|error| explain_error(&error, &expressions))?;
-        let schema = rows.schema();
+        let (schema, spilling) = (rows.schema(), SpillMeter(plan));
         let explained = rows
             .map_err(move |error| DataFusionError::External(Box::new(explain_error(&error, &expressions))));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, explained)))
+        let rows = Box::pin(RecordBatchStreamAdapter::new(schema, explained));
+        Ok(TaskRun { rows, exchange, spilling })
     }
 
     /// Classifies an error that came through a stream of [`Engine::run_task`] or [`DistributedPlan::finish`].
@@ -202,6 +276,7 @@ impl Engine {
         inspector: &dyn Inspector,
         widenings: &Widenings,
         cut: FileCut,
+        place: PlanPlace,
     ) -> Result<Arc<dyn ExecutionPlan>, FrameError> {
         let mut tables = Vec::new();
         for read in operations::reads(operations)? {
@@ -217,7 +292,14 @@ impl Engine {
             let single = rows.partitions().len() == 1;
             tables.push(SourceTable { rows, single });
         }
-        let state = self.session.state();
+        let mut state = self.session.state();
+        if place == PlanPlace::Tasks {
+            let options = state.config_mut().options_mut();
+            options.execution.target_partitions = self.threads.max(MIN_EXCHANGED_PARTITIONS);
+            // Both sides of a join are exchanged, so that tasks can join them. A side that is kept whole is kept in one process.
+            options.optimizer.hash_join_single_partition_threshold = 0;
+            options.optimizer.hash_join_single_partition_threshold_rows = 0;
+        }
         let plan = operations::plan(&state, operations, tables).await?;
         let planned = state
             .create_physical_plan(&plan)

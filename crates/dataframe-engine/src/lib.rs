@@ -8,6 +8,7 @@
 //! | [`engine`] | one process' memory, threads and functions; plans and runs operations |
 //! | [`error`] | why an operation fails, and what widens a type |
 //! | [`frame`] | a computed frame, and the formats in which it is written |
+//! | [`shuffle`] | rows that go from the tasks of one stage to those of the next |
 
 mod codec;
 pub mod compute;
@@ -26,15 +27,17 @@ mod operations;
 mod position;
 mod results;
 mod session;
+pub mod shuffle;
 
 pub use compute::Compute;
 pub use csv::Inspection;
 pub use dataframe::DataFrame;
 pub use datafusion::DATAFUSION_VERSION;
 pub use datafusion::execution::SendableRecordBatchStream;
-pub use distributed::{DistributedPlan, PlannedTask, TaskSizing};
-pub use engine::{Engine, EngineConfig};
+pub use distributed::{DistributedPlan, PlannedExchange, PlannedTask, ShuffleSettings, TaskSizing};
+pub use engine::{Engine, EngineConfig, SpillMeter, TaskRun};
 pub use error::{FrameError, Widening, Widenings};
 pub use frame::{Frame, OutputFormat};
 pub use inspector::Inspector;
 pub use operations::dtype_of;
+pub use shuffle::{HashExchange, RowSplitter, ShuffleSource, rows_bytes};

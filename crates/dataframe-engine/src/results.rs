@@ -49,6 +49,10 @@ impl ResultsExec {
     pub(crate) fn new(cut: &Arc<dyn ExecutionPlan>, results: Arc<TaskResults>, first_task: usize) -> Self {
         Self { results, first_task, properties: cut.properties().clone() }
     }
+
+    pub(crate) fn first_task(&self) -> usize {
+        self.first_task
+    }
 }
 
 impl DisplayAs for ResultsExec {

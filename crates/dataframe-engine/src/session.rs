@@ -38,7 +38,7 @@ pub(crate) fn session(limits: SessionLimits) -> Result<SessionContext> {
     }
     let state = SessionStateBuilder::new()
         .with_default_features()
-        .with_config(settings(limits.threads))
+        .with_config(settings(limits.threads, limits.memory_bytes))
         .with_runtime_env(runtime.build_arc()?)
         .build();
     let context = SessionContext::new_with_state(state);
@@ -51,9 +51,23 @@ pub(crate) fn session(limits: SessionLimits) -> Result<SessionContext> {
     Ok(context)
 }
 
-fn settings(threads: usize) -> SessionConfig {
+/// What a sort sets aside for merging what it has spilled, if there is so much.
+const MERGE_BYTES: u64 = 10 << 20;
+/// Several sorts run at the same time, and none may take this share of the memory before it has a row.
+const MERGE_SHARE: u64 = 16;
+/// Less memory than this has no room for several batches of the usual size, which are in memory when spilled rows are merged.
+const TIGHT_MEMORY: u64 = 128 << 20;
+/// How many rows a batch has where memory is tight.
+const TIGHT_BATCH_ROWS: usize = 1024;
+
+fn settings(threads: usize, memory_bytes: Option<u64>) -> SessionConfig {
     let mut config = SessionConfig::new().with_target_partitions(threads);
+    if memory_bytes.is_some_and(|bytes| bytes < TIGHT_MEMORY) {
+        config = config.with_batch_size(TIGHT_BATCH_ROWS);
+    }
     let options = config.options_mut();
+    let merging = memory_bytes.map_or(MERGE_BYTES, |bytes| MERGE_BYTES.min(bytes / MERGE_SHARE));
+    options.execution.sort_spill_reservation_bytes = usize::try_from(merging).unwrap_or(usize::MAX);
     // Names of columns are what the files say.
     options.sql_parser.enable_ident_normalization = false;
     // The rows of partition 0 come before those of partition 1, and a partition is one task: nobody else cuts files.

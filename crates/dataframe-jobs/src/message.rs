@@ -3,6 +3,7 @@
 //! | from → to | request | pieces of the reply |
 //! | --- | --- | --- |
 //! | worker → master | `join`, `heartbeat`, `leave` | `accepted` or `failed`; a heartbeat also `draining` |
+//! | worker → master | `fetch` | `result` pieces (Arrow IPC in the body), then `finished`; or `failed` |
 //! | client → master | `submit` | `progress` at least once a second, then `result` pieces (Arrow IPC in the body), then `finished`; or `failed` |
 //! | client → master | `cancel` | `accepted` |
 //! | client → master | `nodes` | `nodes`; or `failed` |
@@ -38,6 +39,17 @@ pub enum Request {
         worker: String,
         /// Its run.
         incarnation: String,
+    },
+    /// A worker that runs a task wants what tasks of earlier stages have made for it.
+    Fetch {
+        /// The task that it runs.
+        task: TaskId,
+        /// Which shuffle of the job.
+        shuffle: u32,
+        /// Which partition of it.
+        partition: u32,
+        /// How many pieces it has already, where an earlier reply broke off.
+        from: u32,
     },
     /// A client wants a frame computed.
     Submit {
@@ -106,12 +118,16 @@ pub enum Reply {
     Progress(Progress),
     /// A piece of a result, in order. The body holds Arrow IPC, a stream cut anywhere.
     Result {
-        /// Counts from 0.
+        /// Counts from 0, whatever stream it belongs to.
         piece: u32,
         /// The worker that computed it. A broker may give one request to two workers, whose pieces then come mixed.
         /// Empty in the reply to a client.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         worker: String,
+        /// Which stream of Arrow IPC it belongs to, where there are several: from a task, the partition of its rows; in the reply to
+        /// `fetch`, the task that made the rows, among those of its stage that were shuffled together.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stream: Option<u32>,
     },
     /// The result is complete.
     Finished(Finished),
@@ -144,7 +160,7 @@ pub struct Lead {
 pub struct TaskId {
     /// The job: a ULID that its client made.
     pub job: String,
-    /// Which planning of the job: a job whose types are widened begins again.
+    /// Which set of tasks of the job: each stage is a round, and a job whose types are widened begins again.
     pub round: u32,
     /// Counts from 0.
     pub task: u32,

@@ -48,12 +48,13 @@ pub(crate) struct TaskOutput {
     pub(crate) finished: Finished,
 }
 
-/// Sends a task, and passes on what becomes of it, until the attempt has ended.
+/// Sends a task, and passes on what becomes of it, until the attempt has ended. The rows may come in so many `partitions`.
 pub(super) async fn run(
     context: Arc<MasterContext>,
     to: Endpoint,
     task: Task,
     plan: Bytes,
+    partitions: u32,
     tell: impl Fn(TaskNews) + Send,
 ) {
     let id = task.id.clone();
@@ -82,8 +83,11 @@ pub(super) async fn run(
                 tell(TaskNews::Started { worker });
             }
             Reply::Alive { .. } => tell(TaskNews::Alive),
-            Reply::Result { piece, worker } => {
-                if let Err(news) = keep(&mut spools, &worker, piece, body) {
+            Reply::Result { stream: Some(stream), worker, .. } if stream >= partitions => {
+                return tell(broken(&format!("{worker} sent partition {stream} of {partitions}")));
+            }
+            Reply::Result { piece, worker, stream } => {
+                if let Err(news) = keep(&mut spools, &worker, (piece, stream), body) {
                     return tell(*news);
                 }
                 tell(TaskNews::Alive);
@@ -106,7 +110,7 @@ pub(super) async fn stop(context: &MasterContext, worker: &Endpoint, task: TaskI
 fn keep(
     spools: &mut HashMap<String, Spool>,
     worker: &str,
-    piece: u32,
+    (piece, stream): (u32, Option<u32>),
     body: Bytes,
 ) -> Result<(), Box<TaskNews>> {
     let Some(spool) = spools.get_mut(worker) else {
@@ -116,7 +120,12 @@ fn keep(
         let why = format!("{worker} sent piece {piece}, and piece {} was expected", spool.len());
         return Err(Box::new(broken(&why)));
     }
-    spool.push(body).map_err(|error| {
+    if spool.is_split().is_some_and(|is_split| is_split != stream.is_some()) {
+        return Err(Box::new(broken(&format!(
+            "{worker} sent one part of a result in partitions, and another one not"
+        ))));
+    }
+    spool.push(stream, body).map_err(|error| {
         let message = format!(
             "the master cannot keep the result of a task: {error}. Look at the room in its --data-dir."
         );

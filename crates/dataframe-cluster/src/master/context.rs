@@ -8,6 +8,7 @@ use middleware::SharedTransport;
 use tokio::sync::{Semaphore, watch};
 
 use super::results::Results;
+use super::shuffles::Shuffles;
 use crate::spool::SpoolRoom;
 use crate::threads::ComputeThreads;
 
@@ -25,6 +26,10 @@ pub(crate) struct MasterContext {
     pub(crate) results: Results,
     /// Where task results lie until they are used.
     pub(crate) spool_room: SpoolRoom,
+    /// What the tasks of running stages read.
+    pub(crate) shuffles: Shuffles,
+    /// A place for each partition that is being fetched.
+    pub(crate) fetches: Semaphore,
     /// A place for each client that waits for a job. Heartbeats never wait for one.
     pub(crate) waiting_clients: Semaphore,
     /// A place for each client that watches the workers.

@@ -287,6 +287,7 @@ impl Coordinator {
         };
         let Some(planned) = round.tasks.get(task.task as usize) else { return };
         let (files, plan): (_, Bytes) = (planned.files.clone(), planned.plan.clone());
+        let partitions = planned.partitions;
         let (endpoint, worker) = match to {
             Recipient::Worker(name) => (self.endpoint(name), Some(name.clone())),
             Recipient::AnyWorker => (Endpoint::AnyWorker, None),
@@ -298,7 +299,8 @@ impl Coordinator {
             // The coordinator is gone only when the master ends.
             let _ = own.send(Command::Task(id.clone(), news));
         };
-        let call = tokio::spawn(call::run(Arc::clone(&self.context), endpoint, message, plan, tell));
+        let call =
+            tokio::spawn(call::run(Arc::clone(&self.context), endpoint, message, plan, partitions, tell));
         self.attempts.insert(task, Attempt { worker, _call: AbortOnDropHandle::new(call) });
     }
 

@@ -13,6 +13,7 @@ use ulid::Ulid;
 
 use super::command::{Command, JobOrder, JobStatus, Standing};
 use super::context::MasterContext;
+use super::fetch::{self, Wanted};
 use crate::ask::{AskError, ask};
 use crate::worker::HEADER_BYTES;
 
@@ -55,6 +56,10 @@ pub(super) async fn answer(
             desk.job(JobOrder::Probe { job, tasks: tasks.min(MAX_PROBE) }, reply.as_mut()).await
         }
         Ok((Request::Watch, _)) => desk.watch(reply.as_mut()).await,
+        Ok((Request::Fetch { task, shuffle, partition, from }, _)) => {
+            let wanted = Wanted { task, shuffle, partition, from };
+            fetch::give(&desk.context, &wanted, reply.as_mut()).await
+        }
         Ok((request, _)) => {
             let answer = desk.short(request).await.unwrap_or_else(Reply::Failed);
             send(reply.as_mut(), &answer, &[]).await
@@ -119,7 +124,7 @@ impl Desk {
             }
             Request::Supersede(lead) => self.supersede(lead),
             _ => Err(refused(
-                "a master answers join, heartbeat, leave, submit, cancel, probe, nodes, watch and supersede: this request is for a worker",
+                "a master answers join, heartbeat, leave, fetch, submit, cancel, probe, nodes, watch and supersede: this request is for a worker",
             )),
         }
     }
@@ -274,7 +279,12 @@ impl Desk {
                         return send(reply, &Reply::Failed(failure), &[]).await;
                     }
                 };
-                send(reply, &Reply::Result { piece: finished.pieces, worker: String::new() }, &piece).await?;
+                send(
+                    reply,
+                    &Reply::Result { piece: finished.pieces, worker: String::new(), stream: None },
+                    &piece,
+                )
+                .await?;
                 finished.pieces += 1;
             }
         }

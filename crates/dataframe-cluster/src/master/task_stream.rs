@@ -29,7 +29,7 @@ async fn next_batch(reading: TaskRows) -> Result<Option<(RecordBatch, TaskRows)>
         TaskRows::Waiting(output) => {
             let output =
                 output.await.map_err(|_| broken("the job ended before the result of a task came"))?;
-            (output.pieces.into_reader()?, Box::default())
+            (output.pieces.into_reader(), Box::default())
         }
         TaskRows::Decoding(pieces, decoder) => (pieces, decoder),
     };

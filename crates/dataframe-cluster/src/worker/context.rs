@@ -8,8 +8,10 @@ use dataframe_engine::Engine;
 use dataframe_jobs::message::{Reply, TaskId, WorkerInfo};
 use dataframe_jobs::packet;
 use middleware::{ReplySink, SharedTransport, TransportError};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use crate::masters::MasterAddresses;
 use crate::threads::ComputeThreads;
 
 /// What all tasks of a worker share.
@@ -20,6 +22,9 @@ pub(super) struct WorkerContext {
     pub(super) threads: ComputeThreads,
     pub(super) data_dir: PathBuf,
     pub(super) attempts: Mutex<HashMap<TaskId, CancellationToken>>,
+    pub(super) masters: MasterAddresses,
+    /// Where messages are sent from: not a thread that computes.
+    pub(super) network: Handle,
 }
 
 impl WorkerContext {

@@ -18,10 +18,12 @@ use middleware::{Incoming, ReplySink, SharedTransport};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::context::WorkerContext;
 use super::{WorkerConfig, task};
+use crate::masters::MasterAddresses;
 use crate::threads::ComputeThreads;
 
 /// Makes a worker's command line that of a process for one task.
@@ -149,7 +151,16 @@ fn context(
         functions: Vec::new(),
     };
     let (threads, data_dir) = (ComputeThreads::start(1)?, config.data_dir.clone());
-    Ok(WorkerContext { info, transport, engine, threads, data_dir, attempts: Mutex::default() })
+    Ok(WorkerContext {
+        info,
+        transport,
+        engine,
+        threads,
+        data_dir,
+        attempts: Mutex::default(),
+        masters: MasterAddresses::new(config.masters.clone()),
+        network: Handle::current(),
+    })
 }
 
 /// Reads what this process is for. It ends when the worker that started it has ended, however that came about.

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dataframe_engine::{Engine, FrameError};
+use dataframe_engine::{Engine, FrameError, TaskRun};
 use dataframe_jobs::failure::{Failure, FailureCode};
-use dataframe_jobs::message::{FileRange, Finished, Reply, Task};
+use dataframe_jobs::message::{Finished, Reply, Task};
 use dataframe_jobs::packet;
 use futures_util::StreamExt;
 use middleware::{ReplySink, TransportError};
 use tokio::sync::mpsc;
 
 use super::context::{WorkerContext, end_reply, send_last};
-use crate::pieces::ResultEncoder;
+use super::fetch::MasterShuffles;
+use crate::split::{StreamPiece, TaskEncoder};
 
 /// Room for the header of a packet within the longest message of a middleware.
 pub(crate) const HEADER_BYTES: usize = 1024;
@@ -77,8 +78,9 @@ async fn execute(
 
     let (send, mut pieces) = mpsc::channel(PIECES_AHEAD);
     let max_bytes = context.transport.capabilities().max_bytes - HEADER_BYTES;
+    let source = Arc::new(MasterShuffles::new(context, &task.id));
     let produced =
-        context.threads.spawn(produce(context.engine.clone(), plan, task.files.clone(), max_bytes, send));
+        context.threads.spawn(produce(context.engine.clone(), plan, task.clone(), source, max_bytes, send));
     let mut alive =
         tokio::time::interval(Duration::from_millis(task.lease_ms / 3).max(Duration::from_millis(1)));
     alive.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -87,7 +89,7 @@ async fn execute(
     loop {
         let (header, body) = tokio::select! {
             piece = pieces.recv() => match piece {
-                Some(piece) => (Reply::Result { piece: count, worker: name() }, piece),
+                Some((stream, piece)) => (Reply::Result { piece: count, worker: name(), stream }, piece),
                 None => break,
             },
             _ = alive.tick() => (Reply::Alive { task: task.id.clone() }, Bytes::new()),
@@ -108,26 +110,28 @@ async fn execute(
 async fn produce(
     engine: Engine,
     plan: Bytes,
-    files: Vec<FileRange>,
+    task: Task,
+    source: Arc<MasterShuffles>,
     max_bytes: usize,
-    pieces: mpsc::Sender<Bytes>,
+    pieces: mpsc::Sender<StreamPiece>,
 ) -> Result<u64, FrameError> {
-    let broken = |error: arrow::error::ArrowError| {
-        FrameError::Internal(format!("a result cannot be encoded: {error}"))
-    };
-    let mut batches = engine.run_task(&plan, &files)?;
-    let mut writer = ResultEncoder::new(&batches.schema(), max_bytes).map_err(broken)?;
+    let TaskRun { rows: mut batches, exchange, spilling } =
+        engine.run_shuffling_task(&plan, &task.files, source)?;
+    let mut encoder = TaskEncoder::new(&batches.schema(), max_bytes, exchange)?;
     let mut rows = 0;
     while let Some(batch) = batches.next().await {
-        let batch = batch.map_err(|error| engine.explain_error(&error, &files))?;
+        let batch = batch.map_err(|error| engine.explain_error(&error, &task.files))?;
         rows += batch.num_rows() as u64;
-        for piece in writer.push(&batch).map_err(broken)? {
+        for piece in encoder.push(batch)? {
             // Nobody receives any more when the task was stopped.
             let _ = pieces.send(piece).await;
         }
     }
-    for piece in writer.finish().map_err(broken)? {
+    for piece in encoder.finish()? {
         let _ = pieces.send(piece).await;
+    }
+    if spilling.bytes() > 0 {
+        tracing::info!(task = ?task.id, bytes = spilling.bytes(), "a task did not fit in memory, and was spilled");
     }
     Ok(rows)
 }

@@ -46,23 +46,51 @@ pub struct Cluster {
     pub fast_store: Option<String>,
     /// The address of the master; of both, separated by a comma, in a pair.
     listen: String,
+    /// Further arguments of the master.
+    master_arguments: &'static [&'static str],
 }
+
+/// With this, a master lets workers put all rows together that go into an exchange, however few they are.
+pub const SHUFFLE_ALL: &[&str] = &["--shuffle-above", "1"];
 
 impl Cluster {
     /// Starts a master and workers of one thread each. Returns `None` if the broker is not installed.
     pub fn start(middleware: Middleware, workers: usize) -> Option<Cluster> {
-        Some(Self::with_broker(middleware, Broker::start(middleware)?, workers))
+        Self::start_with(middleware, workers, &[])
+    }
+
+    /// As [`Cluster::start`], with further arguments of the master.
+    pub fn start_with(
+        middleware: Middleware,
+        workers: usize,
+        master_arguments: &'static [&'static str],
+    ) -> Option<Cluster> {
+        Some(Self::with_broker(middleware, Broker::start(middleware)?, workers, master_arguments))
     }
 
     /// Starts a cluster behind this broker.
-    pub fn with_broker(middleware: Middleware, broker: Broker, workers: usize) -> Cluster {
+    pub fn with_broker(
+        middleware: Middleware,
+        broker: Broker,
+        workers: usize,
+        master_arguments: &'static [&'static str],
+    ) -> Cluster {
         let folder = tempfile::tempdir().unwrap();
         let listen = free_address();
         let url = broker_url(&broker);
-        let master = Process::start(master_command(middleware, url.as_deref(), &listen, &folder));
-        let (workers_now, fast_store) = (Vec::new(), None);
-        let mut cluster =
-            Cluster { middleware, broker, master, workers: workers_now, folder, fast_store, listen };
+        let mut command = master_command(middleware, url.as_deref(), &listen, &folder);
+        command.args(master_arguments);
+        let master = Process::start(command);
+        let mut cluster = Cluster {
+            middleware,
+            broker,
+            master,
+            workers: Vec::new(),
+            folder,
+            fast_store: None,
+            listen,
+            master_arguments,
+        };
         for _ in 0..workers {
             cluster.add_worker(&[]);
         }
@@ -83,9 +111,16 @@ impl Cluster {
         let command = paired_master_command(middleware, &broker, [&addresses[1], &addresses[0]], &folder);
         let standby = Process::start_until("standing by", command);
         let listen = addresses.join(",");
-        let (workers_now, fast_store) = (Vec::new(), None);
-        let mut cluster =
-            Cluster { middleware, broker, master, workers: workers_now, folder, fast_store, listen };
+        let mut cluster = Cluster {
+            middleware,
+            broker,
+            master,
+            workers: Vec::new(),
+            folder,
+            fast_store: None,
+            listen,
+            master_arguments: &[],
+        };
         for _ in 0..workers {
             cluster.add_worker(&[]);
         }
@@ -140,6 +175,7 @@ impl Cluster {
         if let Some(url) = &self.fast_store {
             command.args(["--fast-store", url]);
         }
+        command.args(self.master_arguments);
         self.master = Process::start(command);
     }
 

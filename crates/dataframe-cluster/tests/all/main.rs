@@ -9,4 +9,5 @@ mod jobs;
 mod membership;
 mod methods;
 mod pair;
+mod shuffles;
 mod work;

@@ -33,9 +33,18 @@ pub(crate) fn groupby(frame: FramePlan, by: &[String], agg: &[String]) -> Result
     }
     let names: Vec<String> = by.iter().cloned().chain(named.iter().map(|entry| entry.name.clone())).collect();
     check_unique(&names)?;
+    let mut rows = LogicalPlanBuilder::from(frame.plan);
+    if let [NamedAggregate { aggregate: Aggregate::Nunique, column: Some(counted), .. }] = named.as_slice()
+        && !by.contains(counted)
+    {
+        // The distinct values of a group are groups as well, which can be spilled and shuffled, and no set in one place.
+        let none: [Expr; 0] = [];
+        let keys = by.iter().chain([counted]).map(|name| column(name));
+        rows = rows.aggregate(keys, none).map_err(planning)?;
+        exprs = vec![Aggregate::Count.over(column(counted)).alias(inner(0))];
+    }
     let plan = build(
-        LogicalPlanBuilder::from(frame.plan)
-            .aggregate(by.iter().map(|name| column(name)), exprs)
+        rows.aggregate(by.iter().map(|name| column(name)), exprs)
             .and_then(|builder| builder.filter(all_present(by))),
     )?;
     let mut results: Vec<Expr> = by.iter().map(|name| column(name)).collect();

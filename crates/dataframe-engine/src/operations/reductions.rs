@@ -47,7 +47,10 @@ fn one_row(
     aggregate: Aggregate,
     columns: &[(String, Expr)],
 ) -> Result<FramePlan, FrameError> {
-    let plan = aggregated(frame, columns)?;
+    let plan = match (aggregate, columns) {
+        (Aggregate::Nunique, [(name, _)]) => counted_distinct(frame, name)?,
+        _ => aggregated(frame, columns)?,
+    };
     let mut results = Vec::new();
     for (name, _) in columns {
         let value = column(&inner(name));
@@ -63,6 +66,17 @@ fn aggregated(frame: FramePlan, columns: &[(String, Expr)]) -> Result<LogicalPla
     let exprs: Vec<Expr> = columns.iter().map(|(name, expr)| expr.clone().alias(inner(name))).collect();
     let none: [Expr; 0] = [];
     build(LogicalPlanBuilder::from(frame.plan).aggregate(none, exprs))
+}
+
+/// The number of distinct values of one column. They are groups, which can be spilled and shuffled, and no set in one place.
+fn counted_distinct(frame: FramePlan, name: &str) -> Result<LogicalPlan, FrameError> {
+    let (none, no_keys): ([Expr; 0], [Expr; 0]) = ([], []);
+    let count = Aggregate::Count.over(column(name)).alias(inner(name));
+    build(
+        LogicalPlanBuilder::from(frame.plan)
+            .aggregate([column(name)], none)
+            .and_then(|distinct| distinct.aggregate(no_keys, [count])),
+    )
 }
 
 fn inner(name: &str) -> String {

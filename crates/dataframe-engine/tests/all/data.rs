@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use dataframe_engine::csv::FileCut;
-use dataframe_engine::{Engine, EngineConfig, Frame, FrameError, OutputFormat, Widenings};
+use dataframe_engine::{Engine, EngineConfig, Frame, FrameError, OutputFormat, ShuffleSettings, Widenings};
 use dataframe_jobs::operation::Operation;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -43,7 +43,7 @@ impl Data {
         self.operations(&format!(r#"[{{"read_csv": {{"paths": ["FOLDER/*.csv"]}}}}{comma}{rest}]"#))
     }
 
-    /// The frame as CSV, computed in one process, and through tasks cut in several ways.
+    /// The frame as CSV, computed in one process, and through tasks cut in several ways, with and without shuffles.
     pub async fn csv(&self, rest: &str) -> Result<String, FrameError> {
         self.csv_of(&self.after_read(rest)).await
     }
@@ -63,6 +63,23 @@ impl Data {
                 ),
                 (Err(here), Err(there)) => assert_eq!(here.to_string(), there.to_string()),
                 (here, there) => panic!("{partitions} partitions: {here:?} and {there:?}"),
+            }
+        }
+        for hashed_side in [0, u64::MAX] {
+            let settings = ShuffleSettings { above: 0, hashed_side };
+            let engine = self.engine.clone().with_shuffles(settings);
+            let cut = FileCut::Even { partitions: 5, min_bytes: 1, max_bytes: u64::MAX };
+            let shuffled = crate::shuffled::compute(&engine, operations, cut).await;
+            match (&here, &shuffled) {
+                (Ok(here), Ok((there, _))) => assert_eq!(
+                    (written(here, OutputFormat::Arrow), written(here, OutputFormat::Csv)),
+                    (written(there, OutputFormat::Arrow), written(there, OutputFormat::Csv)),
+                    "shuffled\nhere:\n{}\nthere:\n{}",
+                    text(here),
+                    text(there)
+                ),
+                (Err(here), Err(there)) => assert_eq!(here.to_string(), there.to_string()),
+                (here, there) => panic!("shuffled: {here:?} and {there:?}"),
             }
         }
         here.map(|frame| text(&frame))

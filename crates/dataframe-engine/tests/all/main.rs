@@ -5,3 +5,4 @@
 mod data;
 mod meaning;
 mod same;
+mod shuffled;

@@ -85,6 +85,10 @@ fn requests() -> Vec<(Request, String)> {
         ),
         (Request::Watch, r#""watch""#.to_owned()),
         (Request::Supersede(lead()), r#"{"supersede":{"term":2,"incarnation":"01M"}}"#.to_owned()),
+        (
+            Request::Fetch { task: task_id(), shuffle: 1, partition: 5, from: 2 },
+            format!(r#"{{"fetch":{{"task":{TASK},"shuffle":1,"partition":5,"from":2}}}}"#),
+        ),
         (Request::Stop(task_id()), format!(r#"{{"stop":{TASK}}}"#)),
         (Request::Identify, r#""identify""#.to_owned()),
     ]
@@ -115,8 +119,18 @@ fn replies() -> Vec<(Reply, String)> {
             Reply::Progress(progress),
             r#"{"progress":{"done":1,"total":4,"running":2,"waiting_for":"a worker"}}"#.to_owned(),
         ),
-        (Reply::Result { piece: 0, worker: String::new() }, r#"{"result":{"piece":0}}"#.to_owned()),
-        (Reply::Result { piece: 1, worker: name() }, r#"{"result":{"piece":1,"worker":"w1"}}"#.to_owned()),
+        (
+            Reply::Result { piece: 0, worker: String::new(), stream: None },
+            r#"{"result":{"piece":0}}"#.to_owned(),
+        ),
+        (
+            Reply::Result { piece: 1, worker: name(), stream: None },
+            r#"{"result":{"piece":1,"worker":"w1"}}"#.to_owned(),
+        ),
+        (
+            Reply::Result { piece: 2, worker: name(), stream: Some(7) },
+            r#"{"result":{"piece":2,"worker":"w1","stream":7}}"#.to_owned(),
+        ),
         (
             Reply::Finished(of_job),
             r#"{"finished":{"rows":9,"pieces":2,"micros":1234,"places":[[0,"w1",1]]}}"#.to_owned(),
