@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::array::AsArray;
-use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use bytes::Bytes;
 use dataframe_engine::{Compute, Frame, FrameError};
-use dataframe_jobs::failure::Failure;
+use dataframe_jobs::failure::{Failure, FailureCode};
 use dataframe_jobs::message::{Finished, NodesCommand, Progress, Reply, Request, WorkerStatus};
 use dataframe_jobs::operation::Operation;
 use dataframe_jobs::packet;
@@ -22,7 +21,8 @@ use conversation::{Conversation, Interrupted, broken, unreachable};
 
 use crate::ask::{AskError, ask};
 use crate::masters::MasterAddresses;
-use crate::pieces::ResultDecoder;
+use crate::rows::JobRows;
+use crate::spool::{Spool, SpoolRoom};
 
 /// Time for the answer to an order about the workers.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -40,6 +40,8 @@ pub struct ClusterClient {
     masters: MasterAddresses,
     wait: Duration,
     on_progress: Option<OnProgress>,
+    /// Where results lie until they are read.
+    spool_room: SpoolRoom,
     /// Jobs that have been sent and have not ended.
     open: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -58,7 +60,14 @@ impl ClusterClient {
     /// a job waits for a master and for workers.
     #[must_use]
     pub fn new(transport: SharedTransport, masters: impl Into<MasterAddresses>, wait: Duration) -> Self {
-        Self { transport, masters: masters.into(), wait, on_progress: None, open: Arc::default() }
+        Self {
+            transport,
+            masters: masters.into(),
+            wait,
+            on_progress: None,
+            spool_room: SpoolRoom::new(std::env::temp_dir()),
+            open: Arc::default(),
+        }
     }
 
     /// Calls `on_progress` whenever the master tells how far a job is.
@@ -76,6 +85,15 @@ impl ClusterClient {
         self.submit_as(None, operations).await.1
     }
 
+    /// Computes a frame whose rows are read one batch after the other. They need not fit in memory: many of them are in a file
+    /// without a name in the system's temporary folder.
+    ///
+    /// # Errors
+    /// Fails as [`ClusterClient::submit`] does.
+    pub async fn submit_for_rows(&self, operations: &[Operation]) -> Result<JobRows, Failure> {
+        self.rows_as(new_job(), operations).await
+    }
+
     /// Computes a frame under an id of the caller's, or under a new one, which it gives back. A master that has finished
     /// a job of this id gives its result again.
     pub async fn submit_as(
@@ -84,10 +102,15 @@ impl ClusterClient {
         operations: &[Operation],
     ) -> (String, Result<JobResult, Failure>) {
         let job = job.unwrap_or_else(new_job);
+        let rows = self.rows_as(job.clone(), operations).await;
+        (job, rows.and_then(in_memory))
+    }
+
+    async fn rows_as(&self, job: String, operations: &[Operation]) -> Result<JobRows, Failure> {
         self.open_jobs().insert(job.clone());
-        let result = self.send_job(&self.submission(job.clone(), operations, false)).await;
+        let rows = self.send_job(&self.submission(job.clone(), operations, false)).await;
         self.open_jobs().remove(&job);
-        (job, result)
+        rows
     }
 
     /// Gives up the jobs of this client and its clones that have not ended. For a program that is asked to end.
@@ -110,7 +133,7 @@ impl ClusterClient {
     /// # Errors
     /// Fails as [`ClusterClient::submit`] does.
     pub async fn explain(&self, operations: &[Operation]) -> Result<String, Failure> {
-        let result = self.send_job(&self.submission(new_job(), operations, true)).await?;
+        let result = in_memory(self.send_job(&self.submission(new_job(), operations, true)).await?)?;
         let mut text = String::new();
         for batch in &result.frame.batches {
             for line in batch.column(0).as_string::<i32>().iter().flatten() {
@@ -130,7 +153,7 @@ impl ClusterClient {
     /// # Errors
     /// Fails as [`ClusterClient::submit`] does.
     pub async fn probe(&self, tasks: u32) -> Result<Finished, Failure> {
-        Ok(self.send_job(&Request::Probe { job: new_job(), tasks }).await?.finished)
+        Ok(self.send_job(&Request::Probe { job: new_job(), tasks }).await?.into_finished())
     }
 
     /// Asks about the workers, or changes them. Returns the workers afterwards.
@@ -194,7 +217,7 @@ impl ClusterClient {
     }
 
     /// Sends a job under one id until it has ended, although the master or workers may be killed meanwhile.
-    async fn send_job(&self, request: &Request) -> Result<JobResult, Failure> {
+    async fn send_job(&self, request: &Request) -> Result<JobRows, Failure> {
         let packet = packet::encode(request, &[]);
         let mut conversation = Conversation::new(&self.transport, &self.masters, self.wait);
         loop {
@@ -210,9 +233,9 @@ impl ClusterClient {
         &self,
         packet: &Bytes,
         conversation: &mut Conversation<'_>,
-    ) -> Result<JobResult, Interrupted> {
+    ) -> Result<JobRows, Interrupted> {
         let mut pieces = conversation.open(packet).await?;
-        let (mut reader, mut batches, mut next) = (ResultDecoder::default(), Vec::new(), 0);
+        let (mut spool, mut next) = (Spool::new(&self.spool_room), 0);
         loop {
             let (reply, body) = conversation.next(&mut pieces).await?;
             match reply {
@@ -223,15 +246,14 @@ impl ClusterClient {
                 }
                 Reply::Result { piece, .. } if piece == next => {
                     next += 1;
-                    reader.push(body).map_err(|error| Interrupted::Failed(broken(&error.to_string())))?;
-                    batches.extend(std::iter::from_fn(|| reader.next_batch()));
+                    spool.push(None, body).map_err(|error| Interrupted::Failed(unkeepable(&error)))?;
                 }
                 Reply::Result { .. } => {
                     return Err(Interrupted::Lost("a piece of the result is missing".to_owned()));
                 }
                 Reply::Finished(finished) if finished.pieces == next => {
-                    let schema = reader.schema().unwrap_or_else(|| Arc::new(Schema::empty()));
-                    return Ok(JobResult { frame: Frame { schema, batches }, finished });
+                    return JobRows::open(spool, finished)
+                        .map_err(|error| Interrupted::Failed(Failure::from(error)));
                 }
                 Reply::Finished(_) => return Err(Interrupted::Lost("the result is not complete".to_owned())),
                 Reply::Failed(failure) => return Err(Interrupted::Failed(failure)),
@@ -243,6 +265,19 @@ impl ClusterClient {
 
 fn nonsense(reply: &Reply) -> Interrupted {
     Interrupted::Failed(broken(&format!("the master answered {reply:?}")))
+}
+
+fn in_memory(rows: JobRows) -> Result<JobResult, Failure> {
+    let (frame, finished) = rows.into_frame()?;
+    Ok(JobResult { frame, finished })
+}
+
+fn unkeepable(error: &std::io::Error) -> Failure {
+    let message = format!(
+        "the result cannot be kept until it is read: {error}. Look at the room in {}, or set TMPDIR to another folder.",
+        std::env::temp_dir().display()
+    );
+    Failure { code: FailureCode::Resources, message, worker: None }
 }
 
 fn new_job() -> String {

@@ -65,103 +65,180 @@ impl Frame {
     /// Writes the frame. The same rows give the same bytes, however they are cut into pieces.
     ///
     /// # Errors
-    /// [`FrameError::File`] if the writer fails; [`FrameError::BadJob`] if the format cannot hold a column.
+    /// As those of [`OutputFormat::write`].
     pub fn write(&self, format: OutputFormat, to: &mut (dyn Write + Send)) -> Result<(), FrameError> {
-        match format {
-            OutputFormat::Table { rows } => table::write(&self.schema, &self.batches, rows, to),
-            OutputFormat::Csv => self.write_csv(to),
-            OutputFormat::Json => self.write_json(to),
-            OutputFormat::Parquet => self.write_parquet(to),
-            OutputFormat::Arrow => self.write_arrow(to),
+        let mut batches = self.batches.iter().cloned().map(Ok);
+        format.write(&self.schema, &mut batches, to)
+    }
+}
+
+/// Rows, batch after batch.
+pub type RowBatches<'a> = &'a mut (dyn Iterator<Item = Result<RecordBatch, FrameError>> + Send);
+
+impl OutputFormat {
+    /// Writes rows as they come. The same rows give the same bytes, however they are cut into batches.
+    ///
+    /// # Errors
+    /// [`FrameError::File`] if the writer fails; [`FrameError::BadJob`] if the format cannot hold a column; the errors of the rows.
+    pub fn write(
+        self,
+        schema: &SchemaRef,
+        batches: RowBatches<'_>,
+        to: &mut (dyn Write + Send),
+    ) -> Result<(), FrameError> {
+        match self {
+            Self::Table { rows } => table::write(schema, batches, rows, to),
+            Self::Csv => write_csv(schema, batches, to),
+            Self::Json => write_json(schema, batches, to),
+            Self::Parquet => write_parquet(schema, batches, to),
+            Self::Arrow => write_arrow(schema, batches, to),
         }
     }
+}
 
-    fn write_csv(&self, to: &mut (dyn Write + Send)) -> Result<(), FrameError> {
-        let mut line = String::new();
-        for (index, field) in self.schema.fields().iter().enumerate() {
-            columns::separate(&mut line, index, ',');
-            columns::push_quoted(&mut line, field.name(), true);
-        }
-        line.push('\n');
-        to.write_all(line.as_bytes()).map_err(written)?;
-        for batch in &self.batches {
-            let texts = ColumnTexts::new(batch)?;
-            for row in 0..batch.num_rows() {
-                line.clear();
-                for column in 0..batch.num_columns() {
-                    columns::separate(&mut line, column, ',');
-                    texts.push_csv(&mut line, column, row)?;
-                }
-                line.push('\n');
-                to.write_all(line.as_bytes()).map_err(written)?;
+fn write_csv(
+    schema: &Schema,
+    batches: RowBatches<'_>,
+    to: &mut (dyn Write + Send),
+) -> Result<(), FrameError> {
+    let mut line = String::new();
+    for (index, field) in schema.fields().iter().enumerate() {
+        columns::separate(&mut line, index, ',');
+        columns::push_quoted(&mut line, field.name(), true);
+    }
+    line.push('\n');
+    to.write_all(line.as_bytes()).map_err(written)?;
+    for batch in batches {
+        let batch = batch?;
+        let texts = ColumnTexts::new(&batch)?;
+        for row in 0..batch.num_rows() {
+            line.clear();
+            for column in 0..batch.num_columns() {
+                columns::separate(&mut line, column, ',');
+                texts.push_csv(&mut line, column, row)?;
             }
+            line.push('\n');
+            to.write_all(line.as_bytes()).map_err(written)?;
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    fn write_json(&self, to: &mut (dyn Write + Send)) -> Result<(), FrameError> {
-        let names: Vec<String> = self
-            .schema
-            .fields()
-            .iter()
-            .map(|field| serde_json::to_string(field.name()).expect("text is JSON"))
-            .collect();
-        let mut line = String::new();
-        for batch in &self.batches {
-            let texts = ColumnTexts::new(batch)?;
-            for row in 0..batch.num_rows() {
-                line.clear();
-                line.push('{');
-                for (column, name) in names.iter().enumerate() {
-                    columns::separate(&mut line, column, ',');
-                    line.push_str(name);
-                    line.push(':');
-                    texts.push_json(&mut line, column, row)?;
-                }
-                line.push_str("}\n");
-                to.write_all(line.as_bytes()).map_err(written)?;
+fn write_json(
+    schema: &Schema,
+    batches: RowBatches<'_>,
+    to: &mut (dyn Write + Send),
+) -> Result<(), FrameError> {
+    let names: Vec<String> = schema
+        .fields()
+        .iter()
+        .map(|field| serde_json::to_string(field.name()).expect("text is JSON"))
+        .collect();
+    let mut line = String::new();
+    for batch in batches {
+        let batch = batch?;
+        let texts = ColumnTexts::new(&batch)?;
+        for row in 0..batch.num_rows() {
+            line.clear();
+            line.push('{');
+            for (column, name) in names.iter().enumerate() {
+                columns::separate(&mut line, column, ',');
+                line.push_str(name);
+                line.push(':');
+                texts.push_json(&mut line, column, row)?;
             }
+            line.push_str("}\n");
+            to.write_all(line.as_bytes()).map_err(written)?;
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+fn write_parquet(
+    schema: &SchemaRef,
+    batches: RowBatches<'_>,
+    to: &mut (dyn Write + Send),
+) -> Result<(), FrameError> {
+    let wrong = |error: parquet::errors::ParquetError| FrameError::File(format!("writing Parquet: {error}"));
+    if schema.fields().is_empty() {
+        return Err(FrameError::BadJob("parquet: the frame has no columns".into()));
+    }
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_created_by("dataframe".to_owned())
+        .build();
+    let mut writer = ArrowWriter::try_new(to, schema.clone(), Some(properties)).map_err(wrong)?;
+    for piece in EvenPieces::new(schema, batches) {
+        writer.write(&piece?).map_err(wrong)?;
+    }
+    writer.close().map_err(wrong)?;
+    Ok(())
+}
+
+fn write_arrow(
+    schema: &SchemaRef,
+    batches: RowBatches<'_>,
+    to: &mut (dyn Write + Send),
+) -> Result<(), FrameError> {
+    let wrong = |error: arrow::error::ArrowError| FrameError::File(format!("writing Arrow: {error}"));
+    let mut writer = arrow::ipc::writer::StreamWriter::try_new(to, schema).map_err(wrong)?;
+    for piece in EvenPieces::new(schema, batches) {
+        writer.write(&piece?).map_err(wrong)?;
+    }
+    writer.finish().map_err(wrong)
+}
+
+/// The rows in pieces of [`ROWS_A_PIECE`], with texts laid out anew: how the rows were cut does not show.
+struct EvenPieces<'a> {
+    schema: &'a SchemaRef,
+    batches: RowBatches<'a>,
+    waiting: Vec<RecordBatch>,
+}
+
+impl<'a> EvenPieces<'a> {
+    fn new(schema: &'a SchemaRef, batches: RowBatches<'a>) -> Self {
+        Self { schema, batches, waiting: Vec::new() }
     }
 
-    fn write_parquet(&self, to: &mut (dyn Write + Send)) -> Result<(), FrameError> {
-        let wrong =
-            |error: parquet::errors::ParquetError| FrameError::File(format!("writing Parquet: {error}"));
-        if self.schema.fields().is_empty() {
-            return Err(FrameError::BadJob("parquet: the frame has no columns".into()));
-        }
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::SNAPPY)
-            .set_created_by("dataframe".to_owned())
-            .build();
-        let whole = self.whole()?;
-        let mut writer = ArrowWriter::try_new(to, self.schema.clone(), Some(properties)).map_err(wrong)?;
-        writer.write(&whole).map_err(wrong)?;
-        writer.close().map_err(wrong)?;
-        Ok(())
-    }
-
-    fn write_arrow(&self, to: &mut (dyn Write + Send)) -> Result<(), FrameError> {
-        let wrong = |error: arrow::error::ArrowError| FrameError::File(format!("writing Arrow: {error}"));
-        let mut writer = arrow::ipc::writer::StreamWriter::try_new(to, &self.schema).map_err(wrong)?;
-        let whole = self.whole()?;
-        for start in (0..whole.num_rows()).step_by(ROWS_A_PIECE) {
-            let rows = ROWS_A_PIECE.min(whole.num_rows() - start);
-            writer.write(&whole.slice(start, rows)).map_err(wrong)?;
-        }
-        writer.finish().map_err(wrong)
-    }
-
-    /// The rows in one piece, with texts laid out anew: how the rows were cut does not show.
-    fn whole(&self) -> Result<RecordBatch, FrameError> {
+    fn next_piece(&mut self) -> Result<Option<RecordBatch>, FrameError> {
         let wrong = |error: arrow::error::ArrowError| FrameError::Internal(format!("joining rows: {error}"));
-        let joined = arrow::compute::concat_batches(&self.schema, &self.batches).map_err(wrong)?;
-        let columns =
-            joined.columns().iter().map(laid_out_anew).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(joined.num_rows()));
-        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(wrong)
+        let mut rows: usize = self.waiting.iter().map(RecordBatch::num_rows).sum();
+        while rows < ROWS_A_PIECE {
+            let Some(batch) = self.batches.next() else { break };
+            let batch = batch?;
+            rows += batch.num_rows();
+            self.waiting.push(batch);
+        }
+        if rows == 0 {
+            return Ok(None);
+        }
+        if let Some(last) = self.waiting.last().cloned().filter(|_| rows > ROWS_A_PIECE) {
+            // What is too much waits for the next piece.
+            let kept = last.num_rows() - (rows - ROWS_A_PIECE);
+            let rest = last.slice(kept, last.num_rows() - kept);
+            self.waiting.pop();
+            self.waiting.push(last.slice(0, kept));
+            let piece = std::mem::replace(&mut self.waiting, vec![rest]);
+            return laid_out(self.schema, &piece).map(Some).map_err(wrong);
+        }
+        let piece = std::mem::take(&mut self.waiting);
+        laid_out(self.schema, &piece).map(Some).map_err(wrong)
     }
+}
+
+impl Iterator for EvenPieces<'_> {
+    type Item = Result<RecordBatch, FrameError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_piece().transpose()
+    }
+}
+
+fn laid_out(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let joined = arrow::compute::concat_batches(schema, batches)?;
+    let columns = joined.columns().iter().map(laid_out_anew).collect::<Result<Vec<_>, _>>()?;
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(joined.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options)
 }
 
 /// The same values in memory that depends on the values alone: what lies under nulls is 0, and texts follow each other.

@@ -37,7 +37,7 @@ pub use datafusion::execution::SendableRecordBatchStream;
 pub use distributed::{DistributedPlan, PlannedExchange, PlannedTask, ShuffleSettings, TaskSizing};
 pub use engine::{Engine, EngineConfig, SpillMeter, TaskRun};
 pub use error::{FrameError, Widening, Widenings};
-pub use frame::{Frame, OutputFormat};
+pub use frame::{Frame, OutputFormat, RowBatches};
 pub use inspector::Inspector;
 pub use operations::dtype_of;
 pub use shuffle::{HashExchange, RowSplitter, ShuffleSource, rows_bytes};

@@ -10,6 +10,7 @@ use dataframe_jobs::operation::Operation;
 
 use crate::arguments::ResultFormat;
 use crate::language::value::SavedFormat;
+use crate::place::FrameRows;
 
 /// The rows of a table that are shown on a terminal.
 const SHOWN_ROWS: usize = 60;
@@ -38,13 +39,7 @@ impl ResultPrinter {
     ///
     /// # Errors
     /// Fails if standard output does, unless its reader is gone.
-    pub fn write(&self, operations: &[Operation], frame: &Frame) -> anyhow::Result<()> {
-        let mut bytes = Vec::new();
-        self.write_to(operations, frame, &mut bytes)?;
-        print(&bytes)
-    }
-
-    fn write_to(self, operations: &[Operation], frame: &Frame, to: &mut Vec<u8>) -> anyhow::Result<()> {
+    pub fn write(&self, operations: &[Operation], rows: FrameRows) -> anyhow::Result<()> {
         let format = match self.format {
             ResultFormat::Table => OutputFormat::Table { rows: SHOWN_ROWS },
             ResultFormat::Csv => OutputFormat::Csv,
@@ -54,9 +49,49 @@ impl ResultPrinter {
         };
         let by_column = matches!(operations.last(), Some(Operation::Items {}));
         if by_column && !matches!(format, OutputFormat::Parquet | OutputFormat::Arrow) {
-            return write_items(frame, format, to);
+            let mut bytes = Vec::new();
+            write_items(&rows.into_frame()?, format, &mut bytes)?;
+            return print(&bytes);
         }
-        Ok(frame.write(format, to)?)
+        let mut stdout = BufWriter::new(WhileRead { to: io::stdout(), is_closed: false });
+        rows.write(format, &mut stdout)?;
+        stdout.flush().context("standard output cannot be written")
+    }
+}
+
+/// Takes what is written while there is a reader. A reader that is gone, such as `head`, is no error.
+struct WhileRead<W> {
+    to: W,
+    is_closed: bool,
+}
+
+impl<W: Write> WhileRead<W> {
+    fn unless_closed<T>(&mut self, done: io::Result<T>, otherwise: T) -> io::Result<T> {
+        match done {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                Ok(otherwise)
+            }
+            done => done,
+        }
+    }
+}
+
+impl<W: Write> Write for WhileRead<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_closed {
+            return Ok(bytes.len());
+        }
+        let written = self.to.write(bytes);
+        self.unless_closed(written, bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.is_closed {
+            return Ok(());
+        }
+        let flushed = self.to.flush();
+        self.unless_closed(flushed, ())
     }
 }
 
@@ -90,7 +125,7 @@ pub fn write_items(frame: &Frame, format: OutputFormat, to: &mut Vec<u8>) -> any
 ///
 /// # Errors
 /// Fails if the file cannot be written.
-pub fn save(frame: &Frame, path: &Path, format: SavedFormat) -> anyhow::Result<()> {
+pub fn save(rows: FrameRows, path: &Path, format: SavedFormat) -> anyhow::Result<()> {
     let format = match format {
         SavedFormat::Csv => OutputFormat::Csv,
         SavedFormat::Parquet => OutputFormat::Parquet,
@@ -100,8 +135,7 @@ pub fn save(frame: &Frame, path: &Path, format: SavedFormat) -> anyhow::Result<(
     partial.push(".part");
     let partial = Path::new(&partial);
     let mut file = BufWriter::new(File::create(partial).with_context(cannot)?);
-    let written =
-        frame.write(format, &mut file).map_err(anyhow::Error::from).and_then(|()| Ok(file.flush()?));
+    let written = rows.write(format, &mut file).map_err(anyhow::Error::from).and_then(|()| Ok(file.flush()?));
     if let Err(error) = written {
         // The first error is the one to report.
         let _ = std::fs::remove_file(partial);

@@ -1,12 +1,14 @@
 //! Where frames are computed: in this process, in worker processes, or on a cluster.
 
+use std::io::Write;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use dataframe_cluster::JobRows;
 use dataframe_cluster::client::{ClusterClient, OnProgress};
 use dataframe_cluster::local::{LocalCluster, LocalClusterConfig};
-use dataframe_engine::{Engine, EngineConfig, Frame, FrameError};
+use dataframe_engine::{Engine, EngineConfig, Frame, FrameError, OutputFormat};
 use dataframe_jobs::message::{NodesCommand, WorkerStatus};
 use dataframe_jobs::operation::{self, Operation};
 use middleware::SharedTransport;
@@ -47,7 +49,7 @@ pub enum ComputePlace {
     /// In this process, on all threads.
     Here(Engine),
     /// On a cluster. Worker processes that were started for it end with it.
-    Cluster { client: ClusterClient, _workers: Option<LocalCluster> },
+    Cluster { client: ClusterClient, _workers: Option<Box<LocalCluster>> },
 }
 
 /// Returns the transport's settings, after checking what the flags say about the place.
@@ -83,6 +85,38 @@ pub fn checked(settings: &DataframeSettings) -> Result<TransportSettings, WrongA
     Ok(transport)
 }
 
+/// A computed frame, whose rows are in memory or are read as they are wanted.
+pub enum FrameRows {
+    /// All rows.
+    Here(Frame),
+    /// Those that a cluster has computed.
+    Cluster(Box<JobRows>),
+}
+
+impl FrameRows {
+    /// Writes the rows.
+    ///
+    /// # Errors
+    /// Fails if they cannot be read or written.
+    pub fn write(self, format: OutputFormat, to: &mut (dyn Write + Send)) -> Result<(), FrameError> {
+        match self {
+            Self::Here(frame) => frame.write(format, to),
+            Self::Cluster(mut rows) => format.write(&rows.schema(), rows.as_mut(), to),
+        }
+    }
+
+    /// Reads all rows.
+    ///
+    /// # Errors
+    /// Fails if they cannot be read.
+    pub fn into_frame(self) -> Result<Frame, FrameError> {
+        match self {
+            Self::Here(frame) => Ok(frame),
+            Self::Cluster(rows) => Ok(rows.into_frame()?.0),
+        }
+    }
+}
+
 impl ComputePlace {
     /// Sets the place up that the flags tell.
     ///
@@ -107,7 +141,7 @@ impl ComputePlace {
             // A process opens one place.
             let _ = STARTED.set(cluster.transport());
             let client = remembered(cluster.client().with_progress(on_progress));
-            return Ok(Self::Cluster { client, _workers: Some(cluster) });
+            return Ok(Self::Cluster { client, _workers: Some(Box::new(cluster)) });
         }
         if let Some(master) = &place.master {
             let transport = connect(settings.middleware.middleware, transport).await?;
@@ -132,6 +166,20 @@ impl ComputePlace {
         match self {
             Self::Here(engine) => Ok(engine.compute(operations).await?),
             Self::Cluster { client, .. } => Ok(client.submit(operations).await?.frame),
+        }
+    }
+
+    /// Computes a frame whose rows are read one batch after the other. Those of a cluster need not fit in memory.
+    ///
+    /// # Errors
+    /// Fails as [`ComputePlace::compute`] does.
+    pub async fn rows(&self, operations: &[Operation]) -> anyhow::Result<FrameRows> {
+        operation::check(operations)?;
+        match self {
+            Self::Here(engine) => Ok(FrameRows::Here(engine.compute(operations).await?)),
+            Self::Cluster { client, .. } => {
+                Ok(FrameRows::Cluster(Box::new(client.submit_for_rows(operations).await?)))
+            }
         }
     }
 

@@ -86,8 +86,8 @@ impl ShellSession {
         if self.explain {
             return self.explain(operations).await;
         }
-        let frame = self.progress.during(self.place.compute(operations)).await?;
-        self.writer.write(operations, &frame)
+        let rows = self.progress.during(self.place.rows(operations)).await?;
+        self.writer.write(operations, rows)
     }
 
     /// Shows how a frame would be computed.
@@ -107,8 +107,8 @@ impl ShellSession {
         if self.explain {
             return self.explain(&order.operations).await;
         }
-        let frame = self.progress.during(self.place.compute(&order.operations)).await?;
-        output::save(&frame, Path::new(&order.path), order.format)
+        let rows = self.progress.during(self.place.rows(&order.operations)).await?;
+        output::save(rows, Path::new(&order.path), order.format)
     }
 
     /// A frame whose files or columns are wrong gets no name, so that the error comes where its cause is.

@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema};
 
+use super::RowBatches;
 use super::columns::ColumnTexts;
 use crate::error::FrameError;
 
@@ -14,11 +14,11 @@ const MAX_CHARACTERS: usize = 60;
 /// Writes at most `limit` rows, and a last line with the number of all rows where some are not shown.
 pub(crate) fn write(
     schema: &Schema,
-    batches: &[RecordBatch],
+    batches: RowBatches<'_>,
     limit: usize,
     to: &mut (dyn Write + Send),
 ) -> Result<(), FrameError> {
-    let rows = shown_rows(schema, batches, limit)?;
+    let (rows, all) = shown_rows(schema, batches, limit)?;
     let fields = schema.fields();
     let widths: Vec<usize> = (0..fields.len())
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
@@ -42,7 +42,6 @@ pub(crate) fn write(
             text.push('\n');
         }
     }
-    let all: usize = batches.iter().map(RecordBatch::num_rows).sum();
     if all > limit {
         text.push_str(&format!("… {all} rows\n"));
     }
@@ -50,20 +49,22 @@ pub(crate) fn write(
         .map_err(|error| FrameError::File(format!("the result cannot be written: {error}")))
 }
 
-/// The names, and then the values as text.
+/// The names, and then the values as text; and the number of all rows.
 fn shown_rows(
     schema: &Schema,
-    batches: &[RecordBatch],
+    batches: RowBatches<'_>,
     limit: usize,
-) -> Result<Vec<Vec<String>>, FrameError> {
+) -> Result<(Vec<Vec<String>>, usize), FrameError> {
     let names = schema.fields().iter().map(|field| shown(field.name())).collect();
-    let mut rows = vec![names];
+    let (mut rows, mut all) = (vec![names], 0);
     for batch in batches {
+        let batch = batch?;
+        all += batch.num_rows();
         let left = (limit + 1).saturating_sub(rows.len());
         if left == 0 {
-            break;
+            continue;
         }
-        let texts = ColumnTexts::new(batch)?;
+        let texts = ColumnTexts::new(&batch)?;
         for row in 0..batch.num_rows().min(left) {
             let mut values = Vec::new();
             for column in 0..batch.num_columns() {
@@ -78,7 +79,7 @@ fn shown_rows(
             rows.push(values);
         }
     }
-    Ok(rows)
+    Ok((rows, all))
 }
 
 /// One line of limited length.

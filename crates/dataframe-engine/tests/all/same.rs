@@ -146,3 +146,32 @@ async fn too_little_memory_is_said() {
     let spilled = engine(64 << 20).compute(&operations).await.unwrap();
     assert_eq!(crate::data::text(&spilled), crate::data::text(&roomy));
 }
+
+#[test]
+fn a_long_frame_is_written_the_same_however_it_is_cut() {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
+    use dataframe_engine::{Frame, OutputFormat};
+    use std::sync::Arc;
+
+    let numbers: ArrayRef = Arc::new((0..150_000).map(|n| (n % 7 > 0).then_some(n)).collect::<Int64Array>());
+    let names = (0..150_000).map(|n| Some(format!("a name that is not inlined {n}")));
+    let names: ArrayRef = Arc::new(names.collect::<StringViewArray>());
+    let whole =
+        RecordBatch::try_from_iter_with_nullable([("n", numbers, true), ("name", names, true)]).unwrap();
+    let cut = |rows: usize| {
+        let starts = (0..whole.num_rows()).step_by(rows);
+        let batches = starts.map(|start| whole.slice(start, rows.min(whole.num_rows() - start))).collect();
+        Frame { schema: whole.schema(), batches }
+    };
+    for format in
+        [OutputFormat::Arrow, OutputFormat::Parquet, OutputFormat::Table { rows: 3 }, OutputFormat::Csv]
+    {
+        let expected = crate::data::written(&cut(150_000), format);
+        for rows in [1_000, 65_536, 65_537, 100_000] {
+            assert!(
+                crate::data::written(&cut(rows), format) == expected,
+                "{format:?} in batches of {rows} rows"
+            );
+        }
+    }
+}
