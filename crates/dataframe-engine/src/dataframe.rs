@@ -269,7 +269,7 @@ impl DataFrame {
     /// The result of a query in SQL on the table `df`.
     #[must_use]
     pub fn sql(&self, query: impl Into<String>) -> Self {
-        self.then(Operation::Sql { query: query.into() })
+        self.then(Operation::sql(query))
     }
 
     /// Computes the frame.

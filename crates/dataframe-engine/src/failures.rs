@@ -60,7 +60,10 @@ pub(crate) fn expressions(operations: &[Operation]) -> Vec<String> {
             }
             Operation::Assign { columns } => all.extend(columns.iter().map(|(_, text)| text.clone())),
             Operation::Query { predicate } => all.push(predicate.clone()),
-            Operation::Sql { query } => all.push(query.clone()),
+            Operation::Sql { query, tables, .. } => {
+                all.push(query.clone());
+                all.extend(tables.values().flat_map(|list| expressions(list)));
+            }
             Operation::Merge { right, .. } => all.extend(expressions(right)),
             _ => {}
         }

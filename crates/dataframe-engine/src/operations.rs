@@ -63,7 +63,13 @@ fn frame<'a>(
                     let right = self::frame(state, right, tables).await?;
                     joins::merge(frame, right, *how, left_on, right_on)?
                 }
-                Operation::Sql { query } => queries::sql(state, frame, query).await?,
+                Operation::Sql { query, name, tables: others } => {
+                    let mut named = vec![(name.as_str(), frame)];
+                    for (other, list) in others {
+                        named.push((other, self::frame(state, list, tables).await?));
+                    }
+                    queries::sql(state, named, query).await?
+                }
                 Operation::ReadCsv(_) => {
                     return Err(FrameError::BadJob(
                         "read_csv is the first operation of a list, and no later one".into(),

@@ -24,7 +24,7 @@
 //! | `sort_values` | `by`, `ascending` | the rows in order |
 //! | `merge` | `right` (a list of operations), `how`, `left_on`, `right_on` | the rows of both that match |
 //! | `drop`, `rename`, `fillna`, `dropna` | see [`Operation`] | the changed frame |
-//! | `sql` | `query` | the result of a query on the table `df` |
+//! | `sql` | `query`; `name`, `tables` (names and lists of operations) | the result of a query on the table `df`, or `name`, and on `tables` |
 //! | `persist` | | the same frame, computed once and kept |
 //!
 //! [`parse`] reads a list from JSON, and its errors name the operation and the key.

@@ -105,7 +105,7 @@ fn plain(command: OperationCommand) -> Result<(Operation, Operation), WrongArgum
             };
             (source.operation(), Operation::Dropna { how, subset })
         }
-        Command::Sql { source, query } => (source.operation(), Operation::Sql { query }),
+        Command::Sql { source, query } => (source.operation(), Operation::sql(query)),
         Command::Apply { .. }
         | Command::Merge { .. }
         | Command::SortValues { .. }

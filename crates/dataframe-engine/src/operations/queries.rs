@@ -6,8 +6,8 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
     MemorySchemaProvider,
 };
-use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, TableReference};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, context::SQLOptions};
@@ -18,18 +18,18 @@ use super::frame_plan::{FramePlan, OrderKey, build, check_unique};
 use super::types::is_ordered;
 use crate::error::FrameError;
 
-/// `sql`: a query on the table `df`. Nothing but queries: no statement that makes, changes or writes anything.
+/// `sql`: a query on tables that have these names. Nothing but queries: no statement that makes, changes or writes anything.
 ///
 /// A query that groups, joins or removes duplicates, and that has no `order by`, gives its rows ordered by all columns.
 pub(crate) async fn sql(
     state: &SessionState,
-    frame: FramePlan,
+    tables: Vec<(&str, FramePlan)>,
     query: &str,
 ) -> Result<FramePlan, FrameError> {
     let wrong = |error: datafusion::error::DataFusionError| {
         FrameError::BadJob(format!("sql: {query:?}: {}", error.strip_backtrace()))
     };
-    // A catalog of its own: jobs that run at the same time do not see each other's `df`.
+    // A catalog of its own: jobs that run at the same time do not see each other's tables.
     let catalogs = MemoryCatalogProviderList::new();
     let catalog = MemoryCatalogProvider::new();
     catalog.register_schema("public", Arc::new(MemorySchemaProvider::new())).map_err(wrong)?;
@@ -37,8 +37,13 @@ pub(crate) async fn sql(
     let own =
         SessionStateBuilder::new_from_existing(state.clone()).with_catalog_list(Arc::new(catalogs)).build();
     let context = SessionContext::new_with_state(own);
-    let view = ViewTable::new(frame.finish()?, None);
-    context.register_table("df", Arc::new(view)).map_err(wrong)?;
+    let mut names = Vec::new();
+    for (name, frame) in tables {
+        let view = ViewTable::new(frame.finish()?, None);
+        // A path is a name of one part, whatever dots it has.
+        context.register_table(TableReference::bare(name), Arc::new(view)).map_err(wrong)?;
+        names.push(format!("{name}."));
+    }
     let plan = context.state().create_logical_plan(query).await.map_err(wrong)?;
     let only_queries =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
@@ -46,16 +51,16 @@ pub(crate) async fn sql(
     if matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::DescribeTable(_)) {
         return Err(FrameError::BadJob(format!("sql: {query:?} is no query: use explain or dtypes")));
     }
-    named(plan)
+    named(plan, &names)
 }
 
-/// The result with unique names: `sum(x)` and not `sum(df.x)`.
-fn named(plan: LogicalPlan) -> Result<FramePlan, FrameError> {
+/// The result with unique names: `sum(x)` and not `sum(df.x)`. The tables' names are given with their dots.
+fn named(plan: LogicalPlan, tables: &[String]) -> Result<FramePlan, FrameError> {
     let columns = plan.schema().columns();
     let name = |column: &Column| match column.relation {
         // A column of the file has its own name, whatever that is.
         Some(_) => column.name.clone(),
-        None => column.name.replace("df.", ""),
+        None => tables.iter().fold(column.name.clone(), |name, table| name.replace(table, "")),
     };
     let names: Vec<String> = columns.iter().map(name).collect();
     check_unique(&names)?;

@@ -27,7 +27,7 @@ pub(crate) struct Read<'a> {
 /// A longer list of operations is refused: DataFusion goes down a plan step by step, and a stack has an end.
 const MAX_OPERATIONS: usize = 100;
 
-/// All `read_csv` of a list, those of `merge` among them, in the order in which they are written.
+/// All `read_csv` of a list, those of `merge` and of tables among them, in the order in which they are written.
 ///
 /// # Errors
 /// Fails if a list does not begin with `read_csv`, or if there are too many operations.
@@ -45,8 +45,14 @@ pub(crate) fn reads(operations: &[Operation]) -> Result<Vec<Read<'_>>, FrameErro
     }
     let mut all = vec![Read { csv, scope: scope(&operations[1..]) }];
     for operation in operations {
-        if let Operation::Merge { right, .. } = operation {
-            all.extend(reads(right)?);
+        match operation {
+            Operation::Merge { right, .. } => all.extend(reads(right)?),
+            Operation::Sql { tables, .. } => {
+                for list in tables.values() {
+                    all.extend(reads(list)?);
+                }
+            }
+            _ => {}
         }
     }
     Ok(all)

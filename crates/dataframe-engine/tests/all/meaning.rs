@@ -213,6 +213,22 @@ async fn queries_in_sql_are_run() {
 }
 
 #[tokio::test]
+async fn a_query_joins_tables_that_have_names() {
+    check(
+        r#"{"sql": {"query": "select a.name, max(b.x) from \"a.csv\" a join \"b/*.csv\" b on a.name = b.name group by a.name", "name": "a.csv",
+            "tables": {"b/*.csv": [{"read_csv": {"paths": ["FOLDER/people.csv"]}}, {"query": {"predicate": "x < 3"}}]}}}"#,
+        "name,max(b.x)\nAda,2\nCyd,1\nEve,1\n",
+    )
+    .await;
+    check(
+        r#"{"sql": {"query": "select max(x), max(\"a.csv\".y) from \"a.csv\"", "name": "a.csv"}}"#,
+        "max(x),max(y)\n3,2.5\n",
+    )
+    .await;
+    refused(r#"{"sql": {"query": "select * from df", "name": "a.csv"}}"#, &["sql", "df"]).await;
+}
+
+#[tokio::test]
 async fn errors_name_what_is_wrong() {
     refused(
         r#"{"select": {"columns": ["nam"]}}"#,

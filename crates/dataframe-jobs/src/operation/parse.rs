@@ -1,5 +1,7 @@
 //! From JSON to operations that make sense, with errors that name the operation and the key.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::steps::{Apply, Join, Operation, ReadCsv};
@@ -54,7 +56,7 @@ const ARGUMENTS: [(&str, &[&str]); 32] = [
     ("rename", &["columns"]),
     ("fillna", &["value", "columns"]),
     ("dropna", &["how", "subset"]),
-    ("sql", &["query"]),
+    ("sql", &["query", "name", "tables"]),
     ("persist", &[]),
 ];
 
@@ -122,6 +124,11 @@ fn read_operation(item: &Value, place: &str, depth: usize) -> Result<Operation, 
         let right = read_list(right, &format!("{place}`right`: "), depth + 1)?;
         return read_merge(object, right, place);
     }
+    if name == "sql"
+        && let Some(tables) = object.get("tables")
+    {
+        return read_sql(object, tables, place, depth);
+    }
     for (key, value) in object {
         // Alone with this key an operation may lack others. Only an error about the value is of interest.
         if let Some(error) = error_of(name, key, value) {
@@ -155,6 +162,29 @@ fn read_merge(
             .map_err(|error| BadOperations(format!("{place}`merge`: `how`: {error}")))?,
     };
     Ok(Operation::Merge { right, how, left_on: keys("left_on")?, right_on: keys("right_on")? })
+}
+
+fn read_sql(
+    object: &serde_json::Map<String, Value>,
+    tables: &Value,
+    place: &str,
+    depth: usize,
+) -> Result<Operation, BadOperations> {
+    let Some(tables) = tables.as_object() else {
+        return bad(format!("{place}`sql`: `tables` is an object of names and lists of operations"));
+    };
+    let mut lists = BTreeMap::new();
+    for (table, list) in tables {
+        // Read by itself, so that an error names the operation inside.
+        lists.insert(table.clone(), read_list(list, &format!("{place}table {table:?}: "), depth + 1)?);
+    }
+    let mut rest = object.clone();
+    rest.remove("tables");
+    let mut operation = read_operation(&Value::from_iter([("sql", Value::Object(rest))]), place, depth)?;
+    if let Operation::Sql { tables, .. } = &mut operation {
+        *tables = lists;
+    }
+    Ok(operation)
 }
 
 fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
@@ -229,7 +259,9 @@ fn check_list(
         }
         if let Some(end) = describes(operation) {
             if depth > 0 {
-                return bad(format!("{here}`{end}` describes a frame, and a merge needs the frame itself"));
+                return bad(format!(
+                    "{here}`{end}` describes a frame, and a merge or a query needs the frame itself"
+                ));
             }
             if number < operations.len() {
                 return bad(format!(
@@ -270,7 +302,16 @@ fn check_operation(
         Operation::ReadCsv(read) => check_read(read, here)?,
         Operation::Apply(apply) => check_apply(apply, here)?,
         Operation::Assign { columns } => needs("assign", "columns", columns.len())?,
-        Operation::Query { .. } | Operation::Sql { .. } => 1,
+        Operation::Query { .. } => 1,
+        Operation::Sql { name, tables, .. } => {
+            if tables.contains_key(name) {
+                return bad(format!("{here}`sql`: {name:?} is the frame's own name, and a table's, too"));
+            }
+            for (table, list) in tables {
+                check_list(list, &format!("{here}table {table:?}: "), depth + 1, totals)?;
+            }
+            1 + tables.len()
+        }
         Operation::Isin { values, .. } => {
             check_scalars(values, "isin", "values", here)?;
             values.len()

@@ -141,13 +141,27 @@ pub enum Operation {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         subset: Vec<String>,
     },
-    /// Runs a query in SQL on the table `df`.
+    /// Runs a query in SQL on the frame, and on others.
     Sql {
         /// The query.
         query: String,
+        /// The name of the frame in the query.
+        #[serde(default = "df", skip_serializing_if = "is_df")]
+        name: String,
+        /// Further tables: their names in the query, and the operations that make each.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        tables: BTreeMap<String, Vec<Operation>>,
     },
     /// Computes the frame so far once, and keeps it.
     Persist {},
+}
+
+impl Operation {
+    /// A query in SQL on the table `df`.
+    #[must_use]
+    pub fn sql(query: impl Into<String>) -> Operation {
+        Operation::Sql { query: query.into(), name: df(), tables: BTreeMap::new() }
+    }
 }
 
 /// Which files to read, and how.
@@ -317,4 +331,12 @@ fn one() -> i64 {
 
 fn ascending() -> Vec<bool> {
     vec![true]
+}
+
+fn df() -> String {
+    "df".to_owned()
+}
+
+fn is_df(name: &String) -> bool {
+    *name == df()
 }

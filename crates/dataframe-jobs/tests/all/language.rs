@@ -86,7 +86,15 @@ fn of_rows() -> Vec<(Operation, &'static str)> {
             Operation::Dropna { how: Missing::All, subset: texts(["x"]) },
             r#"{"dropna":{"how":"all","subset":["x"]}}"#,
         ),
-        (Operation::Sql { query: "select 1".to_owned() }, r#"{"sql":{"query":"select 1"}}"#),
+        (Operation::sql("select 1"), r#"{"sql":{"query":"select 1"}}"#),
+        (
+            Operation::Sql {
+                query: "select 1".to_owned(),
+                name: "a.csv".to_owned(),
+                tables: [("b.csv".to_owned(), vec![read("b")])].into(),
+            },
+            r#"{"sql":{"query":"select 1","name":"a.csv","tables":{"b.csv":[{"read_csv":{"paths":["b"],"separator":",","quote":"\"","header":true,"compression":"auto","blocksize":67108864}}]}}}"#,
+        ),
         (Operation::Persist {}, r#"{"persist":{}}"#),
     ]
 }
@@ -202,7 +210,24 @@ fn an_error_names_the_operation_and_the_key() {
         ),
         (
             r#"{"merge":{"right":[{"read_csv":{"paths":["b"]}},{"len":{}}],"left_on":["x"],"right_on":["x"]}}"#,
-            "operation 2: `right`: operation 2: `len` describes a frame, and a merge needs the frame itself",
+            "operation 2: `right`: operation 2: `len` describes a frame, and a merge or a query needs the frame itself",
+        ),
+        (
+            r#"{"sql":{"query":"select 1","tables":{"b":[{"read_csv":{"paths":["b"]}},{"hed":{}}]}}}"#,
+            "operation 2: table \"b\": operation 2: unknown operation `hed`; did you mean `head`?",
+        ),
+        (
+            r#"{"sql":{"query":"select 1","tables":{"b":[{"head":{}}]}}}"#,
+            "operation 2: table \"b\": the first operation must be `read_csv`, which says what to read",
+        ),
+        (
+            r#"{"sql":{"query":"select 1","tables":[]}}"#,
+            "operation 2: `sql`: `tables` is an object of names and lists of operations",
+        ),
+        (r#"{"sql":{"tables":{}}}"#, "operation 2: `sql`: missing field `query`"),
+        (
+            r#"{"sql":{"query":"select 1","tables":{"df":[{"read_csv":{"paths":["b"]}}]}}}"#,
+            "operation 2: `sql`: \"df\" is the frame's own name, and a table's, too",
         ),
         (
             r#"{"read_csv":{"paths":["a"]}}"#,

@@ -78,7 +78,7 @@ pub fn call_frame(
         "len" => Ok(Operation::Len {}),
         "persist" => Ok(Operation::Persist {}),
         "query" => given.text(&["expr", "predicate"], QUERY).map(|predicate| Operation::Query { predicate }),
-        "sql" => given.text(&["query"], SQL).map(|query| Operation::Sql { query }),
+        "sql" => given.text(&["query"], SQL).map(Operation::sql),
         "isin" => isin(given),
         "apply" => apply(given),
         "assign" => assign(base, given),

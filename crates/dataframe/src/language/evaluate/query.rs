@@ -53,7 +53,7 @@ pub(super) fn on_frame(
                 || parts.get(place + 1).is_some_and(|next| next.text.starts_with('.')));
         if is_table { TABLE } else { part.text }
     });
-    Ok(with(base, Operation::Sql { query: renamed.collect() }))
+    Ok(with(base, Operation::sql(renamed.collect::<String>())))
 }
 
 fn no_table(parts: &[QueryPart<'_>], at: Range<usize>, names: &ShellNames) -> LineFault {
