@@ -28,6 +28,7 @@ use crate::inspector::Inspector;
 use crate::operations::{self, Scope, SourceTable};
 use crate::session::{SessionLimits, session};
 use crate::shuffle::{HashExchange, ShuffleSource, with_source};
+use crate::sql_text;
 
 /// A part of the files that is worth a thread of its own.
 const MIN_PARTITION_BYTES: u64 = 1 << 20;
@@ -164,6 +165,14 @@ impl Engine {
         let (widenings, cut) = (Widenings::default(), self.local_cut());
         let plan = self.physical_plan(operations, self, &widenings, cut, PlanPlace::Here).await?;
         Ok(displayable(plan.as_ref()).indent(false).to_string())
+    }
+
+    /// The operations of a query in SQL whose tables are paths in double quotes, such as `select * from "data/*.csv"`.
+    ///
+    /// # Errors
+    /// Fails if the text is not one query, or if a table is no path.
+    pub fn operations_of(&self, query: &str) -> Result<Vec<Operation>, FrameError> {
+        sql_text::operations_of(&self.session.state(), query)
     }
 
     /// Finds the files of a source and infers their types.

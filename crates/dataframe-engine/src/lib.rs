@@ -9,6 +9,7 @@
 //! | [`error`] | why an operation fails, and what widens a type |
 //! | [`frame`] | a computed frame, and the formats in which it is written |
 //! | [`shuffle`] | rows that go from the tasks of one stage to those of the next |
+//! | [`sql_text`] | queries in SQL that name their files |
 
 mod codec;
 pub mod compute;
@@ -28,6 +29,7 @@ mod position;
 mod results;
 mod session;
 pub mod shuffle;
+pub mod sql_text;
 
 pub use compute::Compute;
 pub use csv::Inspection;
