@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::brokered::BrokerSettings;
-use crate::grpc::GrpcTransport;
+use crate::grpc::{GrpcTransport, Routes};
 use crate::hybrid::HybridTransport;
 use crate::objectstore::ObjectStoreTransport;
 use crate::rabbitmq::RabbitmqTransport;
@@ -107,6 +107,8 @@ pub struct TransportSettings {
     pub broker: BrokerSettings,
     /// What XML-RPC serves besides requests, at every address that is served by XML-RPC.
     pub methods: Methods,
+    /// What gRPC serves besides requests, at every address that is served by gRPC.
+    pub services: Routes,
 }
 
 impl TransportSettings {
@@ -137,7 +139,9 @@ pub async fn connect(
         Middleware::Redis => return redis(middleware, &settings),
         Middleware::RabbitMq => return rabbitmq(middleware, &settings),
         Middleware::ObjectStore => return objectstore(middleware, &settings),
-        Middleware::Grpc | Middleware::HybridGrpc => Arc::new(GrpcTransport::new()),
+        Middleware::Grpc | Middleware::HybridGrpc => {
+            Arc::new(GrpcTransport::with_services(settings.services.clone()))
+        }
         Middleware::XmlRpc | Middleware::HybridXmlRpc => {
             Arc::new(XmlRpcTransport::with_methods(settings.methods.clone()))
         }

@@ -1,6 +1,6 @@
 //! gRPC: a request is a call, and the pieces of its reply are the call's stream. One HTTP/2 connection for each peer.
 //!
-//! `proto/middleware.proto` documents the service. The windows of HTTP/2 hold a reply back whose reader is slow.
+//! `proto/middleware.proto` documents the service. The port serves further services of the program ([`Routes`]). The windows of HTTP/2 hold a reply back whose reader is slow.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -11,12 +11,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+pub use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint as Peer, Server};
 use tonic::{Code, Response, Status};
 
 use crate::intake::{Intake, intake};
-use crate::listening::{accept, listen, no_shared_queue};
+use crate::listening::{accept, bind, listen, no_shared_queue};
 use crate::reply::{Delivery, DirectReply, check_length};
 use crate::{Capabilities, Endpoint, Pieces, Requests, Transport, TransportError};
 use wire::middleware_client::MiddlewareClient;
@@ -57,6 +59,7 @@ const OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[derive(Debug, Default)]
 pub struct GrpcTransport {
     clients: Mutex<HashMap<String, MiddlewareClient<Channel>>>,
+    services: Routes,
 }
 
 impl GrpcTransport {
@@ -64,6 +67,12 @@ impl GrpcTransport {
     #[must_use]
     pub fn new() -> GrpcTransport {
         GrpcTransport::default()
+    }
+
+    /// Makes a transport that serves these services, too, at every address that it serves.
+    #[must_use]
+    pub fn with_services(services: Routes) -> GrpcTransport {
+        GrpcTransport { services, ..GrpcTransport::default() }
     }
 
     /// The client for a peer, which connects when it is needed, and again when the connection broke.
@@ -124,26 +133,56 @@ impl Transport for GrpcTransport {
         let (listener, address) = listen(endpoint).await?;
         let stop = CancellationToken::new();
         let (intake, requests) = intake(address.clone(), at_once, MAX_BYTES, stop.clone());
-        let connections = accept(listener, OPENING, stop.clone());
         let service = MiddlewareServer::new(CallService { intake })
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let server = Server::builder()
-            .http2_keepalive_interval(Some(PING_EVERY))
-            .http2_keepalive_timeout(Some(PING_TIMEOUT))
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(FRAME_BYTES)
-            .max_concurrent_streams(MAX_CALLS)
-            .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
-            .add_service(service);
-        tokio::spawn(async move {
-            let served = server.serve_with_incoming_shutdown(connections, stop.cancelled_owned()).await;
-            if let Err(error) = served {
-                tracing::error!(%address, %error, "gRPC ended");
-            }
-        });
+        serve_services(listener, address, self.services.clone().add_service(service), stop);
         Ok(Box::new(requests))
+    }
+}
+
+/// Serves services at an address until `stop`.
+fn serve_services(listener: TcpListener, address: String, services: Routes, stop: CancellationToken) {
+    let connections = accept(listener, OPENING, stop.clone());
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES)
+        .max_concurrent_streams(MAX_CALLS)
+        .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
+        .add_routes(services);
+    tokio::spawn(async move {
+        let served = server.serve_with_incoming_shutdown(connections, stop.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!(%address, %error, "gRPC ended");
+        }
+    });
+}
+
+/// An address that serves services by gRPC, beside whatever middleware a program uses. Dropping it ends the service.
+pub struct ServiceServer {
+    address: String,
+    _stop: DropGuard,
+}
+
+impl ServiceServer {
+    /// Serves services at `HOST:PORT`.
+    ///
+    /// # Errors
+    /// Fails if the address cannot be bound.
+    pub async fn start(address: &str, services: Routes) -> Result<ServiceServer, TransportError> {
+        let (listener, address) = bind(address).await?;
+        let stop = CancellationToken::new();
+        serve_services(listener, address.clone(), services, stop.clone());
+        Ok(ServiceServer { address, _stop: stop.drop_guard() })
+    }
+
+    /// The address, with the port that the system chose.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
     }
 }
 
