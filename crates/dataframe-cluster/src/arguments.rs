@@ -55,7 +55,8 @@ impl MiddlewareArguments {
 
 /// Cuts jobs into tasks, gives the tasks to workers, and puts their results together.
 ///
-/// Clients are `dataframe --master` and, over XML-RPC, any language: compute(json), listWorkers(), addWorker(address).
+/// Clients are `dataframe --master`; over XML-RPC, any language: compute(json), listWorkers(), addWorker(address); and over gRPC,
+/// those of Arrow Flight and Flight SQL.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(
     name = "dataframe-master",
@@ -69,6 +70,9 @@ pub struct MasterArguments {
     /// What carries tasks and results
     #[command(flatten)]
     pub middleware: MiddlewareArguments,
+    /// Address of Arrow Flight and Flight SQL, where the middleware is not grpc; with grpc they are at --listen
+    #[arg(long, value_name = "IP:PORT")]
+    pub flight_listen: Option<SocketAddr>,
     /// Folder for the results of finished jobs and for spilled data, created if missing
     #[arg(long, value_name = "DIR", default_value = "run/dataframe-master")]
     pub data_dir: PathBuf,

@@ -11,6 +11,7 @@ mod arguments;
 mod ask;
 mod bytes_text;
 pub mod client;
+mod flight;
 pub mod local;
 pub mod master;
 mod masters;

@@ -10,21 +10,23 @@
 //! | `stages` | the stages of a job: tasks whose results are shuffled, and the final stage |
 //! | `shuffles` | results in partitions, which the tasks of the next stage fetch |
 //! | `fetch` | gives a worker a partition of earlier results |
+//! | `desk` | where jobs are ordered |
 //! | `requests` | answers what clients and workers ask |
 //! | `results` | results of finished jobs, which outlive the master |
 //! | `pair` | two masters, of which one stands by |
 
 mod call;
-mod command;
+pub(crate) mod command;
 mod context;
 pub(crate) mod coordinator;
+pub(crate) mod desk;
 mod fetch;
 mod in_process;
 mod inspector;
 mod job;
 mod pair;
 mod requests;
-mod results;
+pub(crate) mod results;
 mod rounds;
 mod shuffles;
 mod stages;
@@ -48,11 +50,12 @@ use crate::spool::SpoolRoom;
 use crate::threads::ComputeThreads;
 use context::MasterContext;
 use coordinator::Coordinator;
+use desk::{Desk, MAX_WAITING_CLIENTS};
 use fetch::MAX_FETCHES;
 use in_process::InProcess;
 pub use pair::PairConfig;
 pub(crate) use pair::stand_by;
-use requests::{MAX_WAITING_CLIENTS, MAX_WATCHERS};
+use requests::MAX_WATCHERS;
 use results::Results;
 use shuffles::Shuffles;
 
@@ -156,6 +159,12 @@ impl Master {
     #[must_use]
     pub fn address(&self) -> Option<String> {
         self.requests.address()
+    }
+
+    /// Where services of this program order jobs.
+    #[must_use]
+    pub(crate) fn desk(&self) -> Desk {
+        Desk::new(Arc::clone(&self.context), self.coordinator.commands())
     }
 
     /// A client within this program. Jobs of it do not travel.

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use middleware::connect::{TransportSettings, connect};
+use middleware::grpc::ServiceServer;
 use middleware::xmlrpc::MethodServer;
 use service::Shutdown;
 
 use crate::arguments::{MasterArguments, WorkerArguments, reachable};
+use crate::flight::FlightMaster;
 use crate::master::{Master, MasterConfig, MasterEnd, stand_by};
 use crate::methods::{MasterMethods, worker_methods};
 use crate::worker::{self, WorkerConfig};
@@ -17,10 +19,22 @@ use crate::worker::{self, WorkerConfig};
 /// # Errors
 /// Fails if the middleware or the folder cannot be used.
 pub async fn run_master(arguments: MasterArguments, shutdown: Shutdown) -> anyhow::Result<()> {
-    let methods = MasterMethods::default();
-    let settings = TransportSettings { methods: methods.table(), ..arguments.middleware.settings() };
+    let (methods, flight) = (MasterMethods::default(), FlightMaster::new());
+    let settings = TransportSettings {
+        methods: methods.table(),
+        services: flight.services(),
+        ..arguments.middleware.settings()
+    };
     let pair = arguments.pair()?;
     let transport = connect(arguments.middleware.middleware, settings).await?;
+    let _beside = match arguments.flight_listen {
+        Some(listen) => {
+            let server = ServiceServer::start(&listen.to_string(), flight.services()).await?;
+            tracing::info!(address = server.address(), "listening for Arrow Flight");
+            Some(server)
+        }
+        None => None,
+    };
     let config = MasterConfig::from(&arguments);
     let mut term = 0;
     loop {
@@ -33,10 +47,12 @@ pub async fn run_master(arguments: MasterArguments, shutdown: Shutdown) -> anyho
         term += 1;
         let master = Master::lead(config.clone(), transport.clone(), term, pair.clone()).await?;
         methods.serve(&master);
+        flight.serve(&master);
         match master.run(shutdown.clone()).await {
             MasterEnd::Shutdown => return Ok(()),
             MasterEnd::Superseded(lead) => {
                 methods.rest();
+                flight.rest();
                 term = lead.term;
             }
         }

@@ -5,6 +5,9 @@ use std::future::Future;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
+/// The stack of a thread. Parsers and planners go down an expression as deep as the expression is; what they do not use takes no memory.
+const STACK_BYTES: usize = 64 << 20;
+
 /// A pool of threads for planning and computing. The program's own thread stays free for messages.
 pub struct ComputeThreads {
     runtime: Option<Runtime>,
@@ -19,6 +22,7 @@ impl ComputeThreads {
         let runtime = Builder::new_multi_thread()
             .worker_threads(count.max(1))
             .thread_name("compute")
+            .thread_stack_size(STACK_BYTES)
             .enable_all()
             .build()?;
         Ok(Self { runtime: Some(runtime) })

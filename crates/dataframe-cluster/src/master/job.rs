@@ -18,6 +18,9 @@ use super::inspector::ClusterInspector;
 use super::rounds::{JobRounds, internal};
 use super::stages::{JobStages, unstorable};
 
+/// How long empty tasks wait for a worker.
+const PROBE_WAIT: Duration = Duration::from_secs(10);
+
 /// Brings a job to its end, and tells the coordinator.
 pub(super) async fn drive(
     context: Arc<MasterContext>,
@@ -65,7 +68,8 @@ impl JobRun {
         let mut widenings = Widenings::default();
         loop {
             let (slots, round) = self.rounds.outlook().await?;
-            let plan = self.plan(operations, &widenings, slots).await?;
+            let plan =
+                plan(&self.rounds.context, &self.rounds.commands, operations, &widenings, slots).await?;
             let stages = JobStages { rounds: &self.rounds, wait, explain };
             match stages.run(plan, round).await.map_err(FrameError::from) {
                 Ok(done) => return Ok(done),
@@ -84,22 +88,6 @@ impl JobRun {
         }
     }
 
-    async fn plan(
-        &self,
-        operations: &[Operation],
-        widenings: &Widenings,
-        slots: usize,
-    ) -> Result<DistributedPlan, Failure> {
-        let inspector = ClusterInspector::new(Arc::clone(&self.rounds.context), self.rounds.commands.clone());
-        let (engine, operations, widenings) =
-            (self.rounds.context.engine.clone(), operations.to_vec(), widenings.clone());
-        let planned = self.rounds.context.threads.spawn(async move {
-            // A cluster whose workers have not come yet is planned for as if it had a few.
-            engine.plan(&operations, &inspector, &widenings, TaskSizing { slots: slots.max(2) }).await
-        });
-        planned.await.map_err(|error| internal(&error.to_string()))?.map_err(Failure::from)
-    }
-
     async fn probe(&self, tasks: u32) -> Result<Places, Failure> {
         let (_, round) = self.rounds.outlook().await?;
         let empty = PlannedTask {
@@ -110,7 +98,23 @@ impl JobRun {
             partitions: 0,
         };
         let tasks: Arc<[PlannedTask]> = vec![empty; tasks as usize].into();
-        let wait = super::requests::PROBE_WAIT;
-        self.rounds.run_tasks(tasks, round, wait, Vec::new(), &AtomicUsize::new(0)).await
+        self.rounds.run_tasks(tasks, round, PROBE_WAIT, Vec::new(), &AtomicUsize::new(0)).await
     }
+}
+
+/// Plans operations for a cluster that runs `slots` tasks at a time.
+pub(super) async fn plan(
+    context: &Arc<MasterContext>,
+    commands: &mpsc::UnboundedSender<Command>,
+    operations: &[Operation],
+    widenings: &Widenings,
+    slots: usize,
+) -> Result<DistributedPlan, Failure> {
+    let inspector = ClusterInspector::new(Arc::clone(context), commands.clone());
+    let (engine, operations, widenings) = (context.engine.clone(), operations.to_vec(), widenings.clone());
+    let planned = context.threads.spawn(async move {
+        // A cluster whose workers have not come yet is planned for as if it had a few.
+        engine.plan(&operations, &inspector, &widenings, TaskSizing { slots: slots.max(2) }).await
+    });
+    planned.await.map_err(|error| internal(&error.to_string()))?.map_err(Failure::from)
 }

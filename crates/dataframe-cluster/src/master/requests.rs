@@ -5,29 +5,23 @@ use std::time::Duration;
 
 use dataframe_jobs::failure::{Failure, FailureCode};
 use dataframe_jobs::message::{Finished, Lead, NodesCommand, Reply, Request};
+use dataframe_jobs::packet;
 use dataframe_jobs::scheduler::SchedulerEvent;
-use dataframe_jobs::{operation, packet};
 use middleware::{Endpoint, Incoming, ReplySink, TransportError};
-use tokio::sync::{mpsc, oneshot, watch};
-use ulid::Ulid;
+use tokio::sync::{mpsc, watch};
 
 use super::command::{Command, JobOrder, JobStatus, Standing};
 use super::context::MasterContext;
+use super::desk::{Desk, WantedJob, refused};
 use super::fetch::{self, Wanted};
 use crate::ask::{AskError, ask};
 use crate::worker::HEADER_BYTES;
-
-/// How long empty tasks wait for a worker.
-pub(super) const PROBE_WAIT: Duration = Duration::from_secs(10);
 
 /// A client hears of its job at least this often.
 const WORD: Duration = Duration::from_secs(1);
 
 /// Time for a worker that is added by its address to say who it is.
 const IDENTITY: Duration = Duration::from_secs(5);
-
-/// Clients that wait for a job at a time.
-pub(super) const MAX_WAITING_CLIENTS: usize = 256;
 
 /// Clients that watch the workers at a time, a standby master among them.
 pub(super) const MAX_WATCHERS: usize = 64;
@@ -45,7 +39,7 @@ pub(super) async fn answer(
     incoming: Incoming,
 ) {
     let Incoming { request, mut reply } = incoming;
-    let desk = Desk { context, commands };
+    let desk = Desk::new(context, commands);
     let request = packet::decode::<Request>(&request);
     let answered = match request {
         Ok((Request::Submit { job, operations, wait_ms, explain }, _)) => {
@@ -85,7 +79,7 @@ pub(super) async fn greet(context: Arc<MasterContext>, commands: mpsc::Unbounded
         Ok(descriptions) => descriptions,
         Err(error) => return tracing::debug!(%error, "the directory of workers cannot be read"),
     };
-    let desk = Desk { context, commands };
+    let desk = Desk::new(context, commands);
     for description in descriptions {
         match serde_json::from_slice(&description) {
             Ok(worker) => {
@@ -95,11 +89,6 @@ pub(super) async fn greet(context: Arc<MasterContext>, commands: mpsc::Unbounded
             Err(error) => tracing::warn!(%error, "the directory of workers has an entry that is no worker"),
         }
     }
-}
-
-struct Desk {
-    context: Arc<MasterContext>,
-    commands: mpsc::UnboundedSender<Command>,
 }
 
 impl Desk {
@@ -208,40 +197,13 @@ impl Desk {
         }
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Failure> {
-        let (answer, answered) = oneshot::channel();
-        let _ = self.commands.send(command(answer));
-        answered.await.map_err(|_| refused("the master ends"))
-    }
-
     /// Tells a client how its job goes on, and gives it the result.
     async fn job(&self, order: JobOrder, reply: &mut dyn ReplySink) -> Result<(), TransportError> {
         let job = order.job().to_owned();
-        if job.parse::<Ulid>().is_err() {
-            // The id becomes the name of a file.
-            let failure = refused(&format!(
-                "{job:?} is no ULID: make the id of a job as https://github.com/ulid/spec tells"
-            ));
-            return send(reply, &Reply::Failed(failure), &[]).await;
-        }
-        if let JobOrder::Compute { operations, .. } = &order
-            && let Err(error) = operation::check(operations)
-        {
-            let failure = Failure { code: FailureCode::BadJob, message: error.to_string(), worker: None };
-            return send(reply, &Reply::Failed(failure), &[]).await;
-        }
-        if let Some((finished, _)) = self.context.results.find(&job) {
-            return self.give(&job, false, finished, reply).await;
-        }
         let is_probe = matches!(order, JobOrder::Probe { .. });
-        let Ok(_place) = self.context.waiting_clients.try_acquire() else {
-            let failure = refused(&format!(
-                "{MAX_WAITING_CLIENTS} clients wait for jobs of this master already: send the job again later"
-            ));
-            return send(reply, &Reply::Failed(failure), &[]).await;
-        };
-        let mut status = match self.ask(|answer| Command::Submit(order, answer)).await {
-            Ok(status) => status,
+        let (mut status, _place) = match self.begin(order).await {
+            Ok(WantedJob::Stored(finished)) => return self.give(&job, false, finished, reply).await,
+            Ok(WantedJob::Begun { status, place }) => (status, place),
             Err(failure) => return send(reply, &Reply::Failed(failure), &[]).await,
         };
         loop {
@@ -304,8 +266,4 @@ async fn wait_for_news(status: &mut watch::Receiver<JobStatus>) {
 
 async fn send(reply: &mut dyn ReplySink, header: &Reply, body: &[u8]) -> Result<(), TransportError> {
     reply.send(packet::encode(header, body)).await
-}
-
-fn refused(message: &str) -> Failure {
-    Failure { code: FailureCode::Refused, message: message.to_owned(), worker: None }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::{Bytes, BytesMut};
 use dataframe_jobs::message::Finished;
@@ -134,5 +135,15 @@ impl ResultReader {
         self.file.read_exact(&mut piece)?;
         self.left -= piece.len();
         Ok((!piece.is_empty()).then(|| piece.freeze()))
+    }
+
+    /// The bytes that are left.
+    pub(crate) fn bytes(&self) -> usize {
+        self.left
+    }
+
+    /// The result as rows. One batch is in memory at a time.
+    pub(crate) fn into_batches(self) -> Result<StreamReader<BufReader<File>>, ArrowError> {
+        StreamReader::try_new(BufReader::new(self.file), None)
     }
 }

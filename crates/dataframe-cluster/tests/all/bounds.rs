@@ -13,7 +13,7 @@ use crate::work::{csv, on_one_machine, operations, write_csv};
 
 /// A master keeps so many results (`KEPT` in `results.rs`).
 const KEPT_RESULTS: usize = 64;
-/// So many clients may wait for jobs (`MAX_WAITING_CLIENTS` in `requests.rs`).
+/// So many clients may wait for jobs (`MAX_WAITING_CLIENTS` in `desk.rs`).
 const WAITING_CLIENTS: usize = 256;
 
 #[tokio::test(flavor = "multi_thread")]

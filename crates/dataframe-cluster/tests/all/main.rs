@@ -4,6 +4,7 @@
 mod bounds;
 mod cluster;
 mod faults;
+mod flight;
 mod functions;
 mod jobs;
 mod membership;
