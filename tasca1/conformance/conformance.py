@@ -10,7 +10,8 @@ Each `--with` is a set of flags for the program: Dask computes each case once, a
 with it. Without `--with` and `--client`, the program computes in its own process. `{redis}` and `{rabbitmq}` in the flags are the URLs
 of servers that are started for the run, and `{bucket}` is that of an empty folder. `--with-some` is like `--with`, for every tenth
 case: for flags with which a case takes long. Each `--client` runs the code of the cases with the client in ../python, over XML-RPC
-(`xmlrpc`) or Arrow Flight (`grpc`), on a master and two workers that are started from the folder of the program. Ends with `N passed, M failed`, and with exit code 1 if a
+(`xmlrpc`) or Arrow Flight (`grpc`), on a master and two workers that are started from the folder of the program. `--flight FOLDER`
+asks a cluster of the programs in FOLDER over Arrow Flight, with pyarrow alone. Ends with `N passed, M failed`, and with exit code 1 if a
 case failed. `--only TEXT` takes the cases whose name contains TEXT. `--table` prints the table of differences for
 ../README.md, and `--check-table` fails if it is another one there.
 
@@ -247,6 +248,25 @@ class Comparison:
             passed, failed = passed + right, failed + len(failures)
         return passed, failed
 
+    def ask_flight(self, programs):
+        """Compares all cases over Arrow Flight with a cluster of these programs. The numbers of those that are right and of those that are not."""
+        import flight
+
+        started, failures = time.monotonic(), []
+        with flight.Cluster(programs) as cluster:
+            for case, (dask, instead) in zip(self.chosen, self.expected):
+                try:
+                    answer = self.frames.of_arrow(cluster.compute(absolute(case.operations, self.folder)))
+                except Exception as error:  # whatever pyarrow raises is the answer
+                    answer = self.frames.failed(error)
+                wrong = verdict(case, answer, dask, instead, self.frames)
+                if wrong:
+                    failures.append(f"{case.name}: {wrong}\n     {json.dumps(case.operations)}")
+        report("Arrow Flight", failures)
+        passed = len(self.chosen) - len(failures)
+        print(f"Arrow Flight: {passed} passed, {len(failures)} failed, in {time.monotonic() - started:.0f} s", flush=True)
+        return passed, len(failures)
+
     def read_outputs(self):
         """Results in each format, read by pandas and pyarrow. The numbers of those that are right and of those that are not."""
         failures, passed = [], 0
@@ -290,6 +310,7 @@ def compare(arguments):
                 results = [threads.submit(comparison.ask_clients, arguments.clients)] if arguments.clients else []
                 results += [threads.submit(comparison.ask_program, *flags) for flags in all_flags]
                 results += [threads.submit(comparison.read_outputs)] if all_flags else []
+                results += [threads.submit(comparison.ask_flight, arguments.flight)] if arguments.flight else []
     passed, failures = (sum(counts) for counts in zip((0, 0), *(result.result() for result in results)))
     print(f"{passed} passed, {failures} failed")
     return failures
@@ -349,6 +370,7 @@ def main():
     parser.add_argument("--with", dest="flags", action="append", metavar="FLAGS", help="flags for the program, such as '--workers 2 --middleware redis'; may be given several times")
     parser.add_argument("--with-some", dest="some", action="append", default=[], metavar="FLAGS", help="the same, for every tenth case")
     parser.add_argument("--client", dest="clients", action="append", choices=["xmlrpc", "grpc"], default=[], help="compare the client in ../python, too; may be given several times")
+    parser.add_argument("--flight", metavar="FOLDER", help="compare over Arrow Flight, too, with dataframe-master and dataframe-worker of this folder")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name contains TEXT")
     parser.add_argument("--show", action="store_true", help="print what Dask gives")
     parser.add_argument("--table", action="store_true", help="print the table of differences")

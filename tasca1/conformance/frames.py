@@ -66,6 +66,12 @@ def of_answer(answer):
     return Frame(names, [[typed(cell, dtype) for cell, dtype in zip(row, types)] for row in frame["rows"]])
 
 
+def of_arrow(table):
+    """The frame of a table of pyarrow."""
+    columns = [column.to_pylist() for column in table.columns]
+    return Frame(table.column_names, [[value(column[row]) for column in columns] for row in range(table.num_rows)])
+
+
 def typed(cell, dtype):
     """A value of JSON. What JSON has no number for comes as a word."""
     if dtype == "float64" and cell in ("inf", "-inf"):
