@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use dataframe_engine::WasmLimits;
 use middleware::connect::{Middleware, TransportSettings};
 use service::{Common, cli};
 
@@ -100,6 +101,9 @@ pub struct MasterArguments {
     /// With --standby: silence of the other master after which it counts as gone
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = cli::duration)]
     pub takeover_after: Duration,
+    /// Whether modules are run on rows that the master has put together from the results of several tasks
+    #[command(flatten)]
+    pub wasm: WasmArguments,
     /// Flags that every program has
     #[command(flatten)]
     pub common: Common,
@@ -127,6 +131,54 @@ impl MasterArguments {
     }
 }
 
+/// Whether WebAssembly modules of clients are run, and within which limits.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "WebAssembly")]
+pub struct WasmArguments {
+    /// Run functions of WebAssembly modules that clients send, within the following limits
+    #[arg(long)]
+    pub allow_wasm: bool,
+    /// What they may use
+    #[command(flatten)]
+    pub limits: WasmLimitArguments,
+}
+
+/// What WebAssembly modules may use.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "WebAssembly")]
+pub struct WasmLimitArguments {
+    /// Largest memory of a WebAssembly module, on each thread, 64KiB to 1GiB
+    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = wasm_memory)]
+    pub wasm_memory: u64,
+    /// Instructions of a WebAssembly module for each row, 1 or more; a function that gets many rows at once has those of all of them
+    #[arg(long, value_name = "COUNT", default_value = "1000000", value_parser = clap::value_parser!(u64).range(1..))]
+    pub wasm_fuel: u64,
+}
+
+impl WasmArguments {
+    /// The limits, if modules are run.
+    #[must_use]
+    pub fn allowed(&self) -> Option<WasmLimits> {
+        self.allow_wasm.then(|| WasmLimits::from(&self.limits))
+    }
+}
+
+impl From<&WasmLimitArguments> for WasmLimits {
+    fn from(arguments: &WasmLimitArguments) -> Self {
+        Self {
+            memory_bytes: usize::try_from(arguments.wasm_memory).unwrap_or(usize::MAX),
+            fuel_per_row: arguments.wasm_fuel,
+            ..Self::default()
+        }
+    }
+}
+
+fn wasm_memory(text: &str) -> Result<u64, String> {
+    let bytes = parse_bytes(text)?;
+    let is_allowed = (64 << 10..=1 << 30).contains(&bytes);
+    if is_allowed { Ok(bytes) } else { Err("allowed: 64KiB to 1GiB".to_owned()) }
+}
+
 impl From<&MasterArguments> for MasterConfig {
     fn from(arguments: &MasterArguments) -> MasterConfig {
         MasterConfig {
@@ -137,6 +189,7 @@ impl From<&MasterArguments> for MasterConfig {
             lease: arguments.lease,
             worker_timeout: arguments.worker_timeout,
             shuffle_above: arguments.shuffle_above,
+            wasm: arguments.wasm.allowed(),
         }
     }
 }
@@ -182,6 +235,9 @@ pub struct WorkerArguments {
     /// Time between two signs of life
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = cli::duration)]
     pub heartbeat: Duration,
+    /// Whether modules are run
+    #[command(flatten)]
+    pub wasm: WasmArguments,
     /// End when standard input ends, so that a worker does not outlive the program that started it
     #[arg(long, hide = true)]
     pub end_with_stdin: bool,
@@ -216,6 +272,7 @@ impl TryFrom<&WorkerArguments> for WorkerConfig {
             memory_bytes: arguments.memory,
             data_dir: arguments.data_dir.clone(),
             heartbeat: arguments.heartbeat,
+            wasm: arguments.wasm.allowed(),
         })
     }
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 use arrow::array::AsArray;
 use async_trait::async_trait;
 use bytes::Bytes;
-use dataframe_engine::{Compute, Frame, FrameError};
+use dataframe_engine::{Compute, Frame, FrameError, ModuleStore};
 use dataframe_jobs::failure::{Failure, FailureCode};
 use dataframe_jobs::message::{Finished, NodesCommand, Progress, Reply, Request, WorkerStatus};
-use dataframe_jobs::operation::Operation;
+use dataframe_jobs::operation::{self, Operation};
 use dataframe_jobs::packet;
 use middleware::SharedTransport;
 
@@ -23,6 +23,7 @@ use crate::ask::{AskError, ask};
 use crate::masters::MasterAddresses;
 use crate::rows::JobRows;
 use crate::spool::{Spool, SpoolRoom};
+use crate::worker::HEADER_BYTES;
 
 /// Time for the answer to an order about the workers.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -42,6 +43,8 @@ pub struct ClusterClient {
     on_progress: Option<OnProgress>,
     /// Where results lie until they are read.
     spool_room: SpoolRoom,
+    /// WebAssembly modules that jobs may name.
+    modules: ModuleStore,
     /// Jobs that have been sent and have not ended.
     open: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -66,6 +69,7 @@ impl ClusterClient {
             wait,
             on_progress: None,
             spool_room: SpoolRoom::new(std::env::temp_dir()),
+            modules: ModuleStore::default(),
             open: Arc::default(),
         }
     }
@@ -75,6 +79,12 @@ impl ClusterClient {
     pub fn with_progress(mut self, on_progress: OnProgress) -> Self {
         self.on_progress = Some(on_progress);
         self
+    }
+
+    /// The WebAssembly modules that jobs of this client and its clones may name. The master is sent those that it does not have.
+    #[must_use]
+    pub fn modules(&self) -> &ModuleStore {
+        &self.modules
     }
 
     /// Computes a frame.
@@ -221,11 +231,54 @@ impl ClusterClient {
         let packet = packet::encode(request, &[]);
         let mut conversation = Conversation::new(&self.transport, &self.masters, self.wait);
         loop {
-            match self.receive(&packet, &mut conversation).await {
+            match self.attempt(request, &packet, &mut conversation).await {
                 Ok(result) => return Ok(result),
                 Err(Interrupted::Failed(failure)) => return Err(failure),
                 Err(Interrupted::Lost(cause)) => conversation.lost(&cause).await?,
             }
+        }
+    }
+
+    /// One attempt at a job: the modules that it names, and then the job. A master that comes back has no modules, and is sent them again.
+    async fn attempt(
+        &self,
+        request: &Request,
+        packet: &Bytes,
+        conversation: &mut Conversation<'_>,
+    ) -> Result<JobRows, Interrupted> {
+        if let Request::Submit { operations, .. } = request {
+            for hash in operation::modules(operations) {
+                // One that is not here may have been sent by another client.
+                if let Some(module) = self.modules.get(&hash) {
+                    self.send_module(&hash, module.bytes(), conversation).await?;
+                }
+            }
+        }
+        self.receive(packet, conversation).await
+    }
+
+    /// Sends what the master does not have of a module.
+    async fn send_module(
+        &self,
+        hash: &str,
+        bytes: &Bytes,
+        conversation: &mut Conversation<'_>,
+    ) -> Result<(), Interrupted> {
+        let max_bytes = self.transport.capabilities().max_bytes - HEADER_BYTES;
+        let (mut held, mut piece) = (0, Bytes::new());
+        loop {
+            let (module, length) = (hash.to_owned(), bytes.len() as u64);
+            let request = Request::Module { module, bytes: length, from: held as u64 };
+            let mut pieces = conversation.open(&packet::encode(&request, &piece)).await?;
+            held = match conversation.next(&mut pieces).await? {
+                (Reply::Module { held }, _) => usize::try_from(held).unwrap_or(usize::MAX),
+                (Reply::Failed(failure), _) => return Err(Interrupted::Failed(failure)),
+                (other, _) => return Err(nonsense(&other)),
+            };
+            if held >= bytes.len() {
+                return Ok(());
+            }
+            piece = bytes.slice(held..bytes.len().min(held + max_bytes));
         }
     }
 

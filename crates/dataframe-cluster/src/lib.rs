@@ -24,7 +24,9 @@ mod spool;
 mod threads;
 pub mod worker;
 
-pub use arguments::{MasterArguments, MiddlewareArguments, WorkerArguments};
+pub use arguments::{
+    MasterArguments, MiddlewareArguments, WasmArguments, WasmLimitArguments, WorkerArguments,
+};
 pub use bytes_text::parse_bytes;
 pub use client::{ClusterClient, JobResult, OnProgress};
 pub use local::LocalCluster;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use dataframe_engine::ShuffleSettings;
+use dataframe_engine::{ShuffleSettings, WasmLimits};
 use dataframe_jobs::message::{NodesCommand, WorkerState};
 use middleware::SharedTransport;
 use middleware::connect::{Middleware, TransportSettings, connect};
@@ -35,6 +35,8 @@ pub struct LocalClusterConfig {
     pub settings: TransportSettings,
     /// The program that is started as a worker, and the arguments before those of a worker.
     pub program: (PathBuf, Vec<String>),
+    /// What WebAssembly modules may use in the master and in the workers; none runs if absent.
+    pub wasm: Option<WasmLimits>,
     /// How long a job waits for workers.
     pub wait: Duration,
 }
@@ -76,6 +78,7 @@ impl LocalCluster {
             lease: Duration::from_secs(10),
             worker_timeout: Duration::from_secs(5),
             shuffle_above: ShuffleSettings::default().above,
+            wasm: config.wasm,
         };
         let master = Master::start(master, SharedTransport::clone(&transport)).await?;
         let client = master.client(config.wait);
@@ -158,6 +161,10 @@ fn start_worker(config: &LocalClusterConfig, number: usize, master: &str) -> any
     }
     if let Some(bytes) = config.memory_bytes {
         command.args(["--memory", &bytes.to_string()]);
+    }
+    if let Some(limits) = config.wasm {
+        command.args(["--allow-wasm", "--wasm-memory", &limits.memory_bytes.to_string()]);
+        command.args(["--wasm-fuel", &limits.fuel_per_row.to_string()]);
     }
     // Ctrl-C is for the program: at a prompt it ends a job, and the workers stay.
     command.process_group(0);

@@ -14,6 +14,7 @@
 //! | `requests` | answers what clients and workers ask |
 //! | `results` | results of finished jobs, which outlive the master |
 //! | `pair` | two masters, of which one stands by |
+//! | `uploads` | WebAssembly modules that clients send in pieces |
 
 mod call;
 pub(crate) mod command;
@@ -31,13 +32,14 @@ mod rounds;
 mod shuffles;
 mod stages;
 mod task_stream;
+mod uploads;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use dataframe_engine::{Engine, EngineConfig, ShuffleSettings};
+use dataframe_engine::{Engine, EngineConfig, ShuffleSettings, WasmLimits};
 use dataframe_jobs::message::Lead;
 use middleware::{Endpoint, SharedTransport};
 use service::Shutdown;
@@ -58,6 +60,7 @@ pub(crate) use pair::stand_by;
 use requests::MAX_WATCHERS;
 use results::Results;
 use shuffles::Shuffles;
+use uploads::ModuleUploads;
 
 /// Requests that the master answers at a time: those of clients that wait for a job, and as many others.
 const REQUESTS_AT_ONCE: usize = 2 * MAX_WAITING_CLIENTS;
@@ -79,6 +82,8 @@ pub struct MasterConfig {
     pub worker_timeout: Duration,
     /// A task whose rows take more bytes in memory splits them, so that workers put them together.
     pub shuffle_above: u64,
+    /// What WebAssembly modules may use in final stages, which run in the master; none runs if absent.
+    pub wasm: Option<WasmLimits>,
 }
 
 /// A master that receives requests.
@@ -125,6 +130,7 @@ impl Master {
             threads: config.threads,
             memory_bytes: config.memory_bytes,
             spill_folder: Some(spool_dir.clone()),
+            wasm: config.wasm,
         })?;
         let shuffles = ShuffleSettings { above: config.shuffle_above, ..ShuffleSettings::default() };
         let engine = engine.with_shuffles(shuffles);
@@ -144,6 +150,7 @@ impl Master {
             engine,
             threads,
             results,
+            uploads: ModuleUploads::default(),
             spool_room: SpoolRoom::new(spool_dir),
             shuffles: Shuffles::default(),
             fetches: Semaphore::new(MAX_FETCHES),

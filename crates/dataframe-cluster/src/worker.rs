@@ -4,6 +4,7 @@ mod context;
 mod fetch;
 pub(crate) mod function;
 mod membership;
+mod modules;
 mod task;
 
 use context::{WorkerContext, end_reply, send_last};
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use dataframe_engine::{Engine, EngineConfig, FrameError};
+use dataframe_engine::{Engine, EngineConfig, FrameError, WasmLimits};
 use dataframe_jobs::failure::{Failure, FailureCode};
 use dataframe_jobs::message::{Reply, Request, WorkerInfo};
 use dataframe_jobs::operation::{Operation, ReadCsv};
@@ -49,6 +50,8 @@ pub struct WorkerConfig {
     pub data_dir: PathBuf,
     /// The time between two signs of life.
     pub heartbeat: Duration,
+    /// What WebAssembly modules of clients may use; the worker runs none if absent.
+    pub wasm: Option<WasmLimits>,
 }
 
 /// Gives the address that others call for an address at which the worker listens.
@@ -69,6 +72,7 @@ pub(crate) async fn run(
         threads: 1,
         memory_bytes: config.memory_bytes,
         spill_folder: Some(config.data_dir.join("spill")),
+        wasm: config.wasm,
     })?;
     let own = if capabilities.calls_workers_directly { config.listen.clone() } else { config.name.clone() };
     let mut direct = transport
@@ -85,6 +89,7 @@ pub(crate) async fn run(
         release: env!("CARGO_PKG_VERSION").to_owned(),
         slots: u32::try_from(config.threads).unwrap_or(u32::MAX),
         functions: engine.function_names(),
+        wasm: config.wasm.is_some(),
     };
     tracing::info!(
         name = info.name,
@@ -93,17 +98,17 @@ pub(crate) async fn run(
         threads = config.threads,
         "listening"
     );
+    let masters = MasterAddresses::new(config.masters);
     let context = Arc::new(WorkerContext {
         info,
+        masters: masters.clone(),
         transport,
         engine,
         threads: ComputeThreads::start(config.threads)?,
         data_dir: config.data_dir.clone(),
         attempts: Mutex::default(),
-        masters: MasterAddresses::new(config.masters),
         network: tokio::runtime::Handle::current(),
     });
-    let masters = context.masters.clone();
     let (tell, mut member) = watch::channel(false);
     let membership = membership::keep(Arc::clone(&context), masters.clone(), config.heartbeat, tell);
     tokio::pin!(membership);

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use datafusion::common::{Result, internal_err};
+use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::TaskContext;
+use datafusion::logical_expr::ScalarUDF;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::bytes::{
     physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec,
@@ -16,6 +17,7 @@ use crate::csv::CsvScanCodec;
 use crate::error::FrameError;
 use crate::position::{PositionExec, as_position};
 use crate::shuffle::{ShuffleExec, as_shuffle};
+use crate::wasm::{self, WasmHost};
 
 /// What stands before the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +38,7 @@ impl PlanHeader {
 
 /// Encodes a task's plan.
 pub(crate) fn encode(header: &PlanHeader, plan: Arc<dyn ExecutionPlan>) -> Result<Bytes, FrameError> {
-    let plan = physical_plan_to_bytes_with_extension_codec(plan, &PlanCodec)
+    let plan = physical_plan_to_bytes_with_extension_codec(plan, &PlanCodec { host: None })
         .map_err(|error| FrameError::Internal(format!("the plan of a task cannot be encoded: {error}")))?;
     let header = serde_json::to_vec(header).expect("a header has string keys only");
     let mut bytes = BytesMut::with_capacity(header.len() + 1 + plan.len());
@@ -46,10 +48,11 @@ pub(crate) fn encode(header: &PlanHeader, plan: Arc<dyn ExecutionPlan>) -> Resul
     Ok(bytes.freeze())
 }
 
-/// Decodes a task's plan. Functions are found by name among those of the context.
+/// Decodes a task's plan. Functions are found by name among those of the context, and those of modules among those of the host.
 pub(crate) fn decode(
     bytes: &[u8],
     context: &TaskContext,
+    host: &WasmHost,
 ) -> Result<(PlanHeader, Arc<dyn ExecutionPlan>), FrameError> {
     let wrong = |what: String| FrameError::Internal(format!("the bytes are no plan of this release: {what}"));
     let end = memchr::memchr(b'\n', bytes).ok_or_else(|| wrong("they have no header".into()))?;
@@ -62,16 +65,39 @@ pub(crate) fn decode(
             datafusion::DATAFUSION_VERSION
         )));
     }
-    let plan = physical_plan_from_bytes_with_extension_codec(&bytes[end + 1..], context, &PlanCodec)
-        .map_err(|error| wrong(error.strip_backtrace()))?;
+    let codec = PlanCodec { host: Some(host.clone()) };
+    let plan = physical_plan_from_bytes_with_extension_codec(&bytes[end + 1..], context, &codec).map_err(
+        |error| match error.find_root() {
+            DataFusionError::External(inner) => match inner.downcast_ref::<FrameError>() {
+                Some(known) => known.clone(),
+                None => wrong(error.strip_backtrace()),
+            },
+            _ => wrong(error.strip_backtrace()),
+        },
+    )?;
     Ok((header, plan))
 }
 
-/// Encodes the nodes that are not DataFusion's own.
+/// Encodes the nodes and functions that are not DataFusion's own.
 #[derive(Debug)]
-struct PlanCodec;
+struct PlanCodec {
+    /// Where the functions of modules are found, for decoding.
+    host: Option<WasmHost>,
+}
 
 impl PhysicalExtensionCodec for PlanCodec {
+    fn try_encode_udf(&self, function: &ScalarUDF, bytes: &mut Vec<u8>) -> Result<()> {
+        bytes.extend(wasm::encoded(function).unwrap_or_default());
+        Ok(())
+    }
+
+    fn try_decode_udf(&self, name: &str, bytes: &[u8]) -> Result<Arc<ScalarUDF>> {
+        match &self.host {
+            Some(host) if !bytes.is_empty() => host.decode(bytes).map(Arc::new),
+            _ => internal_err!("a plan calls the function {name}, which this release does not know"),
+        }
+    }
+
     fn try_decode(
         &self,
         bytes: &[u8],
@@ -80,7 +106,7 @@ impl PhysicalExtensionCodec for PlanCodec {
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         if CsvScanCodec::is_scan(bytes) {
-            return CsvScanCodec.try_decode(bytes, inputs, context, converter);
+            return CsvScanCodec::decode(bytes, context, converter, self);
         }
         if ShuffleExec::is_encoded(bytes) {
             return Ok(Arc::new(ShuffleExec::decode(bytes)?));
@@ -108,7 +134,7 @@ impl PhysicalExtensionCodec for PlanCodec {
                 bytes.extend_from_slice(&position.first_partition().to_le_bytes());
                 Ok(())
             }
-            None => CsvScanCodec.try_encode(node, bytes, converter),
+            None => CsvScanCodec::encode(&node, bytes, converter, self),
         }
     }
 }

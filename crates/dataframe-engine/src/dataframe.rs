@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
-use dataframe_jobs::operation::{Apply, CsvOptions, Join, Missing, Operation, ReadCsv, Reduction};
+use dataframe_jobs::operation::{
+    Apply, CsvOptions, Join, Missing, Operation, ReadCsv, Reduction, WasmFunction,
+};
 use serde_json::Value;
 
 use crate::compute::Compute;
@@ -103,6 +105,12 @@ impl DataFrame {
     pub fn apply_function(&self, function: impl Into<String>, column: impl Into<String>) -> Self {
         let (function, column) = (Some(function.into()), Some(column.into()));
         self.then(Operation::Apply(Apply { function, column, ..Apply::default() }))
+    }
+
+    /// One column `apply`, computed by a function of a WebAssembly module that the engine or the cluster has.
+    #[must_use]
+    pub fn apply_wasm(&self, wasm: WasmFunction) -> Self {
+        self.then(Operation::Apply(Apply { wasm: Some(Box::new(wasm)), ..Apply::default() }))
     }
 
     /// Columns added or replaced by expressions in SQL, one after the other.

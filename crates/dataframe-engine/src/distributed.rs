@@ -10,6 +10,7 @@ mod rewrite;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use dataframe_wasm::{StopOnDrop, TaskBudget};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, displayable};
@@ -23,6 +24,7 @@ use crate::error::FrameError;
 use crate::in_order::InOrderExec;
 use crate::results::TaskResults;
 use crate::shuffle::{ShuffleSource, with_source};
+use crate::wasm::modules_of;
 
 /// What decides into how many tasks a plan is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,15 +69,18 @@ pub struct DistributedPlan {
     parts: Vec<String>,
     results: Arc<TaskResults>,
     context: Arc<TaskContext>,
+    /// What calls of modules in the rest may use, if this process runs any.
+    budget: Option<TaskBudget>,
 }
 
 impl DistributedPlan {
-    /// Cuts a plan at its first exchanges.
+    /// Cuts a plan at its first exchanges. The budget is that of calls of modules in the rest, if this process runs any.
     pub(crate) fn new(
         plan: &Arc<dyn ExecutionPlan>,
         expressions: Vec<String>,
         context: Arc<TaskContext>,
         settings: ShuffleSettings,
+        budget: Option<TaskBudget>,
     ) -> Result<Self, FrameError> {
         let first = Self {
             rest: plan.clone(),
@@ -89,8 +94,23 @@ impl DistributedPlan {
             parts: Vec::new(),
             results: Arc::default(),
             context,
+            budget,
         };
-        first.cut()
+        let cut = first.cut()?;
+        cut.check_rest()?;
+        Ok(cut)
+    }
+
+    /// What is left may run in this process, so its modules must be allowed to. Whether later stages run in tasks is known only when
+    /// the rows of this one are there.
+    fn check_rest(&self) -> Result<(), FrameError> {
+        let modules = modules_of(&self.rest).map_err(|error| internal(&error))?;
+        let (Some(module), None) = (modules.keys().next(), &self.budget) else { return Ok(()) };
+        Err(FrameError::BadJob(format!(
+            "apply: the module {module} is called on rows that several tasks have put together, such as groups or sorted rows. \
+             The master computes with them itself, and runs modules only if it is started with --allow-wasm. A call that stands before groupby, \
+             head or sort_values runs on workers"
+        )))
     }
 
     fn cut(self) -> Result<Self, FrameError> {
@@ -127,6 +147,11 @@ impl DistributedPlan {
         self.earlier += self.tasks.len();
         self.parts.push(format!("{} shuffled results, and then", self.exchanges.len()));
         self.cut()
+    }
+
+    /// Stops calls of modules in the rest of the plan when it is dropped. Such a call cannot be dropped while it runs.
+    pub fn stop_on_drop(&self) -> Option<StopOnDrop> {
+        self.budget.as_ref().map(TaskBudget::stop_on_drop)
     }
 
     /// The schema of the result.

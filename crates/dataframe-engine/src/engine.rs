@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use dataframe_jobs::message::FileRange;
 use dataframe_jobs::operation::{Operation, ReadCsv};
+use dataframe_wasm::{ModuleStore, TaskBudget, WasmLimits};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -25,10 +26,11 @@ use crate::frame::Frame;
 use crate::functions;
 use crate::in_order::in_order_plan;
 use crate::inspector::Inspector;
-use crate::operations::{self, Scope, SourceTable};
+use crate::operations::{self, PlanContext, Scope, SourceTable};
 use crate::session::{SessionLimits, session};
 use crate::shuffle::{HashExchange, ShuffleSource, with_source};
 use crate::sql_text;
+use crate::wasm::{WasmHost, place_of};
 
 /// A part of the files that is worth a thread of its own.
 const MIN_PARTITION_BYTES: u64 = 1 << 20;
@@ -59,6 +61,8 @@ pub struct EngineConfig {
     pub memory_bytes: Option<u64>,
     /// Where sorting, joining and grouping put what does not fit in memory; the system's temporary folder if absent.
     pub spill_folder: Option<PathBuf>,
+    /// What WebAssembly modules may use; none runs if absent.
+    pub wasm: Option<WasmLimits>,
 }
 
 /// Plans and runs operations. Clones share memory, threads and functions.
@@ -67,6 +71,8 @@ pub struct Engine {
     session: SessionContext,
     threads: usize,
     shuffles: ShuffleSettings,
+    modules: ModuleStore,
+    wasm: Option<WasmLimits>,
 }
 
 /// A task that runs.
@@ -110,13 +116,28 @@ impl Engine {
             SessionLimits { threads, memory_bytes: config.memory_bytes, spill_folder: config.spill_folder };
         let session = session(limits)
             .map_err(|error| FrameError::Resources(format!("the engine cannot be set up: {error}")))?;
-        Ok(Self { session, threads, shuffles: ShuffleSettings::default() })
+        let modules = ModuleStore::default();
+        Ok(Self { session, threads, shuffles: ShuffleSettings::default(), modules, wasm: config.wasm })
     }
 
     /// Plans with these settings from now on.
     #[must_use]
     pub fn with_shuffles(self, shuffles: ShuffleSettings) -> Self {
         Self { shuffles, ..self }
+    }
+
+    /// The WebAssembly modules that operations can name. Whether they run is another question.
+    pub fn modules(&self) -> &ModuleStore {
+        &self.modules
+    }
+
+    /// What the calls of modules in one task may use; `None` if this engine runs none.
+    pub fn task_budget(&self) -> Option<TaskBudget> {
+        self.wasm.map(TaskBudget::new)
+    }
+
+    fn host(&self, budget: Option<&TaskBudget>, at: String) -> WasmHost {
+        WasmHost { modules: self.modules.clone(), budget: budget.cloned(), at }
     }
 
     /// The names of the functions for `apply`, in alphabetical order.
@@ -148,7 +169,10 @@ impl Engine {
         widenings: &Widenings,
     ) -> Result<Frame, FrameError> {
         let cut = self.local_cut();
-        let plan = self.physical_plan(operations, self, widenings, cut, PlanPlace::Here).await?;
+        let budget = self.task_budget();
+        let _stop = budget.as_ref().map(TaskBudget::stop_on_drop);
+        let place = PlanPlace::Here;
+        let plan = self.physical_plan(operations, self, widenings, cut, place, budget.as_ref()).await?;
         let schema = plan.schema();
         let partitions = collect_partitioned(plan, self.session.task_ctx())
             .await
@@ -163,7 +187,7 @@ impl Engine {
     /// Fails if the operations are wrong.
     pub async fn explain(&self, operations: &[Operation]) -> Result<String, FrameError> {
         let (widenings, cut) = (Widenings::default(), self.local_cut());
-        let plan = self.physical_plan(operations, self, &widenings, cut, PlanPlace::Here).await?;
+        let plan = self.physical_plan(operations, self, &widenings, cut, PlanPlace::Here, None).await?;
         Ok(displayable(plan.as_ref()).indent(false).to_string())
     }
 
@@ -213,11 +237,12 @@ impl Engine {
         widenings: &Widenings,
         cut: FileCut,
     ) -> Result<DistributedPlan, FrameError> {
-        let plan = self.physical_plan(operations, inspector, widenings, cut, PlanPlace::Tasks).await?;
-        DistributedPlan::new(&plan, expressions(operations), self.session.task_ctx(), self.shuffles)
+        let (place, budget) = (PlanPlace::Tasks, self.task_budget());
+        let plan = self.physical_plan(operations, inspector, widenings, cut, place, budget.as_ref()).await?;
+        DistributedPlan::new(&plan, expressions(operations), self.session.task_ctx(), self.shuffles, budget)
     }
 
-    /// Runs a task at a worker.
+    /// Runs a task at a worker. The modules that it calls are in the [`ModuleStore`] already, and use the budget.
     ///
     /// # Errors
     /// Fails if a file has changed, or if the plan cannot be decoded. Errors of the data come through the stream, as a
@@ -226,8 +251,9 @@ impl Engine {
         &self,
         plan: &Bytes,
         files: &[FileRange],
+        budget: Option<&TaskBudget>,
     ) -> Result<SendableRecordBatchStream, FrameError> {
-        Ok(self.run(plan, files, self.session.task_ctx())?.rows)
+        Ok(self.run(plan, files, self.session.task_ctx(), budget)?.rows)
     }
 
     /// As [`Engine::run_task`], for a task that may read shuffles, and whose rows may go into an exchange.
@@ -239,8 +265,9 @@ impl Engine {
         plan: &Bytes,
         files: &[FileRange],
         source: Arc<dyn ShuffleSource>,
+        budget: Option<&TaskBudget>,
     ) -> Result<TaskRun, FrameError> {
-        self.run(plan, files, with_source(&self.session.task_ctx(), source))
+        self.run(plan, files, with_source(&self.session.task_ctx(), source), budget)
     }
 
     fn run(
@@ -248,9 +275,10 @@ impl Engine {
         plan: &Bytes,
         files: &[FileRange],
         context: Arc<TaskContext>,
+        budget: Option<&TaskBudget>,
     ) -> Result<TaskRun, FrameError> {
         csv::check_unchanged(files)?;
-        let (header, plan) = codec::decode(plan, &context)?;
+        let (header, plan) = codec::decode(plan, &context, &self.host(budget, place_of(files)))?;
         let (exchange, plan) = match HashExchange::of(&plan) {
             Some((exchange, input)) => (Some((exchange, header.split_above)), input),
             None => (None, plan),
@@ -286,6 +314,7 @@ impl Engine {
         widenings: &Widenings,
         cut: FileCut,
         place: PlanPlace,
+        budget: Option<&TaskBudget>,
     ) -> Result<Arc<dyn ExecutionPlan>, FrameError> {
         let mut tables = Vec::new();
         for read in operations::reads(operations)? {
@@ -309,7 +338,8 @@ impl Engine {
             options.optimizer.hash_join_single_partition_threshold = 0;
             options.optimizer.hash_join_single_partition_threshold_rows = 0;
         }
-        let plan = operations::plan(&state, operations, tables).await?;
+        let host = self.host(budget, String::new());
+        let plan = operations::plan(PlanContext { state: &state, host: &host }, operations, tables).await?;
         let planned = state
             .create_physical_plan(&plan)
             .await

@@ -56,7 +56,9 @@ pub(crate) fn expressions(operations: &[Operation]) -> Vec<String> {
                     .function
                     .as_ref()
                     .map(|function| format!("{function}({})", apply.column.as_deref().unwrap_or_default()));
-                all.extend(apply.expression.clone().or(function));
+                let wasm =
+                    apply.wasm.as_ref().map(|wasm| format!("{}({})", wasm.function, wasm.columns.join(", ")));
+                all.extend(apply.expression.clone().or(function).or(wasm));
             }
             Operation::Assign { columns } => all.extend(columns.iter().map(|(_, text)| text.clone())),
             Operation::Query { predicate } => all.push(predicate.clone()),

@@ -30,10 +30,14 @@ mod results;
 mod session;
 pub mod shuffle;
 pub mod sql_text;
+mod wasm;
 
 pub use compute::Compute;
 pub use csv::Inspection;
 pub use dataframe::DataFrame;
+pub use dataframe_wasm::{
+    MAX_MODULE_BYTES, ModuleStore, StopOnDrop, TaskBudget, WasmError, WasmLimits, WasmModule,
+};
 pub use datafusion::DATAFUSION_VERSION;
 pub use datafusion::execution::SendableRecordBatchStream;
 pub use distributed::{DistributedPlan, PlannedExchange, PlannedTask, ShuffleSettings, TaskSizing};

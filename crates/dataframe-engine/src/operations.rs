@@ -28,6 +28,14 @@ pub(crate) use self::scope::{Scope, reads};
 pub use self::types::dtype_of;
 use crate::error::FrameError;
 use crate::position::{POSITION, PositionedTable};
+use crate::wasm::WasmHost;
+
+/// Where plans find what they name: functions of DataFusion, and functions of modules.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PlanContext<'a> {
+    pub(crate) state: &'a SessionState,
+    pub(crate) host: &'a WasmHost,
+}
 
 /// A table behind a `read_csv`.
 pub(crate) struct SourceTable {
@@ -41,16 +49,16 @@ pub(crate) struct SourceTable {
 /// # Errors
 /// Fails if an operation is wrong: a missing column, an expression, a type.
 pub(crate) async fn plan(
-    state: &SessionState,
+    context: PlanContext<'_>,
     operations: &[Operation],
     tables: Vec<SourceTable>,
 ) -> Result<LogicalPlan, FrameError> {
     let mut tables = VecDeque::from(tables);
-    frame(state, operations, &mut tables).await?.finish()
+    frame(context, operations, &mut tables).await?.finish()
 }
 
 fn frame<'a>(
-    state: &'a SessionState,
+    context: PlanContext<'a>,
     operations: &'a [Operation],
     tables: &'a mut VecDeque<SourceTable>,
 ) -> BoxFuture<'a, Result<FramePlan, FrameError>> {
@@ -60,22 +68,22 @@ fn frame<'a>(
         for operation in operations.iter().skip(1) {
             frame = match operation {
                 Operation::Merge { right, how, left_on, right_on } => {
-                    let right = self::frame(state, right, tables).await?;
+                    let right = self::frame(context, right, tables).await?;
                     joins::merge(frame, right, *how, left_on, right_on)?
                 }
                 Operation::Sql { query, name, tables: others } => {
                     let mut named = vec![(name.as_str(), frame)];
                     for (other, list) in others {
-                        named.push((other, self::frame(state, list, tables).await?));
+                        named.push((other, self::frame(context, list, tables).await?));
                     }
-                    queries::sql(state, named, query).await?
+                    queries::sql(context.state, named, query).await?
                 }
                 Operation::ReadCsv(_) => {
                     return Err(FrameError::BadJob(
                         "read_csv is the first operation of a list, and no later one".into(),
                     ));
                 }
-                other => step(state, frame, other)?,
+                other => step(context, frame, other)?,
             };
         }
         Ok(frame)
@@ -92,11 +100,11 @@ fn source(table: SourceTable) -> Result<FramePlan, FrameError> {
     Ok(frame)
 }
 
-fn step(state: &SessionState, frame: FramePlan, operation: &Operation) -> Result<FramePlan, FrameError> {
+fn step(context: PlanContext<'_>, frame: FramePlan, operation: &Operation) -> Result<FramePlan, FrameError> {
     match operation {
-        Operation::Apply(apply) => rows::apply(state, frame, apply),
-        Operation::Assign { columns } => rows::assign(state, frame, columns),
-        Operation::Query { predicate } => rows::query(state, frame, predicate),
+        Operation::Apply(apply) => rows::apply(context, frame, apply),
+        Operation::Assign { columns } => rows::assign(context.state, frame, columns),
+        Operation::Query { predicate } => rows::query(context.state, frame, predicate),
         Operation::Isin { values, column } => rows::isin(frame, values, column.as_ref()),
         Operation::Fillna { value, columns } => rows::fillna(frame, value, columns),
         Operation::Dropna { how, subset } => rows::dropna(frame, *how, subset),

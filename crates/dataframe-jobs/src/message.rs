@@ -4,9 +4,11 @@
 //! | --- | --- | --- |
 //! | worker → master | `join`, `heartbeat`, `leave` | `accepted` or `failed`; a heartbeat also `draining` |
 //! | worker → master | `fetch` | `result` pieces (Arrow IPC in the body), then `finished`; or `failed` |
+//! | worker → master | `fetch_module` | `result` pieces (the module's bytes in the body), then `finished`; or `failed` |
 //! | client → master | `submit` | `progress` at least once a second, then `result` pieces (Arrow IPC in the body), then `finished`; or `failed` |
 //! | client → master | `cancel` | `accepted` |
 //! | client → master | `nodes` | `nodes`; or `failed` |
+//! | client → master | `module` (the next bytes of a WebAssembly module in the body, or none) | `module`: how many bytes of it the master has; or `failed` |
 //! | client → master | `probe` | `progress`, then `finished`; or `failed` |
 //! | client, standby → master | `watch` | `nodes` at once and at each change of the workers, and `leads` five times a second |
 //! | master → standby | `supersede` | `leads`; or `failed` |
@@ -63,6 +65,21 @@ pub enum Request {
         #[serde(default)]
         explain: bool,
     },
+    /// A client sends a WebAssembly module that its jobs name, piece by piece. A piece that the master has already changes nothing, so
+    /// that a client can ask with no bytes how far it is.
+    Module {
+        /// The SHA-256 of the whole module.
+        module: String,
+        /// The length of the whole module in bytes.
+        bytes: u64,
+        /// Where the body begins in the module.
+        from: u64,
+    },
+    /// A worker wants a module that its task needs.
+    FetchModule {
+        /// The SHA-256 of the module.
+        module: String,
+    },
     /// A client gives a job up.
     Cancel {
         /// The job.
@@ -113,6 +130,11 @@ pub enum Reply {
     Alive {
         /// Which task.
         task: TaskId,
+    },
+    /// How many bytes of a module the master has, from its beginning. All of them mean that it keeps the module.
+    Module {
+        /// The number of bytes.
+        held: u64,
     },
     /// How far a job is.
     Progress(Progress),
@@ -177,6 +199,9 @@ pub struct Task {
     pub lease_ms: u64,
     /// What it reads. The worker refuses a file that has changed.
     pub files: Vec<FileRange>,
+    /// The WebAssembly modules that its plan calls, by their SHA-256.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
 }
 
 /// A part of a file, and what the file was like when the job was planned.
@@ -212,6 +237,9 @@ pub struct WorkerInfo {
     pub slots: u32,
     /// Functions for `apply`.
     pub functions: Vec<String>,
+    /// Whether it runs WebAssembly modules of clients.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wasm: bool,
 }
 
 /// A client's question or order about the workers.

@@ -10,7 +10,7 @@
 //! | operation | arguments | result |
 //! | --- | --- | --- |
 //! | `read_csv` | `paths`, and [`CsvOptions`] | the rows of all files, in the order of `paths` and then of file names |
-//! | `apply` | `expression` or `function`; `column`, `as` | one column (`apply` unless `as` names it) |
+//! | `apply` | `expression`; or `function` and `column`; or `wasm`: `module`, `function`, `columns`, `returns` ([`WasmFunction`]); and `as` | one column (`apply` unless `as` names it) |
 //! | `assign` | `columns`: list of `[name, expression]` | the frame with these columns added or replaced, one after the other |
 //! | `query` | `predicate` | the rows for which the predicate is true |
 //! | `isin` | `values`, `column` | one Boolean column, or all columns as Booleans without `column` |
@@ -29,8 +29,12 @@
 //!
 //! [`parse`] reads a list from JSON, and its errors name the operation and the key.
 
+mod modules;
 mod parse;
 mod steps;
 
+pub use modules::modules;
 pub use parse::{BadOperations, MAX_MERGES, MAX_OPERATIONS, MAX_VALUES, check, names, parse};
-pub use steps::{Apply, Compression, CsvOptions, Dtype, Join, Missing, Operation, ReadCsv, Reduction};
+pub use steps::{
+    Apply, Compression, CsvOptions, Dtype, Join, Missing, Operation, ReadCsv, Reduction, WasmFunction,
+};

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | push | Without a shared queue a task goes to a worker with a free slot, and no worker has more tasks than slots. |
 //! | pull | With a shared queue the broker holds tasks, and `Started` tells who took one. About two tasks for each slot stand in the queue, so that the jobs share the workers fairly. |
+//! | modules | A task that calls WebAssembly modules goes to a worker that runs them, and never through the shared queue. If there are workers, and none of them does, the job fails at once. |
 //! | pinned | A task whose file one worker has goes to that worker, and waits for it. |
 //! | lease | `Started`, `Alive` and a heartbeat that lists an attempt renew its lease. An attempt whose lease ends is given up and started again. |
 //! | lost worker | Its tasks start elsewhere at once. |

@@ -1,10 +1,14 @@
 //! The command line.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use dataframe_cluster::{MiddlewareArguments, parse_bytes};
+use dataframe_cluster::{MiddlewareArguments, WasmLimitArguments, parse_bytes};
+use dataframe_engine::{MAX_MODULE_BYTES, WasmModule};
 use service::Common;
 use service::cli::{self, AtAnyPosition};
 
@@ -54,6 +58,8 @@ pub struct DataframeSettings {
     #[command(flatten)]
     pub result: ResultArguments,
     #[command(flatten)]
+    pub modules: ModuleArguments,
+    #[command(flatten)]
     pub common: Common,
 }
 
@@ -76,6 +82,27 @@ pub struct PlaceArguments {
     /// Memory to sort, join and group with, such as 2GB, in this process or in each of --workers; more is spilled to disk, or fails with a reason. The rows of the result are not counted
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub memory: Option<u64>,
+}
+
+/// Functions that travel with the job.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "WebAssembly")]
+pub struct ModuleArguments {
+    /// WebAssembly module whose functions `apply`, and lists in JSON by the module's SHA-256, may call; can be given several times. It runs in this process and in --workers within the following limits, and on a cluster within those of the workers
+    #[arg(long, value_name = "FILE", value_parser = wasm_module)]
+    pub wasm: Vec<Arc<WasmModule>>,
+    #[command(flatten)]
+    pub limits: WasmLimitArguments,
+}
+
+/// The module in a file.
+fn wasm_module(path: &str) -> Result<Arc<WasmModule>, String> {
+    // A byte more than a module may have is enough to find it too long.
+    let limit = MAX_MODULE_BYTES as u64 + 1;
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| format!("it cannot be read: {error}"))?;
+    file.take(limit).read_to_end(&mut bytes).map_err(|error| format!("it cannot be read: {error}"))?;
+    WasmModule::new(bytes.into()).map(Arc::new).map_err(|error| error.to_string())
 }
 
 /// What is shown, and how.

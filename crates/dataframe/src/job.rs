@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dataframe_jobs::operation::{Apply, Join, Missing, Operation, Reduction};
+use dataframe_jobs::operation::{Apply, Dtype, Join, Missing, Operation, Reduction, WasmFunction};
 
 use crate::arguments::operations::{
     ColumnArguments, JoinName, MissingName, OperationCommand, ReductionArguments,
@@ -24,16 +24,22 @@ pub struct ShellJob {
 #[error("{0}")]
 pub struct WrongArguments(pub String);
 
-/// Returns what a subcommand asks for.
+/// Returns what a subcommand asks for. `modules` are the hashes of the modules of `--wasm`.
 ///
 /// # Errors
 /// Fails if its arguments do not go together.
-pub fn job(command: OperationCommand) -> Result<ShellJob, WrongArguments> {
+pub fn job(command: OperationCommand, modules: &[&str]) -> Result<ShellJob, WrongArguments> {
     let (source, operation) = match command {
         OperationCommand::ToCsv(to) => return Ok(saved(&to.source, to.to, SavedFormat::Csv)),
         OperationCommand::ToParquet(to) => return Ok(saved(&to.source, to.to, SavedFormat::Parquet)),
-        OperationCommand::Apply { words, function, column, alias, reading } => {
-            let (paths, apply) = apply(words, function, column, alias)?;
+        OperationCommand::Apply { words, function, column, columns, returns, alias, reading } => {
+            let wasm = match (&function, returns) {
+                (Some(function), Some(returns)) => {
+                    Some(Box::new(of_module(modules, function.clone(), columns, returns)?))
+                }
+                _ => None,
+            };
+            let (paths, apply) = apply(words, function, column, wasm, alias)?;
             (read(&paths, &reading), Operation::Apply(apply))
         }
         OperationCommand::Merge { source, right, on, left_on, right_on, how } => {
@@ -133,19 +139,41 @@ fn join(how: JoinName) -> Join {
     }
 }
 
+fn of_module(
+    modules: &[&str],
+    function: String,
+    columns: Vec<String>,
+    returns: Dtype,
+) -> Result<WasmFunction, WrongArguments> {
+    match modules {
+        [module] => Ok(WasmFunction { module: (*module).to_owned(), function, columns, returns }),
+        [] => Err(WrongArguments(
+            "--columns and --returns belong to a function of a module: --wasm FILE".to_owned(),
+        )),
+        _ => Err(WrongArguments("`apply` calls a function of one module: give --wasm once".to_owned())),
+    }
+}
+
 /// The last word is the expression, unless there is a function.
 fn apply(
     mut words: Vec<String>,
     function: Option<String>,
     column: Option<String>,
+    wasm: Option<Box<WasmFunction>>,
     alias: Option<String>,
 ) -> Result<(Vec<String>, Apply), WrongArguments> {
+    if function.is_some() && column.is_none() && wasm.is_none() {
+        let message =
+            "--function needs --column, or, for a function of a module, --wasm, --columns and --returns";
+        return Err(WrongArguments(message.to_owned()));
+    }
     let expression = if function.is_some() { None } else { words.pop() };
     if words.is_empty() {
         let message = "`apply` needs a PATH and an EXPRESSION: dataframe apply data.csv 'x * 2'; try --help";
         return Err(WrongArguments(message.to_owned()));
     }
-    Ok((words, Apply { expression, function, column, alias }))
+    let function = function.filter(|_| wasm.is_none());
+    Ok((words, Apply { expression, function, column, wasm, alias }))
 }
 
 #[cfg(test)]
@@ -159,7 +187,7 @@ mod tests {
     fn job_of(line: &[&str]) -> Result<ShellJob, WrongArguments> {
         let words = std::iter::once("dataframe").chain(line.iter().copied());
         match DataframeArguments::try_parse_from(words).unwrap().action {
-            DataframeCommand::Operation(command) => job(command),
+            DataframeCommand::Operation(command) => job(command, &["3f2a"]),
             other => panic!("{other:?}"),
         }
     }
@@ -184,6 +212,24 @@ mod tests {
             (
                 &["apply", "a.csv", "--function", "upper", "--column", "x"],
                 json!([{"apply": {"function": "upper", "column": "x"}}]),
+            ),
+            (
+                &[
+                    "apply",
+                    "a.csv",
+                    "--function",
+                    "f",
+                    "--columns",
+                    "x",
+                    "y",
+                    "--returns",
+                    "string",
+                    "--as",
+                    "z",
+                ],
+                json!([{"apply": {
+                    "wasm": {"module": "3f2a", "function": "f", "columns": ["x", "y"], "returns": "string"}, "as": "z"
+                }}]),
             ),
             (&["columns", "a.csv"], json!([{"columns": {}}])),
             (
@@ -254,6 +300,7 @@ mod tests {
     fn arguments_that_do_not_go_together_are_refused() {
         for line in [
             &["apply", "a.csv"][..],
+            &["apply", "a.csv", "--function", "f"],
             &["head", "a.csv", "--partitions", "0"],
             &["sort-values", "a.csv", "--by", "x", "--ascending", "true", "false"],
             &["merge", "a.csv", "--right", "b.csv", "--left-on", "x", "--right-on", "y", "z"],

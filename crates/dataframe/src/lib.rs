@@ -154,7 +154,8 @@ async fn session(settings: &DataframeSettings) -> anyhow::Result<ShellSession> {
 async fn command(settings: DataframeSettings, action: DataframeCommand) -> anyhow::Result<()> {
     match action {
         DataframeCommand::Operation(operation) => {
-            let job = job::job(operation)?;
+            let modules: Vec<_> = settings.modules.wasm.iter().map(|module| module.hash()).collect();
+            let job = job::job(operation, &modules)?;
             let session = session(&settings).await?;
             match job.target {
                 None => session.show(&job.operations).await,

@@ -64,6 +64,7 @@ mod tests {
             release: "0.1.0".to_owned(),
             slots: 2,
             functions: Vec::new(),
+            wasm: false,
         };
         let status =
             WorkerStatus { info, state: WorkerState::Ready, running: 1, finished: 12, silent_ms: 250 };

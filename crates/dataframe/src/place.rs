@@ -1,14 +1,16 @@
 //! Where frames are computed: in this process, in worker processes, or on a cluster.
 
 use std::io::Write;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use dataframe_cluster::JobRows;
 use dataframe_cluster::client::{ClusterClient, OnProgress};
 use dataframe_cluster::local::{LocalCluster, LocalClusterConfig};
-use dataframe_engine::{Engine, EngineConfig, Frame, FrameError, OutputFormat};
+use dataframe_engine::{
+    Engine, EngineConfig, Frame, FrameError, ModuleStore, OutputFormat, WasmLimits, WasmModule,
+};
 use dataframe_jobs::message::{NodesCommand, WorkerStatus};
 use dataframe_jobs::operation::{self, Operation};
 use middleware::SharedTransport;
@@ -44,7 +46,6 @@ pub async fn clear_up() {
 }
 
 /// Where frames are computed.
-#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum ComputePlace {
     /// In this process, on all threads.
     Here(Engine),
@@ -125,6 +126,9 @@ impl ComputePlace {
     pub async fn open(settings: &DataframeSettings, on_progress: OnProgress) -> anyhow::Result<Self> {
         let transport = checked(settings)?;
         let place = &settings.place;
+        let modules = &settings.modules.wasm;
+        // Whoever gives a module wants it to run here.
+        let wasm = (!modules.is_empty()).then(|| WasmLimits::from(&settings.modules.limits));
         if let Some(workers) = place.workers {
             let program = std::env::current_exe().context("this program does not find its own file")?;
             let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -135,26 +139,32 @@ impl ComputePlace {
                 middleware: settings.middleware.middleware,
                 settings: transport,
                 program: (program, vec![WORKER.to_owned()]),
+                wasm,
                 wait: place.wait,
             };
             let cluster = LocalCluster::start(config).await?;
             // A process opens one place.
             let _ = STARTED.set(cluster.transport());
             let client = remembered(cluster.client().with_progress(on_progress));
+            keep(client.modules(), modules)?;
             return Ok(Self::Cluster { client, _workers: Some(Box::new(cluster)) });
         }
         if let Some(master) = &place.master {
             let transport = connect(settings.middleware.middleware, transport).await?;
             let client = ClusterClient::new(transport, master.clone(), place.wait);
             let client = remembered(client.with_progress(on_progress));
+            keep(client.modules(), modules)?;
             return Ok(Self::Cluster { client, _workers: None });
         }
         let config = EngineConfig {
             threads: place.threads.unwrap_or(0),
             memory_bytes: place.memory,
             spill_folder: None,
+            wasm,
         };
-        Ok(Self::Here(Engine::new(config)?))
+        let engine = Engine::new(config)?;
+        keep(engine.modules(), modules)?;
+        Ok(Self::Here(engine))
     }
 
     /// Computes a frame.
@@ -241,6 +251,13 @@ impl ComputePlace {
             Self::Cluster { client, .. } => Ok(client),
         }
     }
+}
+
+fn keep(store: &ModuleStore, modules: &[Arc<WasmModule>]) -> anyhow::Result<()> {
+    for module in modules {
+        store.insert(module.bytes().clone())?;
+    }
+    Ok(())
 }
 
 fn remembered(client: ClusterClient) -> ClusterClient {

@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::results::Results;
 use super::shuffles::Shuffles;
+use super::uploads::ModuleUploads;
 use crate::spool::SpoolRoom;
 use crate::threads::ComputeThreads;
 
@@ -24,6 +25,8 @@ pub(crate) struct MasterContext {
     pub(crate) engine: Engine,
     pub(crate) threads: ComputeThreads,
     pub(crate) results: Results,
+    /// Modules of which clients have sent a part.
+    pub(crate) uploads: ModuleUploads,
     /// Where task results lie until they are used.
     pub(crate) spool_room: SpoolRoom,
     /// What the tasks of running stages read.

@@ -172,6 +172,7 @@ impl Coordinator {
         let tasks = round.tasks.iter().map(|task| TaskSpec {
             pinned: task.worker.clone(),
             prefers: None,
+            wasm: !task.modules.is_empty(),
             bytes: task.files.iter().map(|file| file.end - file.start).sum(),
         });
         let event = SchedulerEvent::JobPlanned {
@@ -288,12 +289,13 @@ impl Coordinator {
         let Some(planned) = round.tasks.get(task.task as usize) else { return };
         let (files, plan): (_, Bytes) = (planned.files.clone(), planned.plan.clone());
         let partitions = planned.partitions;
+        let modules = planned.modules.iter().map(|module| module.hash().to_owned()).collect();
         let (endpoint, worker) = match to {
             Recipient::Worker(name) => (self.endpoint(name), Some(name.clone())),
             Recipient::AnyWorker => (Endpoint::AnyWorker, None),
         };
         let lease_ms = u64::try_from(self.context.lease.as_millis()).unwrap_or(u64::MAX);
-        let message = Task { id: task.clone(), lease_ms, files };
+        let message = Task { id: task.clone(), lease_ms, files, modules };
         let (own, id) = (self.own.clone(), task.clone());
         let tell = move |news| {
             // The coordinator is gone only when the master ends.

@@ -94,6 +94,7 @@ impl JobRun {
             plan: Bytes::new(),
             files: Vec::new(),
             worker: None,
+            modules: Vec::new(),
             schema: Arc::new(Schema::empty()),
             partitions: 0,
         };

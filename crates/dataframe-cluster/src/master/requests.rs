@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dataframe_jobs::failure::{Failure, FailureCode};
 use dataframe_jobs::message::{Finished, Lead, NodesCommand, Reply, Request};
 use dataframe_jobs::packet;
@@ -54,6 +55,11 @@ pub(super) async fn answer(
             let wanted = Wanted { task, shuffle, partition, from };
             fetch::give(&desk.context, &wanted, reply.as_mut()).await
         }
+        Ok((Request::Module { module, bytes, from }, piece)) => {
+            let answer = desk.module(module, bytes, from, piece).await.unwrap_or_else(Reply::Failed);
+            send(reply.as_mut(), &answer, &[]).await
+        }
+        Ok((Request::FetchModule { module }, _)) => desk.give_module(&module, reply.as_mut()).await,
         Ok((request, _)) => {
             let answer = desk.short(request).await.unwrap_or_else(Reply::Failed);
             send(reply.as_mut(), &answer, &[]).await
@@ -113,7 +119,7 @@ impl Desk {
             }
             Request::Supersede(lead) => self.supersede(lead),
             _ => Err(refused(
-                "a master answers join, heartbeat, leave, fetch, submit, cancel, probe, nodes, watch and supersede: this request is for a worker",
+                "a master answers join, heartbeat, leave, fetch, fetch_module, submit, module, cancel, probe, nodes, watch and supersede: this request is for a worker",
             )),
         }
     }
@@ -158,6 +164,32 @@ impl Desk {
                 }
             }
         }
+    }
+
+    /// Takes a piece of a module. A whole one is compiled, which is no work for the thread of the messages.
+    async fn module(&self, module: String, bytes: u64, from: u64, piece: Bytes) -> Result<Reply, Failure> {
+        let context = Arc::clone(&self.context);
+        let taken = self.context.threads.spawn(async move {
+            context.uploads.take(context.engine.modules(), &module, bytes, from, &piece)
+        });
+        let held = taken.await.map_err(|error| refused(&error.to_string()))??;
+        Ok(Reply::Module { held })
+    }
+
+    /// Sends a module to a worker, in pieces.
+    async fn give_module(&self, hash: &str, reply: &mut dyn ReplySink) -> Result<(), TransportError> {
+        let Some(module) = self.context.engine.modules().get(hash) else {
+            let failure = refused(&format!("the master does not keep the module {hash} any more"));
+            return send(reply, &Reply::Failed(failure), &[]).await;
+        };
+        let max_bytes = self.context.transport.capabilities().max_bytes - HEADER_BYTES;
+        let mut pieces = 0;
+        for piece in module.bytes().chunks(max_bytes) {
+            send(reply, &Reply::Result { piece: pieces, worker: String::new(), stream: None }, piece).await?;
+            pieces += 1;
+        }
+        let finished = Finished { rows: 0, pieces, micros: 0, worker: String::new(), places: Vec::new() };
+        send(reply, &Reply::Finished(finished), &[]).await
     }
 
     async fn member(&self, event: SchedulerEvent) -> Result<Reply, Failure> {

@@ -50,6 +50,8 @@ impl JobStages<'_> {
         mut plan: DistributedPlan,
         mut round: u32,
     ) -> Result<(u64, Places), Failure> {
+        // Later stages have the same budget.
+        let _stop = plan.stop_on_drop();
         let mut done = StagesDone::default();
         while !plan.exchanges().is_empty() {
             let (outputs, places) = self.run_stage(&plan, &done.input, round).await?;

@@ -30,7 +30,7 @@ pub(crate) fn worker_methods(
     threads: usize,
     memory_bytes: Option<u64>,
 ) -> anyhow::Result<Methods> {
-    let engine = Engine::new(EngineConfig { threads, memory_bytes, spill_folder: None })?;
+    let engine = Engine::new(EngineConfig { threads, memory_bytes, spill_folder: None, wasm: None })?;
     let file = Arc::new(OwnFile { path, engine, threads: ComputeThreads::start(threads)? });
     let mut methods = Methods::new();
     for name in ["columns", "head", "max", "min", "isin", "items", "groupby", "apply"] {

@@ -140,6 +140,7 @@ fn context(
         threads: 1,
         memory_bytes: config.memory_bytes.map(|bytes| (bytes / share).max(1)),
         spill_folder: Some(order.spill),
+        wasm: config.wasm,
     })?;
     let info = WorkerInfo {
         name: order.worker,
@@ -149,6 +150,7 @@ fn context(
         release: env!("CARGO_PKG_VERSION").to_owned(),
         slots: 1,
         functions: Vec::new(),
+        wasm: config.wasm.is_some(),
     };
     let (threads, data_dir) = (ComputeThreads::start(1)?, config.data_dir.clone());
     Ok(WorkerContext {

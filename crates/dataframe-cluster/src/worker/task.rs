@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dataframe_engine::{Engine, FrameError, TaskRun};
+use dataframe_engine::{Engine, FrameError, TaskBudget, TaskRun};
 use dataframe_jobs::failure::{Failure, FailureCode};
 use dataframe_jobs::message::{Finished, Reply, Task};
 use dataframe_jobs::packet;
@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::context::{WorkerContext, end_reply, send_last};
 use super::fetch::MasterShuffles;
+use super::modules::fetch_missing;
 use crate::split::{StreamPiece, TaskEncoder};
 
 /// Room for the header of a packet within the longest message of a middleware.
@@ -76,11 +77,22 @@ async fn execute(
     let started = Reply::Started { task: task.id.clone(), worker: name() };
     reply.send(packet::encode(&started, &[])).await.map_err(TaskEnd::Unwanted)?;
 
+    fetch_missing(context, &task.modules).await.map_err(TaskEnd::Failed)?;
+    let budget = context.engine.task_budget();
+    // A call of a module cannot be dropped while it runs, and ends within a slice of its fuel.
+    let _stop = budget.as_ref().map(TaskBudget::stop_on_drop);
     let (send, mut pieces) = mpsc::channel(PIECES_AHEAD);
     let max_bytes = context.transport.capabilities().max_bytes - HEADER_BYTES;
     let source = Arc::new(MasterShuffles::new(context, &task.id));
-    let produced =
-        context.threads.spawn(produce(context.engine.clone(), plan, task.clone(), source, max_bytes, send));
+    let produced = context.threads.spawn(produce(
+        context.engine.clone(),
+        plan,
+        task.clone(),
+        source,
+        budget,
+        max_bytes,
+        send,
+    ));
     let mut alive =
         tokio::time::interval(Duration::from_millis(task.lease_ms / 3).max(Duration::from_millis(1)));
     alive.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -112,11 +124,12 @@ async fn produce(
     plan: Bytes,
     task: Task,
     source: Arc<MasterShuffles>,
+    budget: Option<TaskBudget>,
     max_bytes: usize,
     pieces: mpsc::Sender<StreamPiece>,
 ) -> Result<u64, FrameError> {
     let TaskRun { rows: mut batches, exchange, spilling } =
-        engine.run_shuffling_task(&plan, &task.files, source)?;
+        engine.run_shuffling_task(&plan, &task.files, source, budget.as_ref())?;
     let mut encoder = TaskEncoder::new(&batches.schema(), max_bytes, exchange)?;
     let mut rows = 0;
     while let Some(batch) = batches.next().await {

@@ -103,9 +103,15 @@ async fn failures_arrive_with_their_messages() {
     let (cluster, mut client) = ready(1).await;
     let path = write_csv(cluster.folder.path(), "data.csv", 50);
     let none = cluster.folder.path().join("none.csv");
-    let no_column = descriptor(&operations(&[path], r#"{"max": {"columns": ["z"]}}"#));
+    let no_column = descriptor(&operations(std::slice::from_ref(&path), r#"{"max": {"columns": ["z"]}}"#));
+    let module = "ab".repeat(32);
+    let no_module = format!(
+        r#"{{"apply": {{"wasm": {{"module": "{module}", "function": "f", "columns": ["x"], "returns": "int64"}}}}}}"#
+    );
+    let no_module = descriptor(&operations(&[path], &no_module));
     let cases = [
         (no_column.clone(), Code::InvalidArgument, "z"),
+        (no_module.clone(), Code::InvalidArgument, "abab is not here"),
         (descriptor(&operations(&[none], "")), Code::NotFound, "none.csv"),
         (FlightDescriptor::new_cmd("[{\"hed\": {}}]"), Code::InvalidArgument, "did you mean `head`?"),
         (FlightDescriptor::new_cmd("{\"operations\": []}"), Code::InvalidArgument, "read_csv"),
@@ -123,7 +129,9 @@ async fn failures_arrive_with_their_messages() {
         assert_eq!(failure.code(), code, "{failure}");
         assert!(failure.message().contains(message), "{failure}");
     }
-    assert_eq!(status(client.get_schema(no_column).await.unwrap_err()).code(), Code::InvalidArgument);
+    for wanted in [no_column, no_module] {
+        assert_eq!(status(client.get_schema(wanted).await.unwrap_err()).code(), Code::InvalidArgument);
+    }
 }
 
 /// Ids of jobs, paths, messages of Flight SQL that are cut off, and anything else.

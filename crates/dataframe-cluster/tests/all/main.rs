@@ -9,6 +9,7 @@ mod functions;
 mod jobs;
 mod membership;
 mod methods;
+mod modules;
 mod pair;
 mod shuffles;
 mod work;

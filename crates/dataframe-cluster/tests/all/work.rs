@@ -34,7 +34,8 @@ pub fn long_work(folder: &Path) -> Vec<Operation> {
 
 /// What one machine gives, as CSV.
 pub async fn on_one_machine(operations: &[Operation]) -> String {
-    let engine = Engine::new(EngineConfig { threads: 2, memory_bytes: None, spill_folder: None }).unwrap();
+    let engine =
+        Engine::new(EngineConfig { threads: 2, memory_bytes: None, spill_folder: None, wasm: None }).unwrap();
     csv(&engine.compute(operations).await.unwrap())
 }
 

@@ -33,15 +33,16 @@ impl CsvScanCodec {
     pub fn is_scan(bytes: &[u8]) -> bool {
         bytes.starts_with(MAGIC)
     }
-}
 
-impl PhysicalExtensionCodec for CsvScanCodec {
-    fn try_decode(
-        &self,
+    /// Decodes a scan. The functions that its columns are computed with are decoded by `functions`.
+    ///
+    /// # Errors
+    /// Fails if the bytes are not those of a scan.
+    pub fn decode(
         bytes: &[u8],
-        _inputs: &[Arc<dyn ExecutionPlan>],
         context: &TaskContext,
         converter: &dyn PhysicalProtoConverterExtension,
+        functions: &dyn PhysicalExtensionCodec,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let broken = || internal_datafusion_err!("these bytes are no scan of CSV files");
         let rest = bytes.strip_prefix(MAGIC).ok_or_else(broken)?;
@@ -53,7 +54,7 @@ impl PhysicalExtensionCodec for CsvScanCodec {
         let node =
             PhysicalPlanNode::decode(node).map_err(|error| DataFusionError::External(Box::new(error)))?;
         let plan =
-            converter.proto_to_execution_plan(&node, &PhysicalPlanDecodeContext::new(context, self))?;
+            converter.proto_to_execution_plan(&node, &PhysicalPlanDecodeContext::new(context, functions))?;
         let carrier = plan
             .downcast_ref::<DataSourceExec>()
             .and_then(DataSourceExec::downcast_to_file_source::<CsvSource>);
@@ -69,11 +70,15 @@ impl PhysicalExtensionCodec for CsvScanCodec {
         Ok(DataSourceExec::from_data_source(config))
     }
 
-    fn try_encode(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
+    /// Encodes a scan. The functions that its columns are computed with are encoded by `functions`.
+    ///
+    /// # Errors
+    /// Fails if the plan is no scan.
+    pub fn encode(
+        plan: &Arc<dyn ExecutionPlan>,
         bytes: &mut Vec<u8>,
         converter: &dyn PhysicalProtoConverterExtension,
+        functions: &dyn PhysicalExtensionCodec,
     ) -> Result<()> {
         let Some((config, scan)) = as_csv_scan(plan.as_ref()) else {
             return not_impl_err!("the plan {} does not travel", plan.name());
@@ -84,11 +89,32 @@ impl PhysicalExtensionCodec for CsvScanCodec {
             u32::try_from(layout.len()).map_err(|error| DataFusionError::External(Box::new(error)))?;
         let config = FileScanConfigBuilder::from(config.clone()).with_source(scan.carrier()?).build();
         let carrier: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
-        let node = converter.execution_plan_to_proto(&carrier, self)?;
+        let node = converter.execution_plan_to_proto(&carrier, functions)?;
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&length.to_le_bytes());
         bytes.extend_from_slice(&layout);
         bytes.extend_from_slice(&node.encode_to_vec());
         Ok(())
+    }
+}
+
+impl PhysicalExtensionCodec for CsvScanCodec {
+    fn try_decode(
+        &self,
+        bytes: &[u8],
+        _inputs: &[Arc<dyn ExecutionPlan>],
+        context: &TaskContext,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Self::decode(bytes, context, converter, self)
+    }
+
+    fn try_encode(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        bytes: &mut Vec<u8>,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<()> {
+        Self::encode(&plan, bytes, converter, self)
     }
 }

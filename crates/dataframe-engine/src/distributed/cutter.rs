@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use dataframe_jobs::message::FileRange;
+use dataframe_wasm::WasmModule;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode, SortMergeJoinExec};
@@ -18,6 +19,7 @@ use crate::error::FrameError;
 use crate::position::{PositionExec, as_position};
 use crate::results::{ResultsExec, TaskResults};
 use crate::shuffle::{HashExchange, as_shuffle};
+use crate::wasm::modules_of;
 
 /// One piece of work for one worker.
 #[derive(Debug, Clone)]
@@ -28,6 +30,8 @@ pub struct PlannedTask {
     pub files: Vec<FileRange>,
     /// The only worker that has the files, where there is one.
     pub worker: Option<String>,
+    /// The WebAssembly modules that the plan calls.
+    pub modules: Vec<Arc<WasmModule>>,
     /// The schema of the task's rows.
     pub schema: SchemaRef,
     /// Into how many partitions the task may split its rows; 0 where they go into no exchange.
@@ -94,12 +98,13 @@ impl PlanCutter {
             if let Some(exchange) = &exchange {
                 task = exchange.over(task).map_err(|error| internal(&error))?;
             }
+            let modules = modules_of(&task).map_err(|error| internal(&error))?.into_values().collect();
             let plan = codec::encode(&self.header, task)?;
             let (files, worker) = match input {
                 TaskInput::Files(partition) => (partition.files, partition.worker),
                 TaskInput::Shuffled => (Vec::new(), None),
             };
-            self.tasks.push(PlannedTask { plan, files, worker, schema: part.schema(), partitions });
+            self.tasks.push(PlannedTask { plan, files, worker, modules, schema: part.schema(), partitions });
         }
         if let Some(exchange) = exchange {
             self.exchanges.push(PlannedExchange { tasks: first..first + count, exchange });

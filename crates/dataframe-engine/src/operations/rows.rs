@@ -1,23 +1,31 @@
 //! Operations that look at one row at a time.
 
 use arrow::datatypes::DataType;
-use dataframe_jobs::operation::{Apply, Missing};
+use dataframe_jobs::operation::{Apply, Dtype, Missing, WasmFunction};
+use dataframe_wasm::arrow_type;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, ExprSchemable, cast, lit};
 use datafusion::prelude::coalesce;
 use serde_json::Value;
 
+use super::PlanContext;
 use super::expressions::{parse, parse_predicate, without_nan};
 use super::frame_plan::{FramePlan, column};
-use super::types::{is_string, value_of};
+use super::types::{dtype_of, is_string, value_of};
 use crate::error::FrameError;
 use crate::functions;
+use crate::wasm::WasmHost;
 
 /// `apply`: a frame of one column.
-pub(crate) fn apply(state: &SessionState, frame: FramePlan, apply: &Apply) -> Result<FramePlan, FrameError> {
-    let expr = match (&apply.expression, &apply.function) {
-        (Some(text), None) => parse(state, &frame, "apply", text)?,
-        (None, Some(function)) => {
+pub(crate) fn apply(
+    context: PlanContext<'_>,
+    frame: FramePlan,
+    apply: &Apply,
+) -> Result<FramePlan, FrameError> {
+    let expr = match (&apply.expression, &apply.function, &apply.wasm) {
+        (Some(text), None, None) => parse(context.state, &frame, "apply", text)?,
+        (None, None, Some(wasm)) => module_call(context.host, &frame, wasm)?,
+        (None, Some(function), None) => {
             let name = applied_column(&frame, apply)?;
             let expr = functions::call(function, column(&name))?;
             let wrong = |error: datafusion::error::DataFusionError| {
@@ -31,12 +39,46 @@ pub(crate) fn apply(state: &SessionState, frame: FramePlan, apply: &Apply) -> Re
         }
         _ => {
             return Err(FrameError::BadJob(
-                "apply: give either an expression, such as \"x * 2\", or the name of a function".into(),
+                "apply: give an expression, such as \"x * 2\", the name of a function, or a function of a module"
+                    .into(),
             ));
         }
     };
     let name = apply.alias.clone().unwrap_or_else(|| "apply".into());
     frame.project(vec![(name, expr)])
+}
+
+/// A call of a function of a module. The columns get the types that modules know.
+fn module_call(host: &WasmHost, frame: &FramePlan, wasm: &WasmFunction) -> Result<Expr, FrameError> {
+    let (mut dtypes, mut arguments) = (Vec::new(), Vec::new());
+    for name in &wasm.columns {
+        frame.require("apply", name)?;
+        let data_type = frame.data_type(name)?;
+        let dtype = plain_dtype(&data_type).ok_or_else(|| {
+            FrameError::BadJob(format!(
+                "apply: the column {name:?} has the type {}, which modules do not know; cast it in an expression, or give --dtype",
+                dtype_of(&data_type)
+            ))
+        })?;
+        let plain = arrow_type(dtype);
+        arguments.push(if data_type == plain { column(name) } else { cast(column(name), plain) });
+        dtypes.push(dtype);
+    }
+    let call = host.function(wasm, dtypes)?.call(arguments);
+    Ok(without_nan(call, &arrow_type(wasm.returns)))
+}
+
+/// The type as which modules see a column.
+fn plain_dtype(data_type: &DataType) -> Option<Dtype> {
+    match data_type {
+        DataType::Boolean => Some(Dtype::Bool),
+        DataType::Date32 | DataType::Date64 => Some(Dtype::Date),
+        DataType::Timestamp(_, None) => Some(Dtype::Datetime),
+        text if is_string(text) => Some(Dtype::String),
+        number if number.is_integer() => Some(Dtype::Int64),
+        number if number.is_floating() => Some(Dtype::Float64),
+        _ => None,
+    }
 }
 
 fn applied_column(frame: &FramePlan, apply: &Apply) -> Result<String, FrameError> {

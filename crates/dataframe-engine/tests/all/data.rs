@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use dataframe_engine::csv::FileCut;
-use dataframe_engine::{Engine, EngineConfig, Frame, FrameError, OutputFormat, ShuffleSettings, Widenings};
+use dataframe_engine::{
+    Engine, EngineConfig, Frame, FrameError, OutputFormat, ShuffleSettings, WasmLimits, Widenings,
+};
 use dataframe_jobs::operation::Operation;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -19,7 +21,8 @@ pub struct Data {
 }
 
 pub fn engine() -> Engine {
-    Engine::new(EngineConfig { threads: 3, ..EngineConfig::default() }).unwrap()
+    let wasm = Some(WasmLimits { fuel_per_row: 100_000, ..WasmLimits::default() });
+    Engine::new(EngineConfig { threads: 3, wasm, ..EngineConfig::default() }).unwrap()
 }
 
 impl Data {
@@ -122,7 +125,10 @@ async fn compute_once(
     let worker = self::engine();
     let mut results = Vec::new();
     for task in plan.tasks() {
-        let rows = worker.run_task(&task.plan, &task.files)?;
+        for module in &task.modules {
+            worker.modules().insert_as(module.hash(), module.bytes().clone()).unwrap();
+        }
+        let rows = worker.run_task(&task.plan, &task.files, worker.task_budget().as_ref())?;
         results.push(carried(rows).await.map_err(|error| engine.explain_error(&error, &[]))?);
     }
     let rows = plan.finish(results).await?;

@@ -4,5 +4,6 @@
 
 mod data;
 mod meaning;
+mod modules;
 mod same;
 mod shuffled;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::data::Data;
 
-fn numbers() -> Data {
+pub fn numbers() -> Data {
     let mut files = Vec::new();
     let mut state = 7_u64;
     for _ in 0..3 {
@@ -134,6 +134,7 @@ async fn too_little_memory_is_said() {
             threads: 2,
             memory_bytes: Some(bytes),
             spill_folder: Some(spill.clone()),
+            wasm: None,
         };
         dataframe_engine::Engine::new(limits).unwrap()
     };

@@ -80,8 +80,11 @@ async fn run(
         let before = shuffles.clone();
         for (index, task) in plan.tasks().iter().enumerate() {
             let source = Arc::new(before.clone());
+            for module in &task.modules {
+                worker.modules().insert_as(module.hash(), module.bytes().clone()).unwrap();
+            }
             let TaskRun { rows, exchange, spilling } =
-                worker.run_shuffling_task(&task.plan, &task.files, source)?;
+                worker.run_shuffling_task(&task.plan, &task.files, source, worker.task_budget().as_ref())?;
             let mut rows: Vec<_> =
                 rows.try_collect().await.map_err(|error| worker.explain_error(&error, &task.files))?;
             told.spilled += spilling.bytes();
@@ -212,7 +215,7 @@ async fn what_does_not_fit_in_the_memory_of_a_worker_is_spilled_or_fails_with_a_
         let (mut spilled, mut refused) = (0, 0);
         for memory in [4_000_000, 1_000_000, 500_000, 30_000] {
             let spill_folder = Some(data.folder.path().join("spill"));
-            let tight = EngineConfig { threads: 1, memory_bytes: Some(memory), spill_folder };
+            let tight = EngineConfig { threads: 1, memory_bytes: Some(memory), spill_folder, wasm: None };
             match compute_on(&master, &Engine::new(tight).unwrap(), &operations, CUT).await {
                 Ok((frame, told)) => {
                     assert!(text(&frame) == expected, "{list} with {memory} bytes gives something else");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::steps::{Apply, Join, Operation, ReadCsv};
+use super::steps::{Apply, Join, Operation, ReadCsv, WasmFunction};
 use crate::packet::MAX_HEADER_BYTES;
 
 /// Operations in a list, those of its merges included.
@@ -15,6 +15,12 @@ pub const MAX_MERGES: usize = 16;
 
 /// Values, names and expressions in a list.
 pub const MAX_VALUES: usize = 1_000_000;
+
+/// Columns that are given to a function of a module: as many parameters as one may have.
+const MAX_WASM_COLUMNS: usize = 32;
+
+/// A SHA-256 in hexadecimal digits.
+const HASH_DIGITS: usize = 64;
 
 /// Why a list of operations is refused: a text for whoever wrote the list. Operations count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +33,7 @@ const ARGUMENTS: [(&str, &[&str]); 32] = [
         "read_csv",
         &["paths", "separator", "quote", "header", "null_words", "dtypes", "compression", "blocksize"],
     ),
-    ("apply", &["expression", "function", "column", "as"]),
+    ("apply", &["expression", "function", "column", "wasm", "as"]),
     ("assign", &["columns"]),
     ("query", &["predicate"]),
     ("isin", &["values", "column"]),
@@ -389,14 +395,37 @@ fn check_read(read: &ReadCsv, here: &str) -> Result<usize, BadOperations> {
 }
 
 fn check_apply(apply: &Apply, here: &str) -> Result<usize, BadOperations> {
-    match (&apply.expression, &apply.function, &apply.column) {
-        (Some(_), Some(_), _) => bad(format!("{here}`apply` takes `expression` or `function`, and not both")),
-        (None, None, _) => {
-            bad(format!("{here}`apply` needs `expression` (in SQL, such as \"x * 2\") or `function`"))
-        }
-        (None, Some(_), None) => {
+    match (&apply.expression, &apply.function, &apply.wasm) {
+        (Some(_), None, None) => Ok(1),
+        (None, Some(_), None) if apply.column.is_none() => {
             bad(format!("{here}`apply`: `function` needs `column`, which is given to it"))
         }
-        _ => Ok(1),
+        (None, Some(_), None) => Ok(1),
+        (None, None, Some(_)) if apply.column.is_some() => {
+            bad(format!("{here}`apply`: `column` belongs to `function`, and `wasm` has its own `columns`"))
+        }
+        (None, None, Some(wasm)) => check_wasm(wasm, here),
+        (None, None, None) => {
+            bad(format!("{here}`apply` needs `expression` (in SQL, such as \"x * 2\"), `function` or `wasm`"))
+        }
+        _ => bad(format!("{here}`apply` takes one of `expression`, `function` and `wasm`, and not several")),
     }
+}
+
+fn check_wasm(wasm: &WasmFunction, here: &str) -> Result<usize, BadOperations> {
+    let is_hash = wasm.module.len() == HASH_DIGITS
+        && wasm.module.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    if !is_hash {
+        return bad(format!(
+            "{here}`apply`: `module` of `wasm` is the SHA-256 of a module, {HASH_DIGITS} hexadecimal digits in lower case, and not {:?}",
+            wasm.module
+        ));
+    }
+    if wasm.columns.is_empty() || wasm.columns.len() > MAX_WASM_COLUMNS {
+        let found = wasm.columns.len();
+        return bad(format!(
+            "{here}`apply`: `wasm` takes 1 to {MAX_WASM_COLUMNS} `columns`, and not {found}"
+        ));
+    }
+    Ok(1 + wasm.columns.len())
 }

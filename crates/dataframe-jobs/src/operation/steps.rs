@@ -11,7 +11,7 @@ use serde_json::Value;
 pub enum Operation {
     /// Reads CSV files. The first operation of a list.
     ReadCsv(ReadCsv),
-    /// Computes one column from each row, by an expression in SQL or by a function of [`Apply::function`].
+    /// Computes one column from each row, by an expression in SQL, by a function of the workers, or by one of a WebAssembly module.
     Apply(Apply),
     /// Adds or replaces columns: `[["y", "x + 1"], ["z", "y * 2"]]`. A later expression sees the earlier columns.
     Assign {
@@ -272,7 +272,7 @@ pub enum Compression {
     Zstd,
 }
 
-/// The arguments of [`Operation::Apply`]. Either `expression` or `function` is given.
+/// The arguments of [`Operation::Apply`]. One of `expression`, `function` and `wasm` is given.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Apply {
@@ -285,9 +285,26 @@ pub struct Apply {
     /// The column that is given to `function`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
+    /// A function that travels with the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wasm: Option<Box<WasmFunction>>,
     /// The name of the result.
     #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
+}
+
+/// A function of a WebAssembly module. The crate `dataframe-wasm` documents what a module exports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WasmFunction {
+    /// The SHA-256 of the module's bytes, as 64 hexadecimal digits in lower case.
+    pub module: String,
+    /// The name under which the module exports the function.
+    pub function: String,
+    /// The columns that are given to it, in order.
+    pub columns: Vec<String>,
+    /// The type of the result.
+    pub returns: Dtype,
 }
 
 /// The arguments of an aggregate over whole columns.

@@ -45,8 +45,11 @@ impl SchedulerState {
         if job.waiting.is_empty() {
             return None;
         }
-        let pick =
-            self.pick_pinned(job).or_else(|| self.pick_fragile(job)).or_else(|| self.pick_preferred(job));
+        let pick = self
+            .pick_pinned(job)
+            .or_else(|| self.pick_fragile(job))
+            .or_else(|| self.pick_wasm(job))
+            .or_else(|| self.pick_preferred(job));
         if let Some((task, worker)) = pick {
             return Some((task, Recipient::Worker(worker.to_owned())));
         }
@@ -61,20 +64,40 @@ impl SchedulerState {
         job.waiting.pinned.iter().find_map(|(worker, tasks)| {
             let (worker, member) = self.with_room(worker)?;
             let takes_fragile = !self.has_fragile(member);
-            let task = tasks.iter().find(|task| takes_fragile || !self.is_fragile(job, **task))?;
+            let fits = |task| job.task(task).is_some_and(|task| member.fits(&task.spec));
+            let task =
+                tasks.iter().find(|task| fits(**task) && (takes_fragile || !self.is_fragile(job, **task)))?;
             Some((*task, worker))
         })
     }
 
     fn pick_fragile(&self, job: &ScheduledJob) -> Option<(u32, &str)> {
-        let task = job.waiting.fragile.first()?;
-        let avoid = job.task(*task).and_then(|task| task.avoid.as_deref());
-        let fit = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.has_room(self.config.shared_queue) && !self.has_fragile(member));
+        let of_kind = |wasm: bool| {
+            let mut tasks = job.waiting.fragile.iter();
+            tasks.find(|task| job.task(**task).is_some_and(|task| task.spec.wasm == wasm))
+        };
+        // Tasks of one kind have the same workers to choose from, so that the first of each decides.
+        of_kind(false)
+            .and_then(|task| self.choose(job, *task))
+            .or_else(|| of_kind(true).and_then(|task| self.choose(job, *task)))
+    }
+
+    fn pick_wasm(&self, job: &ScheduledJob) -> Option<(u32, &str)> {
+        job.waiting.wasm.first().and_then(|task| self.choose(job, *task))
+    }
+
+    /// Chooses the worker for a task that does not go through the shared queue.
+    fn choose(&self, job: &ScheduledJob, number: u32) -> Option<(u32, &str)> {
+        let task = job.task(number)?;
+        let is_fragile = self.is_fragile(job, number);
+        let fit = self.members.iter().filter(|(_, member)| {
+            member.fits(&task.spec)
+                && member.has_room(self.config.shared_queue)
+                && !(is_fragile && self.has_fragile(member))
+        });
+        let avoid = task.avoid.as_deref();
         let (worker, _) = fit.max_by_key(|(name, member)| (avoid != Some(name.as_str()), member.free()))?;
-        Some((*task, worker))
+        Some((number, worker))
     }
 
     fn pick_preferred(&self, job: &ScheduledJob) -> Option<(u32, &str)> {
@@ -101,8 +124,9 @@ impl SchedulerState {
 
     /// Whether a task was lost at this worker, and another one is there.
     fn is_avoided(&self, job: &ScheduledJob, task: u32, worker: &str) -> bool {
-        job.task(task).is_some_and(|task| task.avoid.as_deref() == Some(worker))
-            && self.members.is_ready_besides(worker)
+        job.task(task).is_some_and(|task| {
+            task.avoid.as_deref() == Some(worker) && self.members.is_ready_besides(worker, &task.spec)
+        })
     }
 
     fn is_fragile(&self, job: &ScheduledJob, task: u32) -> bool {
@@ -129,7 +153,14 @@ impl SchedulerState {
                     self.wake_by(due);
                     continue;
                 }
-                let free = self.members.iter().filter(|(name, member)| **name != holder && member.free() > 0);
+                let Some(spec) = self.jobs.get(&name).and_then(|job| job.task(task)).map(|task| &task.spec)
+                else {
+                    continue;
+                };
+                let free = self
+                    .members
+                    .iter()
+                    .filter(|(name, member)| **name != holder && member.free() > 0 && member.fits(spec));
                 let best = free.max_by_key(|(_, member)| member.free()).map(|(name, _)| name.clone());
                 if let Some(worker) = best {
                     self.send(&name, task, Recipient::Worker(worker), true);

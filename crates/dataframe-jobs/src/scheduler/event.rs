@@ -222,6 +222,8 @@ pub struct TaskSpec {
     pub pinned: Option<String>,
     /// A worker that has its file nearby. Another one gets the task if that one is busy.
     pub prefers: Option<String>,
+    /// Whether only a worker that runs WebAssembly modules can run it.
+    pub wasm: bool,
     /// How much it reads.
     pub bytes: u64,
 }

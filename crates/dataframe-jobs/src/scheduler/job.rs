@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::event::TaskSpec;
 use super::waiting::WaitingTasks;
-use crate::message::WorkerState;
 
 /// The median is that of the last results, so that a job of many tasks needs no more memory than one of few.
 const REMEMBERED_DURATIONS: usize = 255;
@@ -83,6 +82,8 @@ pub(super) struct ScheduledJob {
     pub done: u32,
     /// Tasks without a result that any worker can run.
     pub open_anywhere: usize,
+    /// Tasks without a result that any worker can run that runs WebAssembly modules.
+    pub open_wasm: usize,
     /// Tasks without a result that one worker alone can run.
     pub open_pinned: BTreeMap<String, usize>,
     /// Since when no worker can go on with it.
@@ -101,6 +102,7 @@ impl ScheduledJob {
             attempts: BTreeMap::new(),
             done: 0,
             open_anywhere: 0,
+            open_wasm: 0,
             open_pinned: BTreeMap::new(),
             stalled_since: None,
             durations: VecDeque::new(),
@@ -109,6 +111,7 @@ impl ScheduledJob {
             job.waiting.insert(task, &spec, false);
             match &spec.pinned {
                 Some(worker) => *job.open_pinned.entry(worker.clone()).or_default() += 1,
+                None if spec.wasm => job.open_wasm += 1,
                 None => job.open_anywhere += 1,
             }
             job.tasks.push(ScheduledTask {
@@ -180,6 +183,7 @@ impl ScheduledJob {
         state.result = Some((worker.to_owned(), attempt));
         self.done += 1;
         match &state.spec.pinned {
+            None if state.spec.wasm => self.open_wasm -= 1,
             None => self.open_anywhere -= 1,
             Some(worker) => {
                 if let Some(open) = self.open_pinned.get_mut(worker) {
@@ -215,14 +219,22 @@ impl ScheduledJob {
         self.attempts.values().filter(|live| live.queued_until.is_some() && !live.is_overdue).count()
     }
 
-    /// Whether a worker has one of its tasks, or could get one.
+    /// Whether a worker has one of its tasks, or could get one. `takes` tells whether a worker is ready for such a task.
     pub(super) fn can_go_on(
         &self,
-        state_of: impl Fn(&str) -> Option<WorkerState>,
+        takes: impl Fn(&str, &TaskSpec) -> bool,
         is_any_ready: bool,
+        is_any_wasm_ready: bool,
     ) -> bool {
+        let takes_pinned = |worker: &String| match self.waiting.pinned.get(worker) {
+            Some(tasks) => {
+                tasks.iter().filter_map(|task| self.task(*task)).any(|task| takes(worker, &task.spec))
+            }
+            None => takes(worker, &TaskSpec::default()),
+        };
         (self.open_anywhere > 0 && is_any_ready)
-            || self.open_pinned.keys().any(|worker| state_of(worker) == Some(WorkerState::Ready))
+            || (self.open_wasm > 0 && is_any_wasm_ready)
+            || self.open_pinned.keys().any(takes_pinned)
             || self.attempts.values().any(|live| !live.holders.is_empty())
     }
 

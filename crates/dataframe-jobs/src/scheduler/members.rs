@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::SchedulerConfig;
+use super::event::TaskSpec;
 use super::words::refused;
 use crate::failure::Failure;
 use crate::message::{WorkerInfo, WorkerState};
@@ -68,6 +69,11 @@ impl ClusterMember {
         }
     }
 
+    /// Whether it is able to run a task, whatever it does at the moment.
+    pub(super) fn fits(&self, spec: &TaskSpec) -> bool {
+        self.info.wasm || !spec.wasm
+    }
+
     /// Whether it can be sent a task that is meant for it. Behind a broker the task may stand in the worker's own queue while
     /// tasks of the shared queue take its slots.
     pub(super) fn has_room(&self, shared_queue: bool) -> bool {
@@ -128,9 +134,10 @@ impl ClusterMembers {
         self.by_name.get_key_value(name).map(|(name, member)| (name.as_str(), member))
     }
 
-    /// Whether some other worker gets tasks.
-    pub(super) fn is_ready_besides(&self, name: &str) -> bool {
-        self.by_name.iter().any(|(other, member)| other != name && member.state == WorkerState::Ready)
+    /// Whether some other worker gets tasks such as this one.
+    pub(super) fn is_ready_besides(&self, name: &str, spec: &TaskSpec) -> bool {
+        let mut others = self.by_name.iter().filter(|(other, _)| *other != name);
+        others.any(|(_, member)| member.state == WorkerState::Ready && member.fits(spec))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &ClusterMember)> {
@@ -143,6 +150,11 @@ impl ClusterMembers {
 
     pub(super) fn is_any_ready(&self) -> bool {
         self.by_name.values().any(|member| member.state == WorkerState::Ready)
+    }
+
+    /// Whether some worker that runs WebAssembly modules gets tasks.
+    pub(super) fn is_any_wasm_ready(&self) -> bool {
+        self.by_name.values().any(|member| member.state == WorkerState::Ready && member.info.wasm)
     }
 
     /// The slots of all workers that get tasks.

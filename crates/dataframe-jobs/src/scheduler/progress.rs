@@ -7,7 +7,7 @@ use super::event::{SchedulerAction, TaskSpec};
 use super::job::ScheduledJob;
 use super::members::{AttemptKey, TaskKey};
 use super::state::{Loss, SchedulerState};
-use super::words::refused;
+use super::words::{self, refused};
 use crate::failure::{Failure, FailureCode};
 use crate::message::TaskId;
 
@@ -19,7 +19,9 @@ impl SchedulerState {
             .map(|job| job.round)
             .or_else(|| self.ended.get(name).map(|ended| ended.round));
         let config = &self.config;
-        let refusal = if known.is_some_and(|known| round <= known) {
+        let refusal = if let Some(missing) = self.missing_wasm(&tasks) {
+            Some(missing)
+        } else if known.is_some_and(|known| round <= known) {
             Some(format!("round {round} of the job {name} is known already"))
         } else if tasks.len() > config.max_tasks {
             Some(format!(
@@ -54,6 +56,21 @@ impl SchedulerState {
         self.jobs.insert(Arc::clone(&job), ScheduledJob::new(round, tasks, wait));
         self.turns.push_back(Arc::clone(&job));
         self.end_if_done(&job);
+    }
+
+    /// Why nobody can run tasks that call WebAssembly modules. Where there is no worker at all, one may still come.
+    fn missing_wasm(&self, tasks: &[TaskSpec]) -> Option<String> {
+        let mut wasm = tasks.iter().filter(|task| task.wasm).peekable();
+        wasm.peek()?;
+        if self.members.is_any_ready() && !self.members.is_any_wasm_ready() {
+            return Some(words::no_wasm("no worker of the cluster runs them"));
+        }
+        let pinned = wasm.filter_map(|task| task.pinned.as_deref());
+        let mut unable =
+            pinned.filter(|worker| self.members.get(worker).is_some_and(|member| !member.info.wasm));
+        unable.next().map(|worker| {
+            words::no_wasm(&format!("the worker {worker}, which alone can read its files, does not run them"))
+        })
     }
 
     fn end_if_done(&mut self, job: &Arc<str>) {

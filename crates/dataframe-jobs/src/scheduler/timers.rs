@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::SchedulerAction;
+use super::event::{SchedulerAction, TaskSpec};
 use super::members::{AttemptKey, ClusterMember};
 use super::state::{Loss, SchedulerState};
 use super::words;
@@ -131,11 +131,16 @@ impl SchedulerState {
 
     /// Fails the jobs that no worker has been able to go on with for as long as they wait.
     pub(super) fn end_waits(&mut self) {
-        let is_any_ready = self.members.is_any_ready();
+        let (is_any_ready, is_any_wasm_ready) =
+            (self.members.is_any_ready(), self.members.is_any_wasm_ready());
         let mut failed = Vec::new();
         let mut next: Option<Duration> = None;
         for (name, job) in &mut self.jobs {
-            if job.can_go_on(|worker| self.members.state_of(worker), is_any_ready) {
+            let takes = |worker: &str, spec: &TaskSpec| {
+                let member = self.members.get(worker);
+                member.is_some_and(|member| member.state == WorkerState::Ready && member.fits(spec))
+            };
+            if job.can_go_on(takes, is_any_ready, is_any_wasm_ready) {
                 job.stalled_since = None;
                 continue;
             }

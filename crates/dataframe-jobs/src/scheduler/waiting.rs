@@ -12,6 +12,8 @@ pub(super) struct WaitingTasks {
     /// Tasks whose next death fails the job. No worker gets two of them at a time, so that an innocent task is not blamed
     /// for the one beside it.
     pub fragile: BTreeSet<u32>,
+    /// Tasks for workers that run WebAssembly modules. They never stand in the shared queue, from which any worker takes them.
+    pub wasm: BTreeSet<u32>,
     /// By the worker that has their files nearby.
     pub preferred: BTreeMap<String, BTreeSet<u32>>,
     /// All others.
@@ -24,6 +26,8 @@ impl WaitingTasks {
             self.pinned.entry(worker.clone()).or_default().insert(task);
         } else if is_fragile {
             self.fragile.insert(task);
+        } else if spec.wasm {
+            self.wasm.insert(task);
         } else if let Some(worker) = &spec.prefers {
             self.preferred.entry(worker.clone()).or_default().insert(task);
         } else {
@@ -33,13 +37,18 @@ impl WaitingTasks {
 
     pub(super) fn remove(&mut self, task: u32, spec: &TaskSpec) {
         self.fragile.remove(&task);
+        self.wasm.remove(&task);
         self.free.remove(&task);
         remove_from(&mut self.pinned, spec.pinned.as_ref(), task);
         remove_from(&mut self.preferred, spec.prefers.as_ref(), task);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.pinned.is_empty() && self.fragile.is_empty() && self.preferred.is_empty() && self.free.is_empty()
+        self.pinned.is_empty()
+            && self.fragile.is_empty()
+            && self.wasm.is_empty()
+            && self.preferred.is_empty()
+            && self.free.is_empty()
     }
 }
 

@@ -40,6 +40,10 @@ pub(super) fn no_workers(job: &ScheduledJob, waited: Duration) -> Failure {
     failure(FailureCode::NoWorkers, message)
 }
 
+pub(super) fn no_wasm(why: &str) -> String {
+    format!("the job calls WebAssembly modules, and {why}: start workers with --allow-wasm")
+}
+
 /// What a job waits for that no worker can go on with.
 pub(super) fn missing_worker(job: &ScheduledJob) -> String {
     let mut pins = job.open_pinned.keys();
@@ -50,6 +54,9 @@ pub(super) fn missing_worker(job: &ScheduledJob) -> String {
                 others => format!(" and {others} other workers"),
             };
             format!("the worker {worker}{others}, which alone can read the files of its tasks")
+        }
+        (0, None) if job.open_wasm > 0 => {
+            "a worker that runs WebAssembly modules (--allow-wasm): none is in the cluster".to_owned()
         }
         _ => "a worker: none is in the cluster".to_owned(),
     }

@@ -2,7 +2,7 @@
 
 use dataframe_jobs::operation::{
     Apply, Compression, CsvOptions, Dtype, Join, MAX_MERGES, MAX_OPERATIONS, Missing, Operation, ReadCsv,
-    Reduction, check, names, parse,
+    Reduction, WasmFunction, check, modules, names, parse,
 };
 use serde_json::json;
 
@@ -13,6 +13,9 @@ fn texts<const N: usize>(texts: [&str; N]) -> Vec<String> {
 fn read(path: &str) -> Operation {
     Operation::ReadCsv(ReadCsv { paths: texts([path]), options: CsvOptions::default() })
 }
+
+/// The SHA-256 of nothing.
+const MODULE: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 fn source() -> Vec<(Operation, &'static str)> {
     let options = CsvOptions {
@@ -44,8 +47,22 @@ fn of_rows() -> Vec<(Operation, &'static str)> {
         alias: Some("short".to_owned()),
         ..Apply::default()
     };
+    let wasm = Apply {
+        wasm: Some(Box::new(WasmFunction {
+            module: MODULE.to_owned(),
+            function: "score".to_owned(),
+            columns: texts(["x", "name"]),
+            returns: Dtype::Float64,
+        })),
+        alias: Some("s".to_owned()),
+        ..Apply::default()
+    };
     let right = vec![read("b")];
     vec![
+        (
+            Operation::Apply(wasm),
+            r#"{"apply":{"wasm":{"module":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","function":"score","columns":["x","name"],"returns":"float64"},"as":"s"}}"#,
+        ),
         (Operation::Apply(expression), r#"{"apply":{"expression":"x * 2"}}"#),
         (Operation::Apply(function), r#"{"apply":{"function":"trim","column":"name","as":"short"}}"#),
         (
@@ -143,6 +160,23 @@ fn each_operation_has_these_bytes() {
 }
 
 #[test]
+fn the_modules_of_a_list_are_those_of_its_merges_too() {
+    let apply = |module: &str| {
+        format!(
+            r#"{{"apply":{{"wasm":{{"module":"{module}","function":"f","columns":["x"],"returns":"int64"}}}}}}"#
+        )
+    };
+    let (one, two) = (MODULE, MODULE.replace('e', "f"));
+    let right = format!(r#"[{{"read_csv":{{"paths":["b"]}}}},{}]"#, apply(&two));
+    let list = format!(
+        r#"[{{"read_csv":{{"paths":["a"]}}}},{},{},{{"merge":{{"right":{right},"left_on":["apply"],"right_on":["apply"]}}}}]"#,
+        apply(one),
+        apply(one)
+    );
+    assert_eq!(modules(&parse(&list).unwrap()).into_iter().collect::<Vec<_>>(), [one.to_owned(), two]);
+}
+
+#[test]
 fn what_is_left_out_has_its_default() {
     let list = parse(r#"[{"read_csv":{"paths":["a"]}},{"merge":{"right":[{"read_csv":{"paths":["b"]}}],"left_on":["x"],"right_on":["x"]}},{"sort_values":{"by":["x","y"]}},{"dropna":{}},{"head":{}}]"#).unwrap();
     let expected = [
@@ -185,11 +219,23 @@ fn an_error_names_the_operation_and_the_key() {
         (r#"{"groupby":{"by":[],"agg":["x"]}}"#, "operation 2: `groupby` needs at least one entry in `by`"),
         (
             r#"{"apply":{}}"#,
-            "operation 2: `apply` needs `expression` (in SQL, such as \"x * 2\") or `function`",
+            "operation 2: `apply` needs `expression` (in SQL, such as \"x * 2\"), `function` or `wasm`",
         ),
         (
             r#"{"apply":{"function":"f"}}"#,
             "operation 2: `apply`: `function` needs `column`, which is given to it",
+        ),
+        (
+            r#"{"apply":{"expression":"x","function":"f"}}"#,
+            "operation 2: `apply` takes one of `expression`, `function` and `wasm`, and not several",
+        ),
+        (
+            r#"{"apply":{"wasm":{"module":"E3B0","function":"f","columns":["x"],"returns":"int64"}}}"#,
+            "operation 2: `apply`: `module` of `wasm` is the SHA-256 of a module, 64 hexadecimal digits in lower case, and not \"E3B0\"",
+        ),
+        (
+            r#"{"apply":{"wasm":{"module":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","function":"f","columns":[],"returns":"int64"}}}"#,
+            "operation 2: `apply`: `wasm` takes 1 to 32 `columns`, and not 0",
         ),
         (
             r#"{"head":{"partitions":0}}"#,

@@ -4,5 +4,6 @@ mod door;
 mod junk;
 mod language;
 mod messages;
+mod modules;
 mod rules;
 mod simulation;

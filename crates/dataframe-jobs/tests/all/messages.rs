@@ -25,6 +25,7 @@ fn worker() -> WorkerInfo {
         release: "0.1.0".to_owned(),
         slots: 2,
         functions: vec!["trim".to_owned()],
+        wasm: false,
     }
 }
 
@@ -58,6 +59,27 @@ fn requests() -> Vec<(Request, String)> {
                 r#"{{"submit":{{"job":"01J","operations":[{read},{{"len":{{}}}}],"wait_ms":30000,"explain":false}}}}"#
             ),
         ),
+        (
+            Request::Module { module: "3f2a".to_owned(), bytes: 90, from: 10 },
+            r#"{"module":{"module":"3f2a","bytes":90,"from":10}}"#.to_owned(),
+        ),
+        (
+            Request::FetchModule { module: "3f2a".to_owned() },
+            r#"{"fetch_module":{"module":"3f2a"}}"#.to_owned(),
+        ),
+        (
+            Request::Join(WorkerInfo { wasm: true, ..worker() }),
+            format!(r#"{{"join":{}}}"#, WORKER.replace('}', r#","wasm":true}"#)),
+        ),
+        (
+            Request::Run(Task {
+                id: task_id(),
+                lease_ms: 10_000,
+                files: Vec::new(),
+                modules: vec!["3f2a".to_owned()],
+            }),
+            format!(r#"{{"run":{{"id":{TASK},"lease_ms":10000,"files":[],"modules":["3f2a"]}}}}"#),
+        ),
         (Request::Cancel { job: job() }, r#"{"cancel":{"job":"01J"}}"#.to_owned()),
         (Request::Nodes(NodesCommand::List), r#"{"nodes":"list"}"#.to_owned()),
         (
@@ -74,7 +96,7 @@ fn requests() -> Vec<(Request, String)> {
         ),
         (Request::Probe { job: job(), tasks: 10 }, r#"{"probe":{"job":"01J","tasks":10}}"#.to_owned()),
         (
-            Request::Run(Task { id: task_id(), lease_ms: 10_000, files: vec![file] }),
+            Request::Run(Task { id: task_id(), lease_ms: 10_000, files: vec![file], modules: Vec::new() }),
             format!(
                 r#"{{"run":{{"id":{TASK},"lease_ms":10000,"files":[{{"path":"/data/a.csv","start":0,"end":10,"size":20,"modified_ns":5}}]}}}}"#
             ),
@@ -115,6 +137,7 @@ fn replies() -> Vec<(Reply, String)> {
             format!(r#"{{"started":{{"task":{TASK},"worker":"w1"}}}}"#),
         ),
         (Reply::Alive { task: task_id() }, format!(r#"{{"alive":{{"task":{TASK}}}}}"#)),
+        (Reply::Module { held: 90 }, r#"{"module":{"held":90}}"#.to_owned()),
         (
             Reply::Progress(progress),
             r#"{"progress":{"done":1,"total":4,"running":2,"waiting_for":"a worker"}}"#.to_owned(),
@@ -232,7 +255,7 @@ proptest! {
     ) {
         let id = TaskId { job: texts[0].clone(), round: numbers.0, task: numbers.1, attempt: 1 };
         let file = FileRange { path: texts[1].clone(), start: 0, end: numbers.2, size: numbers.2, modified_ns: numbers.3 };
-        let run = Request::Run(Task { id, lease_ms: numbers.2, files: vec![file] });
+        let run = Request::Run(Task { id, lease_ms: numbers.2, files: vec![file], modules: Vec::new() });
         let values = floats.iter().map(|float| serde_json::json!(float)).chain([serde_json::json!(texts[2])]);
         let isin = Operation::Isin { values: values.collect(), column: Some(texts[3].clone()) };
         let submit = Request::Submit { job: texts[0].clone(), operations: vec![isin], wait_ms: numbers.2, explain: true };

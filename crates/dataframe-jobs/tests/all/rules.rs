@@ -22,6 +22,7 @@ pub fn info(name: &str, slots: u32) -> WorkerInfo {
         release: "1".to_owned(),
         slots,
         functions: Vec::new(),
+        wasm: false,
     }
 }
 

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use dataframe_jobs::operation::Dtype;
 use serde_json::Value;
 
-use super::reading::{ReadingArguments, SourceArguments};
+use super::reading::{ReadingArguments, SourceArguments, dtype};
 
 /// The operations on files.
 #[derive(Debug, Clone, Subcommand)]
@@ -44,21 +45,27 @@ pub enum OperationCommand {
         #[arg(long, value_name = "FUNCTION(COLUMN)", required = true, num_args = 1..)]
         agg: Vec<String>,
     },
-    /// Computes a column from each row, by an expression in SQL or by a function of the workers
+    /// Computes a column from each row, by an expression in SQL, by a function of the workers, or by one of a WebAssembly module
     #[command(
-        override_usage = "dataframe apply [FLAGS] PATH... EXPRESSION\n       dataframe apply [FLAGS] PATH... --function NAME --column COLUMN",
-        after_help = "Examples:\n  dataframe apply data.csv 'x * 2 + length(name)'\n  dataframe apply data.csv --function upper --column name"
+        override_usage = "dataframe apply [FLAGS] PATH... EXPRESSION\n       dataframe apply [FLAGS] PATH... --function NAME --column COLUMN\n       dataframe apply [FLAGS] PATH... --wasm FILE --function NAME --columns COLUMN... --returns TYPE",
+        after_help = "Examples:\n  dataframe apply data.csv 'x * 2 + length(name)'\n  dataframe apply data.csv --function upper --column name\n  dataframe apply data.csv --wasm score.wasm --function score --columns x n --returns float64"
     )]
     Apply {
         /// Files, and then the expression, unless there is --function
         #[arg(value_name = "PATH_OR_EXPRESSION", required = true)]
         words: Vec<String>,
-        /// Name of a function that the workers have
-        #[arg(long, value_name = "NAME", requires = "column")]
+        /// Name of a function that the workers have, or that the module of --wasm exports
+        #[arg(long, value_name = "NAME")]
         function: Option<String>,
-        /// Column for --function
-        #[arg(long, value_name = "COLUMN", requires = "function")]
+        /// Column for a function of the workers
+        #[arg(long, value_name = "COLUMN", requires = "function", conflicts_with_all = ["columns", "returns"])]
         column: Option<String>,
+        /// Columns for a function of a module
+        #[arg(long, value_name = "COLUMN", num_args = 1.., requires_all = ["function", "returns"])]
+        columns: Vec<String>,
+        /// Type that a function of a module gives: bool, date, datetime, float64, int64 or string
+        #[arg(long, value_name = "TYPE", requires_all = ["function", "columns"], value_parser = dtype)]
+        returns: Option<Dtype>,
         /// Name of the result
         #[arg(long = "as", value_name = "NAME")]
         alias: Option<String>,

@@ -30,7 +30,7 @@ pub struct ReadingArguments {
     #[arg(long, value_name = "WORD")]
     pub null_word: Option<Vec<String>>,
     /// Type of a column, which is then not inferred: bool, date, datetime, float64, int64 or string; can be given several times
-    #[arg(long, value_name = "COLUMN=TYPE", value_parser = dtype)]
+    #[arg(long, value_name = "COLUMN=TYPE", value_parser = column_dtype)]
     pub dtype: Vec<(String, Dtype)>,
     /// How the files are compressed
     #[arg(long, value_name = "METHOD", default_value = "auto")]
@@ -91,17 +91,28 @@ fn ascii(text: &str) -> Result<char, String> {
     }
 }
 
-fn dtype(text: &str) -> Result<(String, Dtype), String> {
-    let allowed = "allowed: COLUMN=TYPE, with bool, date, datetime, float64, int64 or string";
-    let (column, name) = text.rsplit_once('=').ok_or(allowed)?;
-    let dtype = match name {
+fn column_dtype(text: &str) -> Result<(String, Dtype), String> {
+    let (column, name) =
+        text.rsplit_once('=').ok_or_else(|| format!("allowed: COLUMN=TYPE, with {DTYPES}"))?;
+    let dtype = dtype(name).map_err(|_| format!("allowed: COLUMN=TYPE, with {DTYPES}"))?;
+    Ok((column.to_owned(), dtype))
+}
+
+/// The types that a user can name.
+const DTYPES: &str = "bool, date, datetime, float64, int64 or string";
+
+/// Returns the type of this name.
+///
+/// # Errors
+/// Fails with the names that there are.
+pub fn dtype(name: &str) -> Result<Dtype, String> {
+    Ok(match name {
         "bool" => Dtype::Bool,
         "date" => Dtype::Date,
         "datetime" => Dtype::Datetime,
         "float64" => Dtype::Float64,
         "int64" => Dtype::Int64,
         "string" => Dtype::String,
-        _ => return Err(allowed.to_owned()),
-    };
-    Ok((column.to_owned(), dtype))
+        _ => return Err(format!("allowed: {DTYPES}")),
+    })
 }

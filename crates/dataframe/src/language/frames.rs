@@ -152,7 +152,7 @@ fn apply(arguments: &mut CallArguments) -> Result<Operation, LineFault> {
     let alias = named(&["as", "name"])?;
     if let Some(function) = named(&["function"])? {
         let column = Some(arguments.text(&["column"], usage)?);
-        return Ok(Operation::Apply(Apply { function: Some(function), column, alias, expression: None }));
+        return Ok(Operation::Apply(Apply { function: Some(function), column, alias, ..Apply::default() }));
     }
     // Dask's arguments for Python functions. An expression has its type and is made of rows.
     arguments.only(

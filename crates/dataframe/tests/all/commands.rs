@@ -108,6 +108,35 @@ fn a_cluster_that_has_ended_leaves_nothing_in_its_bucket() {
 }
 
 #[test]
+fn a_function_of_a_module_runs_here_and_in_worker_processes() {
+    let folder = folder();
+    let text = include_str!("../../../../tasca1/wasm/wat/scores.wat");
+    std::fs::write(folder.path().join("scores.wasm"), wat::parse_str(text).unwrap()).unwrap();
+    let words =
+        ["apply", "people.csv", "--wasm", "scores.wasm", "--function", "score", "--columns", "y", "x"];
+    let words = [&words[..], &["--returns", "float64"]].concat();
+    let scores = "apply\n2.0\n\"\"\n8.0\n8.0\n";
+    assert_eq!(printed(&run(folder.path(), &words)), scores);
+    assert_eq!(printed(&run(folder.path(), &[&words[..], &["--workers", "2"]].concat())), scores);
+    let loops = r#"(module (func (export "f") (param i64) (result i64) (loop $l (br $l)) (local.get 0)))"#;
+    std::fs::write(folder.path().join("loops.wasm"), wat::parse_str(loops).unwrap()).unwrap();
+    let words = [
+        "apply",
+        "people.csv",
+        "--wasm",
+        "loops.wasm",
+        "--function",
+        "f",
+        "--columns",
+        "x",
+        "--returns",
+        "int64",
+    ];
+    let error = failed(&run(folder.path(), &words), 1);
+    assert!(error.contains("used up its 1000000 units of fuel"), "{error}");
+}
+
+#[test]
 fn wrong_arguments_end_with_2_and_failures_with_1() {
     let folder = folder();
     let cases: &[(&[&str], i32, &str)] = &[
@@ -115,6 +144,14 @@ fn wrong_arguments_end_with_2_and_failures_with_1() {
         (&["head", "people.csv", "--rows", "x"], 2, "--rows"),
         (&["apply", "people.csv"], 2, "needs a PATH and an EXPRESSION"),
         (&["run", "--json", "[{\"dance\": {}}]"], 2, "dance"),
+        (
+            &["apply", "people.csv", "--function", "f", "--columns", "x", "--returns", "int64"],
+            2,
+            "--wasm FILE",
+        ),
+        (&["apply", "people.csv", "--function", "upper"], 2, "--function needs --column"),
+        (&["len", "people.csv", "--wasm", "people.csv"], 2, "no valid WebAssembly module"),
+        (&["len", "people.csv", "--wasm", "missing.wasm"], 2, "cannot be read"),
         (&["eval", "df.max()"], 2, "^^\n`df` is not known"),
         (&["nodes", "list"], 2, "--master ADDRESS"),
         (&["len", "people.csv", "--master", "nowhere"], 2, "HOST:PORT"),

@@ -107,6 +107,7 @@ fn job(rng: &mut StdRng, number: usize, workers: usize, may_fail: bool) -> Plann
         .map(|_| TaskSpec {
             pinned: rng.random_bool(pinned).then(|| worker(rng)),
             prefers: rng.random_bool(preferring).then(|| worker(rng)),
+            wasm: false,
             bytes: 1,
         })
         .chain([TaskSpec::default()])

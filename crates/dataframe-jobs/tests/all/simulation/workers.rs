@@ -50,6 +50,7 @@ impl ModelWorker {
             release: "1".to_owned(),
             slots: self.slots,
             functions: Vec::new(),
+            wasm: false,
         }
     }
 
