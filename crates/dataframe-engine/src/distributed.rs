@@ -1,7 +1,7 @@
 //! Plans that are cut into tasks.
 //!
 //! What lies below the first exchanges of a plan is its first *stage*: tasks that read files. If the rows that come of it are
-//! many, they are shuffled: a [`ShuffleExec`](crate::shuffle::ShuffleExec) takes the place of each exchange, and the plan is cut
+//! many, they are shuffled: a `ShuffleExec` takes the place of each exchange, and the plan is cut
 //! again, into tasks of which each reads one partition. What no task can do is done where the job is planned.
 
 mod cutter;

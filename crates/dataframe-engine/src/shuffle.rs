@@ -1,7 +1,7 @@
 //! Rows that go from the tasks of one stage to those of the next, by the hash of their keys.
 //!
 //! A task's rows are split into partitions by a [`RowSplitter`]. A task of the next stage reads one partition of all results
-//! through a [`ShuffleSource`], which its plan meets as a [`ShuffleExec`].
+//! through a [`ShuffleSource`], which its plan meets as a `ShuffleExec`.
 
 use std::any::Any;
 use std::fmt;
