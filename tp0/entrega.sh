@@ -76,8 +76,8 @@ leave_out_the_rest() {
     rm -r "$folder"
     sed -i "\|${folder}[\"/ ]|d; \|${folder}\$|d" Cargo.toml .dockerignore
   done
-  # How DataFusion and an interpreter are compiled, which are not there.
-  sed -i '/^# What only plans a query/,/^regex-syntax.opt-level/d; /^# Modules that loop are stopped/,/^wasmi_ir.opt-level/d' Cargo.toml
+  # What tells of fuzz targets, and how DataFusion and an interpreter are compiled: none of them is there.
+  sed -i '/^# Fuzz targets need/d; /^# What only plans a query/,/^regex-syntax.opt-level/d; /^# Modules that loop are stopped/,/^wasmi_ir.opt-level/d' Cargo.toml
   names=$(sed -n '/^\[workspace.dependencies\]/,/^\[workspace.lints/s/^\([a-z0-9_-]*\) = .*/\1/p' Cargo.toml)
   for name in $names; do
     grep -q "^$name\(\.workspace\| = { workspace\)" crates/*/Cargo.toml || sed -i "/^$name = /d" Cargo.toml
