@@ -81,7 +81,7 @@ def answer(case):
 
 def others(way, address, folder):
     """What no case shows. Gives the names of the checks, and what is wrong with each; None if nothing is."""
-    yield "a long result", long_result(folder)
+    yield "a long result", long_result(way, folder)
     yield "hostile texts", hostile_texts(folder)
     for name, flags in (("with pandas", []), ("with Python alone", ["-I", "-S"])):
         yield f"the example, {name}", None if way == "grpc" and flags else example(f"{WAYS[way]}://{address}", flags)
@@ -98,12 +98,15 @@ def hostile_texts(folder):
     return None
 
 
-def long_result(folder):
-    """Reads a result of several pieces, with pyarrow and without."""
+def long_result(way, folder):
+    """Reads a result of several pieces, with pyarrow and, where that is possible, without."""
     path = folder / "long-result.csv"
     path.write_text("number,text\n" + "".join(f"{row},{row:0{LONG_TEXT}}\n" for row in range(LONG_ROWS)))
     df = dataframe.read_csv(path, dtype={"text": str})
-    for find in (dataframe._find, lambda module: None if module == "pyarrow" else importlib.import_module(module)):
+    finders = [dataframe._find]
+    if way == "xmlrpc":
+        finders.append(lambda module: None if module == "pyarrow" else importlib.import_module(module))
+    for find in finders:
         with mock.patch.object(dataframe, "_find", find):
             frame = df.compute()
         if list(frame.number) != list(range(LONG_ROWS)) or list(frame.text) != [f"{row:0{LONG_TEXT}}" for row in range(LONG_ROWS)]:

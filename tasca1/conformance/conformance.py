@@ -254,7 +254,7 @@ class Comparison:
 
         started, failures = time.monotonic(), []
         with flight.Cluster(programs) as cluster:
-            for case, (dask, instead) in zip(self.chosen, self.expected):
+            for case, (dask, instead, _) in zip(self.chosen, self.expected):
                 try:
                     answer = self.frames.of_arrow(cluster.compute(absolute(case.operations, self.folder)))
                 except Exception as error:  # whatever pyarrow raises is the answer

@@ -15,7 +15,7 @@ The address of the master says how it is reached:
 | address | way | needs |
 | --- | --- | --- |
 | `http://HOST:PORT` | XML-RPC, from a master with `--middleware xmlrpc` | Python alone |
-| `grpc://HOST:PORT` | Arrow Flight, from a master with `--middleware grpc` | `pyarrow` |
+| `grpc://HOST:PORT` | Arrow Flight, from a master with `--middleware grpc` or `--flight-listen` | `pyarrow` |
 
 With pandas installed, `compute()` gives a DataFrame, a Series or one value, as Dask does. Without pandas, a frame is a list of
 dicts, a column is a list (a dict from key to value after `groupby`), and the aggregates of a frame are a dict. Both ways work
@@ -2204,7 +2204,9 @@ class _FlightWay(_Way):
             try:
                 info = self._connection.get_flight_info(self._flight.FlightDescriptor.for_command(command))
                 tables = [self._connection.do_get(endpoint.ticket).read_all() for endpoint in info.endpoints]
-                return _ArrowTable(pyarrow.concat_tables(tables) if tables else info.schema.empty_table())
+                # Rows without any column are still rows, and `concat_tables` loses them.
+                whole = tables[0] if len(tables) == 1 else pyarrow.concat_tables(tables) if tables else info.schema.empty_table()
+                return _ArrowTable(whole)
             except self._flight.FlightUnavailableError as error:
                 # A computation changes nothing, and can be asked for again.
                 if time.monotonic() - begun > self._wait:
