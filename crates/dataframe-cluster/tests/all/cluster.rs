@@ -222,7 +222,8 @@ fn paired_master_command(
     folder: &TempDir,
 ) -> Command {
     let mut command = master_command(middleware, broker_url(broker).as_deref(), own, folder);
-    command.arg("--standby").arg("--data-dir").arg(folder.path().join(own));
+    // Longer than by default: on a busy machine, a leader that is well may be silent for a second.
+    command.args(["--standby", "--takeover-after", "2s"]).arg("--data-dir").arg(folder.path().join(own));
     if !middleware.has_broker() {
         command.args(["--peer", peer]);
     }
