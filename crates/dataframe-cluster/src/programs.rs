@@ -44,7 +44,8 @@ pub async fn run_master(arguments: MasterArguments, shutdown: Shutdown) -> anyho
                 () = shutdown.requested() => return Ok(()),
             };
         }
-        term += 1;
+        // Whoever claims the last term that there is must not end this program.
+        term = term.saturating_add(1);
         let master = Master::lead(config.clone(), transport.clone(), term, pair.clone()).await?;
         methods.serve(&master);
         flight.serve(&master);

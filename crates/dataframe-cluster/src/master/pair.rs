@@ -49,7 +49,7 @@ impl PairConfig {
 pub(crate) async fn stand_by(transport: &SharedTransport, pair: &PairConfig, term: u64) -> u64 {
     let mut watcher = LeaderWatch { transport, pair, term, heard: Instant::now(), has_heard: false };
     while watcher.watch().await == Outlook::Leader {}
-    tracing::warn!(term = watcher.term + 1, peer = pair.peer, "taking over: no master leads");
+    tracing::warn!(term = watcher.term.saturating_add(1), peer = pair.peer, "taking over: no master leads");
     watcher.term
 }
 
