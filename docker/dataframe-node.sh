@@ -4,6 +4,9 @@
 # `master` and `worker` run the program as the owner of /data. `client` runs `dataframe` as the owner of /results, with the
 # cluster as its default, or in its own process where MIDDLEWARE is `local`. `health` checks the part that ROLE names: whatever
 # it listens at, or else its broker, accepts connections; a bucket is there.
+#
+# Two masters are a pair: each is told the address of the other one as PEER, and workers and clients that of the second one as
+# STANDBY. The one that stands by does not listen: it is well if the other one does.
 # Usage: dataframe-node.sh master|worker|client [ARGUMENT...]; dataframe-node.sh health ROLE
 set -euo pipefail
 
@@ -13,6 +16,7 @@ readonly MASTER_PORT=9000 WORKER_PORT=9001
 
 role=$1
 shift
+masters=$MASTER${STANDBY:+,$STANDBY}
 middleware=${MIDDLEWARE:-grpc}
 broker=
 case "$middleware" in
@@ -35,7 +39,9 @@ connects() { timeout 2 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$1" "$2" 2>/dev/null;
 healthy() {
   local host port
   case "$1:$middleware" in
-    master:grpc | master:xmlrpc) connects 127.0.0.1 "$MASTER_PORT" ;;
+    master:grpc | master:xmlrpc)
+      connects 127.0.0.1 "$MASTER_PORT" || { [ -n "${PEER:-}" ] && connects "${PEER%:*}" "${PEER##*:}"; }
+      ;;
     worker:grpc | worker:xmlrpc | worker:hybrid*) connects 127.0.0.1 "$WORKER_PORT" ;;
     *:objectstore) [ -d "$BUCKET" ] ;;
     *)
@@ -47,17 +53,23 @@ healthy() {
 
 case "$role" in
   master)
+    pair=()
+    if [ -n "${PEER:-}" ]; then
+      pair=(--standby)
+      # At a broker, the two masters meet there.
+      [ -n "$broker" ] || pair+=(--peer "$PEER")
+    fi
     exec run-as-owner.sh /data dataframe-master --middleware "$middleware" --listen "0.0.0.0:$MASTER_PORT" \
-      ${broker:+--broker "$broker"} --data-dir /state/master "$@"
+      ${broker:+--broker "$broker"} "${pair[@]}" --data-dir "/state/${MASTER_NAME:-master}" "$@"
     ;;
   worker)
     name=${WORKER_NAME:-worker${REPLICA:-}}
     exec run-as-owner.sh /data dataframe-worker --middleware "$middleware" --name "$name" --listen "0.0.0.0:$WORKER_PORT" \
-      --master "$MASTER" ${broker:+--broker "$broker"} --data-dir "/state/$name" "$@"
+      --master "$masters" ${broker:+--broker "$broker"} --data-dir "/state/$name" "$@"
     ;;
   client)
     if [ "$middleware" != local ]; then
-      export DATAFRAME_MIDDLEWARE=$middleware DATAFRAME_MASTER=${broker:-$MASTER}
+      export DATAFRAME_MIDDLEWARE=$middleware DATAFRAME_MASTER=${broker:-$masters}
     fi
     exec run-as-owner.sh /results dataframe "$@"
     ;;

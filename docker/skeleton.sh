@@ -21,7 +21,8 @@ for manifest in crates/*/Cargo.toml; do
   if [ -e "$crate/src/lib.rs" ] || [ ! -e "$crate/src/main.rs" ]; then
     : >"$to/$crate/src/lib.rs"
   fi
-  for program in "$crate"/src/main.rs "$crate"/src/bin/*.rs; do
+  # Manifests may name examples, and cargo wants them all.
+  for program in "$crate"/src/main.rs "$crate"/src/bin/*.rs "$crate"/examples/*.rs; do
     [ -e "$program" ] || continue
     mkdir -p "$to/${program%/*}"
     echo 'fn main() {}' >"$to/$program"

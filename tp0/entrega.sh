@@ -71,13 +71,13 @@ crates_of_tp0() {
 # Removes other assignments' crates, what only they need, and lines that speak of them.
 leave_out_the_rest() {
   needed=$(crates_of_tp0)
-  for folder in crates/protocol/fuzz crates/*; do
+  for folder in crates/protocol/fuzz crates/page/browser crates/*; do
     case $needed in *" ${folder#crates/} "*) continue ;; esac
     rm -r "$folder"
     sed -i "\|${folder}[\"/ ]|d; \|${folder}\$|d" Cargo.toml .dockerignore
   done
-  # What tells of fuzz targets, and how DataFusion and an interpreter are compiled: none of them is there.
-  sed -i '/^# Fuzz targets need/d; /^# What only plans a query/,/^regex-syntax.opt-level/d; /^# Modules that loop are stopped/,/^wasmi_ir.opt-level/d' Cargo.toml
+  # What tells of fuzz targets, of Tasca 1, and how DataFusion and an interpreter are compiled: none of them is there.
+  sed -i '/^# Fuzz targets need/d; /^# What only plans a query/,/^regex-syntax.opt-level/d; /^# The container tests of Tasca 1/,/^$/d; /^# Modules that loop are stopped/,/^wasmi_ir.opt-level/d' Cargo.toml
   names=$(sed -n '/^\[workspace.dependencies\]/,/^\[workspace.lints/s/^\([a-z0-9_-]*\) = .*/\1/p' Cargo.toml)
   for name in $names; do
     grep -q "^$name\(\.workspace\| = { workspace\)" crates/*/Cargo.toml || sed -i "/^$name = /d" Cargo.toml

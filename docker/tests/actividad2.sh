@@ -25,7 +25,7 @@ every_line() {
 
 heartbeat_file() {
   every_line headnode/hearbeat_server.txt \
-    "$TIME ronda=[0-9]+ (datanode[123] ([0-9.]+:5001|-) (operativo rtt=[0-9]+\.[0-9]{3}ms|no operativo rtt=-)( CAMBIO)?|operativos=[0-3] esperados=3 faltan=[0-3])"
+    "$TIME ronda=[0-9]+ (datanode[123] ([0-9.]+:5001|-) (operativo rtt=([0-9]+\.[0-9]{3}ms|- ENLACE)|no operativo rtt=-)( CAMBIO)?|operativos=[0-3] esperados=3 faltan=[0-3])"
 }
 registry_file() { every_line headnode/registro_server.txt "$TIME $ID $ADDRESS datanode[123]:[0-9]+ message_crc32c=$CRC \"[^\"]*\" crc32c=$CRC" && matches "$(cat headnode/registro_server.txt)" ' "Hola, almacén" '; }
 receipts_file() { every_line client/registro_cliente.txt "$TIME $ID datanode[123]:[0-9]+ message_crc32c=$CRC \"[^\"]*\"" && matches "$(cat client/registro_cliente.txt)" ' "Hola, almacén"$'; }
@@ -139,6 +139,29 @@ survives() {
   equal "$(grep -cE "^guardado en datanode[0-9]+ \(registro [0-9]+\): $ID\$" saved) saved" "$(cat sent) saved" && verified && [ "$outcome" -eq 0 ]
 }
 
+# The health check of the headnode says why it fails, and the client can ask all the same.
+unhealthy_without_datanodes() {
+  local outcome=0
+  docker compose stop datanode && eventually unhealthy headnode-1 || outcome=1
+  matches "$(docker inspect -f '{{range .State.Health.Log}}{{.Output}}{{end}}' actividad2-headnode-1)" \
+    'messages cannot be stored now: available datanodes: 0, needed for each message: 1$' || outcome=1
+  matches "$(store_client status)" '^[0-3] de 3 operativos, 0 disponibles, ' || outcome=1
+  docker compose start datanode && eventually healthy headnode-1 && eventually available 3 && [ "$outcome" -eq 0 ]
+}
+unhealthy() { equal "$(docker inspect -f '{{.State.Health.Status}}' "actividad2-$1")" unhealthy; }
+
+# http ADDRESS PORT PATH [HOST]: the answer to a GET.
+http() { printf 'GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$3" "${4:-localhost}" | nc -w 5 "$1" "$2"; }
+page_shows() { matches "$(http 127.0.0.1 5080 /api/frame)" '"kind":"store".*"available":3' && matches "$(http 127.0.0.1 5080 /)" '<html lang="es"'; }
+page_is_guarded() { matches "$(http 127.0.0.1 5080 / evil.example)" '^HTTP/1.1 421 ' && matches "$(http 127.0.0.1 5080 /metrics headnode:5080)" '^HTTP/1.1 200 '; }
+# Published on the loopback address of this computer, and on no other one.
+page_is_local() { equal "$(docker port actividad2-headnode-1 5080/tcp)" 127.0.0.1:5080; }
+datanode_metrics() {
+  local address
+  address=$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' actividad2-datanode-1)
+  matches "$(http "$address" 5081 /metrics)" '^datanode_sync_duration_seconds_count [1-9]'
+}
+
 run_quietly() { "$@" >/dev/null; }
 # It stays stopped when somebody runs the client: what is shown here must be possible by hand.
 stop() { run_quietly docker stop "$1" && run_quietly store_client status && equal "$(state "$1")" exited; }
@@ -219,10 +242,58 @@ PEERS
 one_is_forgotten() { equal "$(datanodes)" 'datanode1 datanode2 datanode3 datanode4 datanode5'; }
 two_replicas() { matches "$(docker compose --file docker-compose.yml --file peers.yml run --rm -T client put dos 2>/dev/null </dev/null)" '^guardado en datanode[0-9]+ \(registro [0-9]+\), datanode[0-9]+ \(registro [0-9]+\): '; }
 
+# Two headnodes. What one of them has said last of its role.
+headnode_role() { docker logs "actividad2-$1-1" 2>&1 | grep -oE '(listening|stands by:)' | tail -n 1; }
+headnode_stands_by() { equal "$1: $(headnode_role "$1")" "$1: stands by:"; }
+leading_headnode() {
+  local service
+  for service in headnode standby; do [ "$(headnode_role "$service")" != listening ] || echo "$service"; done
+}
+one_headnode_leads() { matches "$(leading_headnode | paste -sd ' ')" '^(headnode|standby)$'; }
+# leader_lost LOSE RECOVER: the other one goes on, and the first one stands by when it is back.
+leader_lost() {
+  local leader saved
+  leader=$(leading_headnode)
+  "$1" "actividad2-$leader-1" || return 1
+  saved=$(lines saved)
+  eventually has_lines saved $((saved + 10)) && "$2" "actividad2-$leader-1" && eventually headnode_stands_by "$leader" && one_headnode_leads
+}
+actividad2_pair() {
+  export COMPOSE_FILE=docker-compose.yml:docker-compose.standby.yml
+  local container
+  check "a2, two headnodes: docker compose up" docker compose up --detach --no-color
+  for container in headnode-1 standby-1; do check "a2, two headnodes: $container is healthy" eventually healthy "$container"; done
+  check "a2, two headnodes: one leads" eventually one_headnode_leads
+  check "a2, two headnodes: the client's messages arrive" eventually ended_well actividad2-client-1
+  check "a2, two headnodes: nothing is lost when the leader is killed and started" survives leader_lost kill_hard start
+  check "a2, two headnodes: and the other way round" survives leader_lost kill_hard start
+  check "a2, two headnodes: nothing is lost when the leader is paused and goes on" survives leader_lost pause unpause
+  check "a2, two headnodes: nothing is lost when the leader is cut off and connected again" survives leader_lost cut_off connect_again
+  check "a2, two headnodes: docker compose down" docker compose down
+  unset COMPOSE_FILE
+}
+
+# The commands of README.md.
+keyed() { docker compose --file docker-compose.yml --file docker-compose.key.yml "$@"; }
+keyed_client() { keyed run --rm -T --no-deps client "$@" 2>&1 </dev/null; }
+make_keys() {
+  (umask 077
+  docker compose run --rm --no-deps -T client key new >cluster.key 2>/dev/null </dev/null &&
+    chown "$OWNER" cluster.key &&
+    docker compose run --rm --no-deps -T --volume "$PWD/cluster.key:/cluster.key:ro" client key client --from /cluster.key >client.key 2>/dev/null </dev/null &&
+    chown "$OWNER" client.key) &&
+    matches "$(cat cluster.key)" '^[0-9a-f]{64}$' && matches "$(cat client.key)" '^client [0-9a-f]{64}$'
+}
+three_with_a_key() { matches "$(keyed_client status)" ' operativos, 3 disponibles, '; }
+refused_without_a_key() {
+  matches "$(ask '{"status":{}}')" '^\{"error":\{"code":"key-required",' &&
+    matches "$(docker compose run --rm -T --no-deps client status 2>&1 </dev/null)" 'use store-client --key-file .*\(key-required\)'
+}
+
 # The command of README.md, as the owner of the clone.
 all_forgotten() {
   setpriv --reuid "${OWNER%:*}" --regid "${OWNER#*:}" --clear-groups bash -c "$(grep '^rm -rf ' README.md)" || return 1
-  equal "$(find headnode client datanode* -type f ! -name Dockerfile ! -name .gitkeep)" ''
+  equal "$(find headnode standby client datanode* -type f ! -name Dockerfile ! -name .gitkeep)" ''
 }
 
 actividad2() {
@@ -246,7 +317,14 @@ actividad2() {
   check "a2: the command under the table checks them" check_command_works
   check "a2: put, get, list" got_back
   check "a2: messages from standard input" equal "$(seq 3 | store_client_reads | grep -c '^guardado en datanode')" 3
-  check "a2: status" matches "$(store_client status)" '^3 de 3 operativos, 3 disponibles, [0-9]+ mensajes, réplicas 1, ronda [0-9]+$'
+  check "a2: status" matches "$(store_client status)" '^3 de 3 operativos, 3 disponibles, [0-9]+ mensajes, réplicas 1, ronda [0-9]+, época 1$'
+  check "a2: top" matches "$(store_client top --once)" '^3 de 3 operativos; se guardan mensajes$'
+  check "a2: status --ready" matches "$(store_client status --ready)" '^3 de 3 operativos; se guardan mensajes$'
+  check "a2: the page shows three datanodes" page_shows
+  check "a2: the page answers its own names only" page_is_guarded
+  check "a2: the page is for this computer only" page_is_local
+  check "a2: metrics of a datanode" datanode_metrics
+  check "a2: without datanodes the headnode is not healthy, and is so again" unhealthy_without_datanodes
   check "a2: nc from the host" matches "$(ask '{"put":{"message":"desde nc"}}')" "^\{\"saved\":\{\"id\":\"$ID\",\"places\":\[\{\"datanode\":\"datanode[123]\",\"seq\":[0-9]+\}\]"
   check "a2: a line of plain text" matches "$(ask 'Hola')" "^guardado en datanode[0-9]+ \(registro [0-9]+\): $ID\$"
   check "a2: the client can neither name nor reach a datanode" client_is_apart
@@ -274,6 +352,12 @@ actividad2() {
   check "a2: two replicas" two_replicas
   check "a2: the registry went on where it had ended" has_lines headnode/registro_server.txt $((records + 1))
   check "a2: down again within 5 s" at_most 5 docker compose down
+  check "a2: a key for the store, and one for its clients" make_keys
+  check "a2: docker compose up with a key" keyed up --detach headnode datanode
+  check "a2: all datanodes are operative with a key" eventually three_with_a_key
+  check "a2: put with a key" matches "$(keyed_client put clave)" '^guardado en datanode[0-9]+ '
+  check "a2: without a key nothing is answered" refused_without_a_key
+  check "a2: down with a key" keyed down
   check "a2: every file belongs to the owner of the clone, who can delete it" \
     owned_and_deletable headnode/hearbeat_server.txt headnode/registro_server.txt client/registro_cliente.txt "${DATA_FILES[@]}" datanodes/datanode{4,5}/data.txt
   # The classic builder, which some versions of 1.29 take, was seen at work with the same stages in Actividad 1.
@@ -286,4 +370,6 @@ actividad2() {
   check "a2: docker-compose 1.29 runs the client" matches "$(docker-compose run --rm -T client put hola 2>/dev/null </dev/null)" '^guardado en datanode[0-9]+ '
   check "a2: docker-compose 1.29 down" docker-compose down
   check "a2: all messages are forgotten" all_forgotten
+  # In clean folders: a new leader needs the majority of all datanodes that the others have ever met.
+  actividad2_pair
 }

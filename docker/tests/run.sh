@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # The container tests: the real `docker compose build` and `up` of each activity, and its files on the host.
 #
-# Usage: run.sh [SUITE...], where a suite is actividad1, actividad2, tasca1, tp0 or entrega; all of them without an argument.
+# Usage: run.sh [SUITE...], where a suite is actividad1, actividad2, tasca1, tp0 or entrega. Without an argument, all of them
+# run, those that share no port and no container's name side by side: most of their time they wait for containers.
+#
+# T1_PROFILE=release compiles the programs of Tasca 1 as their Dockerfiles do by themselves, which takes twice as long.
 #
 # Works in temporary copies of the repository, owned by an ordinary user's number. Needs root (for that), Docker with
 # Compose v2 and docker-compose 1.29, make, nc, python3, and the ports 5000 and 9000. Ends with `N passed, N failed`.
@@ -23,9 +26,7 @@ repository=$(cd "$tests/../.." && pwd)
 . "$tests/entrega.sh"
 
 [ "$(id -u)" -eq 0 ] || { echo "run.sh: needs root, to give the copies to another user" >&2; exit 2; }
-suites=("$@")
-[ ${#suites[@]} -gt 0 ] || suites=(actividad1 actividad2 tasca1 tp0 entrega)
-for suite in "${suites[@]}"; do
+for suite in "$@"; do
   case "$suite" in
     actividad1 | actividad2 | tasca1 | tp0 | entrega) ;;
     *) echo "run.sh: no tests are called $suite: actividad1, actividad2, tasca1, tp0 and entrega are" >&2; exit 2 ;;
@@ -44,5 +45,35 @@ clean_up() {
 }
 trap clean_up EXIT
 
-for suite in "${suites[@]}"; do "$suite"; done
+# Suites that run side by side would disturb each other most while they compile. They build the same once more, out of Docker's
+# cache, and tell of what fails.
+compile_first() {
+  local activity
+  copy_as "$OWNER" "$work/all"
+  for activity in actividad1 actividad2; do docker compose --file "$work/all/$activity/docker-compose.yml" build; done
+  docker compose --file "$work/all/tasca1/docker-compose.yml" build --build-arg "PROFILE=$T1_PROFILE"
+  make --directory "$work/all/tp0" docker-image
+} >/dev/null 2>&1
+
+# lane SUITE...: runs the suites one after the other. Their summary goes to a file.
+lane() { bash "$tests/run.sh" "$@" 2>&1 | tee "$work/lane-$1" | grep -vE '^[0-9]+ passed, [0-9]+ failed$'; }
+
+all_suites() {
+  local first
+  compile_first
+  lane actividad1 actividad2 &
+  lane tasca1 &
+  lane tp0 entrega &
+  wait
+  for first in actividad1 tasca1 tp0; do
+    if [[ $(tail -n 1 "$work/lane-$first") =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+      passed=$((passed + BASH_REMATCH[1])) failed=$((failed + BASH_REMATCH[2]))
+    else
+      echo "FAIL the suites from $first on did not come to their end"
+      failed=$((failed + 1))
+    fi
+  done
+}
+
+if [ $# -eq 0 ]; then all_suites; else for suite in "$@"; do "$suite"; done; fi
 summary

@@ -11,8 +11,10 @@ with it. Without `--with` and `--client`, the program computes in its own proces
 of servers that are started for the run, and `{bucket}` is that of an empty folder. `--with-some` is like `--with`, for every tenth
 case: for flags with which a case takes long. Each `--client` runs the code of the cases with the client in ../python, over XML-RPC
 (`xmlrpc`) or Arrow Flight (`grpc`), on a master and two workers that are started from the folder of the program. `--flight FOLDER`
-asks a cluster of the programs in FOLDER over Arrow Flight, with pyarrow alone. Ends with `N passed, M failed`, and with exit code 1 if a
-case failed. `--only TEXT` takes the cases whose name contains TEXT. `--table` prints the table of differences for
+asks a cluster of the programs in FOLDER over Arrow Flight, with pyarrow alone. `--ballista FOLDER` runs the `dataframe` of that
+folder, which is built with Ballista, on a scheduler with two executors that are started as `ballista_node` of the folder, and, for every
+tenth case, on a scheduler and an executor inside of it. ballista.py tells which cases are refused there. Ends with `N passed, M failed`, and with exit
+code 1 if a case failed. `--only TEXT` takes the cases whose name contains TEXT. `--table` prints the table of differences for
 ../README.md, and `--check-table` fails if it is another one there.
 
 Needs the packages of requirements.txt.
@@ -33,6 +35,8 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import ballista
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
@@ -193,14 +197,18 @@ class Comparison:
             if self.arguments.show:
                 print(f"{case.name}: {given.failure or (given.columns, given.rows)}")
 
-    def ask_program(self, flags, step=1):
+    def ask_program(self, path, flags, step=1):
         """Compares the cases with one set of flags, or one of so many. The numbers of those that are right and of those that are not."""
-        started, passed, failures = time.monotonic(), 0, []
-        program = Program(self.arguments.program, flags)
+        started, passed, failures, refused = time.monotonic(), 0, [], 0
+        program = Program(path, flags)
         try:
             for case, (dask, instead, _) in list(zip(self.chosen, self.expected))[::step]:
                 answer = self.frames.of_answer(program.ask(absolute(case.operations, self.folder)))
                 wrong = verdict(case, answer, dask, instead, self.frames)
+                refusal = ballista.refusal(case) if "--engine ballista" in flags else None
+                if refusal:
+                    refused += 1
+                    wrong = None if refusal in (answer.failure or "") else f"is not refused with {refusal!r}: {answer}"
                 passed += not wrong
                 if wrong:
                     failures.append(f"{case.name}: {wrong}\n     {json.dumps(case.operations)}")
@@ -212,7 +220,7 @@ class Comparison:
         finally:
             program.end()
         report(flags, failures)
-        print(f"dataframe {flags or '(in one process)'}: {passed} passed, {len(failures)} failed, in {time.monotonic() - started:.0f} s", flush=True)
+        print(f"dataframe {flags or '(in one process)'}: {passed} passed{f' ({refused} are refused, as told)' if refused else ''}, {len(failures)} failed, in {time.monotonic() - started:.0f} s", flush=True)
         return passed, len(failures)
 
     def ask_clients(self, ways):
@@ -267,13 +275,13 @@ class Comparison:
         print(f"Arrow Flight: {passed} passed, {len(failures)} failed, in {time.monotonic() - started:.0f} s", flush=True)
         return passed, len(failures)
 
-    def read_outputs(self):
+    def read_outputs(self, program, flags):
         """Results in each format, read by pandas and pyarrow. The numbers of those that are right and of those that are not."""
         failures, passed = [], 0
         for case, (dask, instead, _) in zip(self.chosen, self.expected):
             for output in ("csv", "json", "parquet", "arrow") if case.name in OUTPUT_CASES else ():
                 try:
-                    frame = self.frames.of_pandas(written(self.arguments.program, case.operations, output, self.folder))
+                    frame = self.frames.of_pandas(written(program, flags, case.operations, output, self.folder))
                     wanted = instead or dask
                     # Rows of JSON have names, and a file without rows has none.
                     wanted = wanted if wanted.rows or output != "json" else self.frames.Frame([], [])
@@ -283,7 +291,7 @@ class Comparison:
                 passed += not wrong
                 if wrong:
                     failures.append(f"{case.name} as {output}: {wrong}")
-        report("--output", failures)
+        report(f"{flags} --output", failures)
         return passed, len(failures)
 
 
@@ -303,27 +311,31 @@ def compare(arguments):
         make_files(comparison.folder)
         comparison.ask_dask()
         results = []
-        if arguments.program:
+        if arguments.program or arguments.ballista:
             all_flags = [(flags, 1) for flags in arguments.flags] + [(flags, SOME) for flags in arguments.some]
             all_flags = [(brokers.insert(flags, opened), step) for flags, step in all_flags]
+            engines = ballista.flags(arguments.ballista, opened, not arguments.only) if arguments.ballista else []
             with ThreadPoolExecutor(os.cpu_count()) as threads:
                 results = [threads.submit(comparison.ask_clients, arguments.clients)] if arguments.clients else []
-                results += [threads.submit(comparison.ask_program, *flags) for flags in all_flags]
-                results += [threads.submit(comparison.read_outputs)] if all_flags else []
+                results += [threads.submit(comparison.ask_program, arguments.program, *flags) for flags in all_flags]
+                results += [threads.submit(comparison.read_outputs, arguments.program, "")] if all_flags else []
+                results += [threads.submit(comparison.ask_program, f"{arguments.ballista}/dataframe", *flags) for flags in engines]
+                # What writes a format does not know the middleware. Another engine has its own types for text.
+                results += [threads.submit(comparison.read_outputs, f"{arguments.ballista}/dataframe", flags) for flags, _ in engines[:1]]
                 results += [threads.submit(comparison.ask_flight, arguments.flight)] if arguments.flight else []
     passed, failures = (sum(counts) for counts in zip((0, 0), *(result.result() for result in results)))
     print(f"{passed} passed, {failures} failed")
     return failures
 
 
-def written(program, operations, output, folder):
+def written(program, flags, operations, output, folder):
     """What a program of others reads from the result in one format of `--output`."""
     import pandas
     import pyarrow
 
-    path = folder / f"result.{output}"
+    path = folder / f"result-{threading.get_ident()}.{output}"
     with open(path, "wb") as file:
-        command = [program, "run", "--json", json.dumps(absolute(operations, folder)), "--output", output]
+        command = [program, "run", "--json", json.dumps(absolute(operations, folder)), "--output", output, *shlex.split(flags)]
         subprocess.run(command, stdout=file, check=True, timeout=ANSWER_SECONDS)
     if output == "csv":
         return pandas.read_csv(path)
@@ -371,15 +383,18 @@ def main():
     parser.add_argument("--with-some", dest="some", action="append", default=[], metavar="FLAGS", help="the same, for every tenth case")
     parser.add_argument("--client", dest="clients", action="append", choices=["xmlrpc", "grpc"], default=[], help="compare the client in ../python, too; may be given several times")
     parser.add_argument("--flight", metavar="FOLDER", help="compare over Arrow Flight, too, with dataframe-master and dataframe-worker of this folder")
+    parser.add_argument("--ballista", metavar="FOLDER", help="compare on Ballista, too, with `dataframe` and `ballista_node` of this folder")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name contains TEXT")
     parser.add_argument("--show", action="store_true", help="print what Dask gives")
     parser.add_argument("--table", action="store_true", help="print the table of differences")
     parser.add_argument("--check-table", action="store_true", help="fail if the table in README.md is not up to date")
     parser.add_argument("--write-table", action="store_true", help="write the table into README.md")
     arguments = parser.parse_args()
-    arguments.flags = arguments.flags or ([] if arguments.clients or arguments.some else [""])
+    arguments.flags = arguments.flags or ([] if arguments.clients or arguments.some or not arguments.program else [""])
     if arguments.program:
         arguments.program = os.path.abspath(arguments.program)
+    if arguments.ballista:
+        arguments.ballista = os.path.abspath(arguments.ballista)
     if arguments.table:
         print(table())
     elif arguments.check_table or arguments.write_table:

@@ -29,6 +29,7 @@ import adbc_driver_manager
 import pandas
 import pyarrow
 import pyarrow.flight as flight
+from adbc_driver_manager import StatementOptions
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
@@ -46,10 +47,11 @@ def free_port():
 
 
 class Cluster:
-    """A master over gRPC and its workers. They end with the block of `with`."""
+    """A master over gRPC and its workers, with these further flags. They end with the block of `with`."""
 
-    def __init__(self, programs, workers=2):
+    def __init__(self, programs, workers=2, flags=(), connect=lambda address: flight.FlightClient(f"grpc://{address}")):
         self.address = f"127.0.0.1:{free_port()}"
+        self.flags = flags
         self.client = None
         self.opened = contextlib.ExitStack()
         try:
@@ -59,7 +61,7 @@ class Cluster:
             for number in range(1, workers + 1):
                 worker = [str(Path(programs) / "dataframe-worker"), "--listen", "127.0.0.1:0", "--name", f"worker{number}"]
                 self.start([*worker, "--master", self.address, "--data-dir", str(folder / f"worker{number}")])
-            self.client = self.opened.enter_context(flight.FlightClient(f"grpc://{self.address}"))
+            self.client = self.opened.enter_context(connect(self.address))
             self.wait_for(workers)
         except BaseException:
             self.opened.close()
@@ -67,7 +69,7 @@ class Cluster:
 
     def start(self, command):
         """Starts one program, which is killed at the end."""
-        process = subprocess.Popen([*command, "--log-level", "warn"])
+        process = subprocess.Popen([*command, *self.flags, "--log-level", "warn"])
 
         def end():
             process.kill()
@@ -255,6 +257,23 @@ def adbc_queries(cluster):
         assert cursor.fetch_arrow_table().to_pylist() == [{"n": len(pandas.read_csv(south)) * len(pandas.read_csv(north))}]
 
 
+def adbc_polls(cluster):
+    """ADBC asks for the progress of a long query again and again (PollFlightInfo), and then reads its rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "long.csv"
+        path.write_text("name\n" + "station\n" * 30_000)
+        query = f'select count(*) as n from "{path}" where length(repeat(name, 3000)) > 0'
+        with cluster.connect() as connection, connection.cursor() as cursor:
+            cursor.adbc_statement.set_options(**{StatementOptions.INCREMENTAL.value: "true"})
+            partitions, _ = cursor.adbc_execute_partitions(query)
+            assert cursor.adbc_statement.get_option_float(StatementOptions.PROGRESS.value) == 1.0
+            assert len(partitions) == 1, partitions
+            cursor.adbc_read_partition(partitions[0])
+            assert cursor.fetchall() == [(30_000,)]
+            cursor.adbc_statement.set_options(**{StatementOptions.INCREMENTAL.value: "true"})
+            refused(adbc_driver_manager.Error, "No field named z", lambda: cursor.adbc_execute_partitions(f'select z from "{path}"'))
+
+
 def adbc_parameters(cluster):
     """Parameters of a query are values, whatever text they have."""
     with cluster.connect() as connection, connection.cursor() as cursor:
@@ -300,7 +319,7 @@ def pandas_reads_sql(cluster):
 
 
 CHECKS = (readme_examples, lists_of_operations, paths, an_empty_result, schemas, an_id_of_ones_own, errors_of_jobs, hostile_tickets, actions, a_large_result,
-          a_client_that_hangs_up, adbc_queries, adbc_parameters, adbc_errors, adbc_metadata, pandas_reads_sql)
+          a_client_that_hangs_up, adbc_queries, adbc_polls, adbc_parameters, adbc_errors, adbc_metadata, pandas_reads_sql)
 
 
 def main():

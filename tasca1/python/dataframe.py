@@ -52,6 +52,7 @@ import math
 import os
 import re
 import secrets
+import ssl
 import struct
 import time
 import xml.parsers.expat
@@ -2059,14 +2060,73 @@ class _Posted(xmlrpc.client.Transport):
         return connection
 
 
+_NODE_NAME = "node.dataframe.internal"  # what every certificate of a node is valid for: see crates/mutual-tls/src/lib.rs
+
+
+class _Certificates:
+    """The certificates of a client, in a folder that `dataframe certificates` has made."""
+
+    def __init__(self, folder: Union[str, "os.PathLike[str]"]) -> None:
+        names = ("ca.pem", "client.pem", "client.key")
+        self.authority, self.certificate, self.key = (os.path.join(os.fspath(folder), name) for name in names)
+        for path in (self.authority, self.certificate, self.key):
+            if not os.path.isfile(path):
+                raise ValueError(f"tls: there is no file {path}: give a folder that `dataframe certificates` has made")
+
+    def context(self) -> ssl.SSLContext:
+        """What a connection is made with: it trusts the cluster's authority alone."""
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=self.authority)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
+    def for_flight(self) -> Dict[str, Any]:
+        """The arguments of `pyarrow.flight.connect`."""
+        authority, certificate, key = (_bytes_of(path) for path in (self.authority, self.certificate, self.key))
+        return {"tls_root_certs": authority, "cert_chain": certificate, "private_key": key, "override_hostname": _NODE_NAME}
+
+
+def _bytes_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+class _ToNode(http.client.HTTPSConnection):
+    """A connection to a node of the cluster, at whatever address it is called."""
+
+    def __init__(self, host: str, context: ssl.SSLContext) -> None:
+        super().__init__(host, timeout=_HTTP_TIME, context=context)
+        self._tls = context
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=_NODE_NAME)
+
+
+class _PostedOverTls(xmlrpc.client.Transport):
+    """HTTP over TLS, with an end to waiting."""
+
+    def __init__(self, certificates: _Certificates) -> None:
+        super().__init__()
+        self._tls = certificates.context()
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        if self._connection and host == self._connection[0] and self._connection[1]:
+            return self._connection[1]
+        connection = _ToNode(self.get_host_info(host)[0], self._tls)
+        self._connection = host, connection
+        return connection
+
+
 class _XmlRpcWay(_Way):
     """The master's own protocol over XML-RPC: a job is sent under its id, until it has ended. A result may have any length, as it comes in pieces.
 
     `crates/middleware/src/xmlrpc.rs` has the methods `call`, `more` and `cancel`, and `crates/dataframe-jobs/src/message.rs` the messages.
     """
 
-    def __init__(self, address: str, wait: float, on_progress: Optional[Callable[[Dict[str, Any]], None]]) -> None:
-        self._address, self._wait, self._on_progress = address, wait, on_progress
+    def __init__(
+        self, address: str, wait: float, on_progress: Optional[Callable[[Dict[str, Any]], None]], certificates: Optional[_Certificates]
+    ) -> None:
+        self._address, self._wait, self._on_progress, self._certificates = address, wait, on_progress, certificates
         self._last_word = 0.0
 
     def run(self, operations: List[Operation]) -> _Table:
@@ -2102,7 +2162,9 @@ class _XmlRpcWay(_Way):
             pass  # the master may be gone, and then it has given the job up
 
     def _server(self) -> xmlrpc.client.ServerProxy:
-        return xmlrpc.client.ServerProxy(self._address, transport=_Posted())
+        if self._certificates is None:
+            return xmlrpc.client.ServerProxy(self._address, transport=_Posted())
+        return xmlrpc.client.ServerProxy(self._address, transport=_PostedOverTls(self._certificates))
 
     def _until_answered(self, message: Dict[str, Any]) -> List[Tuple[str, Any, bytes]]:
         """Sends a request until its reply is whole, although the master may be killed and started meanwhile."""
@@ -2188,11 +2250,14 @@ def _ulid() -> str:
 class _FlightWay(_Way):
     """Arrow Flight: the list of operations is the command of the descriptor, and the tickets give the rows."""
 
-    def __init__(self, address: str, wait: float) -> None:
+    def __init__(self, address: str, wait: float, certificates: Optional[_Certificates]) -> None:
         self._address, self._wait = address, wait
         self._flight = _need("pyarrow.flight", "a grpc:// address")
         try:
-            self._connection = self._flight.connect(address)
+            if certificates is None:
+                self._connection = self._flight.connect(address)
+            else:
+                self._connection = self._flight.connect(address.replace("grpc://", "grpc+tls://"), **certificates.for_flight())
         except Exception as error:
             raise self._failure(error) from error
 
@@ -2230,11 +2295,19 @@ class Client:
     """The way to a master. The newest client is the one that frames are computed with; `with Client(…):` ends that again.
 
     `address` is `http://HOST:PORT` (XML-RPC) or `grpc://HOST:PORT` (Arrow Flight); without it, the variable `DATAFRAME_MASTER`
-    or `http://localhost:9000`. `wait` is how many seconds a computation waits for a master and for workers. `on_progress` is called
+    or `http://localhost:9000`. `tls` is the folder of the client's certificates, where the cluster runs with `--tls`; without it, the
+    variable `DATAFRAME_TLS`. `wait` is how many seconds a computation waits for a master and for workers. `on_progress` is called
     with a dict (`done`, `total` and `running` tasks) while a computation runs; over XML-RPC only.
     """
 
-    def __init__(self, address: Optional[str] = None, *, wait: float = 30.0, on_progress: Optional[Callable[[Dict[str, Any]], None]] = None) -> None:
+    def __init__(
+        self,
+        address: Optional[str] = None,
+        *,
+        wait: float = 30.0,
+        on_progress: Optional[Callable[[Dict[str, Any]], None]] = None,
+        tls: Union[str, "os.PathLike[str]", None] = None,
+    ) -> None:
         self.address = address or os.environ.get("DATAFRAME_MASTER") or DEFAULT_MASTER
         if "://" not in self.address:
             self.address = f"http://{self.address}"
@@ -2245,7 +2318,13 @@ class Client:
             raise ValueError(f"wait is a number of seconds, and not {wait!r}")
         if scheme == "grpc" and on_progress is not None:
             raise ValueError("on_progress is called over XML-RPC only: Client(\"http://HOST:PORT\")")
-        self._way: _Way = _FlightWay(self.address, float(wait)) if scheme == "grpc" else _XmlRpcWay(self.address.rstrip("/"), float(wait), on_progress)
+        folder = tls if tls is not None else os.environ.get("DATAFRAME_TLS")
+        certificates = _Certificates(folder) if folder else None
+        self._way: _Way
+        if scheme == "grpc":
+            self._way = _FlightWay(self.address, float(wait), certificates)
+        else:
+            self._way = _XmlRpcWay(self.address.rstrip("/"), float(wait), on_progress, certificates)
         _clients.append(self)
 
     def run(self, operations: List[Operation]) -> _Table:

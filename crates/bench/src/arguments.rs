@@ -47,10 +47,33 @@ pub enum Measure {
         #[arg(long, value_name = "DIR", default_value = ".")]
         dir: PathBuf,
     },
+    /// Deletes the disk of one of three datanodes under load: time until each message has two copies again
+    Repair {
+        /// Number of messages to store before
+        #[arg(long, default_value_t = 1_000_000)]
+        messages: u64,
+        /// Number of clients that put messages all the time
+        #[arg(long, default_value_t = 50)]
+        connections: usize,
+        /// How long the datanode may be away before its messages are copied
+        #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = cli::duration)]
+        repair_after: Duration,
+        /// Folder for the data
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        dir: PathBuf,
+    },
     /// Holds whole lotteries, from the start of the agencies to the last one's winners, beside a plain write of the same file
     Lottery(LotteryArguments),
     /// Measures DataFrames: one process and workers beside DataFusion, Polars, DuckDB and Dask, tasks, and killed workers
     Dataframe(DataFrameArguments),
+    /// Kills the leading one of two masters of DataFrames, again and again, in the middle of a job
+    Takeover(TakeoverArguments),
+    /// Measures what looking costs the store: without a page, with one that nobody looks at, with one open page, with many
+    Watched(WatchedArguments),
+    /// Ends the leading one of two headnodes, again and again
+    StoreTakeover(StoreTakeoverArguments),
+    /// Floods the heartbeat of a store with datagrams of others: false alarms, processor time
+    Flood(FloodArguments),
     /// Measures the heartbeat of a headnode with simulated datanodes: processor time, datagrams, losses
     Heartbeat {
         /// Number of simulated datanodes
@@ -175,6 +198,93 @@ pub struct DataFrameArguments {
     pub json: bool,
 }
 
+#[derive(Debug, Clone, clap::Args)]
+pub struct TakeoverArguments {
+    /// Middleware of the cluster, as `--middleware` of its programs names it
+    #[arg(long, value_name = "NAME", default_value = "grpc")]
+    pub middleware: String,
+    /// Number of masters to kill
+    #[arg(long, default_value_t = 100, value_parser = cli::count(1..=100_000))]
+    pub rounds: usize,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct WatchedArguments {
+    /// Number of pages that are many
+    #[arg(long, default_value_t = 1000, value_parser = cli::count(2..=1024))]
+    pub pages: usize,
+    /// Folder with the programs `headnode` and `datanode` of another version, to measure it too
+    #[arg(long, value_name = "DIR")]
+    pub other: Option<PathBuf>,
+    /// Number of rounds; each measures every side, in rotating order
+    #[arg(long, default_value_t = 20, value_parser = cli::count(1..=10_000))]
+    pub rounds: usize,
+    /// Approximate length of each measurement
+    #[arg(long, value_name = "DURATION", default_value = "1500ms", value_parser = cli::duration)]
+    pub length: Duration,
+    /// Number of connections at the same time
+    #[arg(long, default_value_t = 50, value_parser = cli::count(1..=10_000))]
+    pub connections: usize,
+    /// Folder for the data of all sides, so that they use the same disk
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `flood`.
+#[derive(Debug, clap::Args)]
+pub struct FloodArguments {
+    /// Who is flooded
+    #[arg(long, value_name = "WHO", default_value = "headnode")]
+    pub target: FloodTarget,
+    /// Datagrams a second
+    #[arg(long, default_value_t = 100_000)]
+    pub rate: u64,
+    /// Length of the flood
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = cli::duration)]
+    pub length: Duration,
+    /// Flood a store without a key
+    #[arg(long)]
+    pub plain: bool,
+    /// Folder for the data
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct StoreTakeoverArguments {
+    /// Number of headnodes to end
+    #[arg(long, default_value_t = 100, value_parser = cli::count(1..=100_000))]
+    pub rounds: usize,
+    /// Stop the leader with SIGSTOP, so that it is silent, in place of kill -9
+    #[arg(long)]
+    pub silent: bool,
+    /// Time from one round of the heartbeat to the next
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = cli::duration)]
+    pub interval: Duration,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Who is flooded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FloodTarget {
+    /// The headnode's socket of the heartbeat
+    Headnode,
+    /// The multicast group, so each of the three datanodes
+    Datanodes,
+}
+
 /// The programs that can be compared with Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ComparisonTarget {
@@ -182,6 +292,8 @@ pub enum ComparisonTarget {
     Server,
     /// Actividad 2's headnode and three datanodes
     Store,
+    /// Actividad 2's headnode and three datanodes with a key, beside the same without one
+    Key,
     /// TP0's echo server with kept connections, beside Redis PING: neither stores anything
     Echo,
 }
@@ -200,6 +312,6 @@ impl TryFrom<&LoadArguments> for Load {
             "connections, pipeline and messages must be more than 0"
         );
         ensure!(rate.is_none_or(|rate| rate > 0.0), "the rate must be more than 0");
-        Ok(Self { address, protocol, connections, pipeline, messages, size, rate })
+        Ok(Self { address, protocol, connections, pipeline, messages, size, rate, keys: None })
     }
 }

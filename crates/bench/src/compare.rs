@@ -38,6 +38,7 @@ pub async fn with_peers(arguments: &CompareArguments) -> anyhow::Result<Comparis
             Contestant { name: "store", protocol: Protocol::Store, peer: Peer::store(dir, &flags).await? }
         }
         ComparisonTarget::Echo => return echo_with_redis(arguments).await,
+        ComparisonTarget::Key => return key_with_plain(arguments, &flags).await,
     };
     let mut contestants = vec![ours, redis(dir, Protocol::RedisRpush).await?];
     if arguments.target == ComparisonTarget::Store {
@@ -61,6 +62,18 @@ pub async fn with_peers(arguments: &CompareArguments) -> anyhow::Result<Comparis
          messages for each such sync, row by row: {share}.",
         arguments.size
     );
+    Ok(comparison(&contestants, arguments, pairings, note))
+}
+
+/// Compares the store with a key and without one.
+async fn key_with_plain(arguments: &CompareArguments, flags: &[&str]) -> anyhow::Result<ComparisonTable> {
+    let store = |name, peer| Contestant { name, protocol: Protocol::Store, peer };
+    let contestants = [
+        store("store with a key", Peer::keyed_store(&arguments.dir, flags).await?),
+        store("store without one", Peer::store(&arguments.dir, flags).await?),
+    ];
+    let pairings = in_turn(arguments, &contestants, &mut || Ok(())).await?;
+    let note = format!("{}-byte messages, on disk before each reply.", arguments.size);
     Ok(comparison(&contestants, arguments, pairings, note))
 }
 
@@ -179,8 +192,16 @@ impl Side {
     ) -> anyhow::Result<Self> {
         let messages = 200 * (connections * pipeline) as u64;
         let size = arguments.size;
-        let mut load =
-            Load { address: peer.address, protocol, connections, pipeline, messages, size, rate: None };
+        let mut load = Load {
+            address: peer.address,
+            protocol,
+            connections,
+            pipeline,
+            messages,
+            size,
+            rate: None,
+            keys: peer.keys.clone(),
+        };
         // The trial is also the warm-up.
         let trial = load::run(&load, false).await?;
         load.messages = (trial.per_second * arguments.length.as_secs_f64()) as u64 + 1;

@@ -10,6 +10,7 @@ mod plots;
 mod queries;
 mod query_program;
 mod report;
+pub mod takeover;
 
 use std::time::Duration;
 

@@ -17,10 +17,9 @@ use rand::RngExt as _;
 use serde::Serialize;
 use service::net::{Datagrams as _, Interface, LocalGroup, MulticastSocket, TcpListener, TcpStream};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::Child;
 use tokio::task::LocalSet;
 
-use crate::programs::store_part;
+use crate::programs::{processor_time, store_part};
 
 /// The number of datanodes that share a socket.
 const PER_SOCKET: usize = 100;
@@ -97,9 +96,9 @@ pub async fn run(datanodes: usize, rounds: u64) -> anyhow::Result<HeartbeatRepor
             while (report().len() as u64) < WARM_UP_ROUNDS {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            let before = (cpu(&headnode)?, counts.probes.get(), counts.answers.get());
+            let before = (processor_time(&headnode)?, counts.probes.get(), counts.answers.get());
             tokio::time::sleep(INTERVAL * u32::try_from(rounds)?).await;
-            let after = (cpu(&headnode)?, counts.probes.get(), counts.answers.get());
+            let after = (processor_time(&headnode)?, counts.probes.get(), counts.answers.get());
             let each = |before: u64, after: u64| (after - before) as f64 / rounds as f64;
             let port = counts.headnode.get().context("no probe came")?.port();
             Ok(HeartbeatReport {
@@ -173,6 +172,9 @@ impl SimulatedDatanodes {
             address,
             records,
             free_bytes,
+            sync: None,
+            leader: None,
+            unreadable: 0,
         })
         .encode()
     }
@@ -191,7 +193,7 @@ async fn greet(stream: TcpStream) -> anyhow::Result<()> {
     let mut lines = BufReader::new(reader).lines();
     while let Some(line) = lines.next_line().await? {
         let reply = match json::decode(line.as_bytes())? {
-            NodeRequest::Hello { v, .. } => NodeReply::Welcome { v, records: 0 },
+            NodeRequest::Hello { v, .. } => NodeReply::Welcome { v, records: 0, draining: false },
             _ => NodeReply::Holdings { records: Vec::new(), more: false },
         };
         let mut bytes = Vec::new();
@@ -205,13 +207,6 @@ async fn greet(stream: TcpStream) -> anyhow::Result<()> {
 fn answered(file: &str) -> Vec<usize> {
     let count = |line: &str| line.split("operativos=").nth(1)?.split(' ').next()?.parse().ok();
     file.lines().filter_map(count).collect()
-}
-
-/// Returns the processor time that a program has used.
-fn cpu(process: &Child) -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/schedstat", process.id().context("it has ended")?))?;
-    let nanoseconds = stat.split(' ').next().context("no schedstat")?.parse()?;
-    Ok(Duration::from_nanos(nanoseconds))
 }
 
 /// Returns how many datagrams a UDP port of this host had no room for: the last column of `/proc/net/udp`.

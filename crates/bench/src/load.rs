@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use bytes::{Buf, BytesMut};
 use clap::ValueEnum;
+use cluster_key::{KeyPurpose, KeyedStream, Keyring};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -91,6 +92,9 @@ pub struct Load {
     pub size: usize,
     /// The number of messages a second in an open loop; `None` in a closed loop.
     pub rate: Option<f64>,
+    /// A client's keys, for a store with a key.
+    #[serde(skip)]
+    pub keys: Option<Keyring>,
 }
 
 /// The result. Latencies are in microseconds; in an open loop they count from the moment each message was due.
@@ -129,7 +133,8 @@ impl fmt::Display for LoadReport {
 pub async fn run(load: &Load, show_progress: bool) -> anyhow::Result<LoadReport> {
     let mut streams = Vec::new();
     for _ in 0..load.connections {
-        let stream = net::connect(load.address, PATIENCE).await;
+        let connecting = net::connect(load.address, PATIENCE);
+        let stream = cluster_key::connect(connecting, load.keys.as_ref(), KeyPurpose::Client).await;
         streams.push(stream.with_context(|| format!("cannot connect to {}", load.address))?);
     }
     let shared = Rc::new(LoadProgress {
@@ -255,14 +260,19 @@ impl RequestMaker {
 }
 
 struct LoadConnection {
-    frames: FrameReader<TcpStream, ReplyCounter>,
+    frames: FrameReader<KeyedStream<TcpStream>, ReplyCounter>,
     shared: Rc<LoadProgress>,
     requests: RequestMaker,
     pipeline: u64,
 }
 
 impl LoadConnection {
-    fn new(stream: TcpStream, load: &Load, requests: RequestMaker, shared: Rc<LoadProgress>) -> Self {
+    fn new(
+        stream: KeyedStream<TcpStream>,
+        load: &Load,
+        requests: RequestMaker,
+        shared: Rc<LoadProgress>,
+    ) -> Self {
         let frames = FrameReader::new(stream, ReplyCounter { done: load.protocol.done() });
         Self { frames, shared, requests, pipeline: load.pipeline as u64 }
     }
@@ -377,6 +387,7 @@ mod tests {
             messages: 1,
             size: 3,
             rate: None,
+            keys: None,
         };
         let mut requests = RequestMaker::new(&load).starting_at(150);
         let mut sent = Vec::new();

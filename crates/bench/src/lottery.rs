@@ -228,6 +228,7 @@ async fn start_server(
     address: SocketAddr,
 ) -> anyhow::Result<Child> {
     let mut server = program("lottery-server", data)?;
+    server.args(["--page", "none"]);
     server.env("SERVER_IP", address.ip().to_string()).env("SERVER_PORT", address.port().to_string());
     server.env("NUMBER_OF_CLIENTS", arguments.agencies.to_string());
     let mut server = server.current_dir(data).spawn()?;

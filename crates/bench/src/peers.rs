@@ -1,10 +1,11 @@
 //! The programs that are measured, started on free ports with their data in temporary folders.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use cluster_key::{ClusterKey, Keyring};
 use protocol::store::client_api::StoreStatus;
 use service::net::{LocalGroup, TcpStream};
 use store_client::headnode::HeadnodeClient;
@@ -13,7 +14,9 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
-use crate::programs::{READY_WITHIN, command, free_address, listens, resident_bytes, sibling, store_part};
+use crate::programs::{
+    READY_WITHIN, command, free_address, listens, local_store_part, processor_time, resident_bytes, sibling,
+};
 
 /// A running program. Dropping the peer kills it and removes its data.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct Peer {
     /// The Redis servers that a proxy stands in front of.
     behind: Vec<Self>,
     is_redis: bool,
+    /// What a client of a store with a key shows.
+    pub keys: Option<Keyring>,
     /// The reservation lasts for as long as the store runs.
     group: Option<LocalGroup>,
     data: TempDir,
@@ -43,22 +48,53 @@ impl Peer {
 
     /// Starts Actividad 2's headnode and three datanodes, and waits until all are available.
     pub async fn store(dir: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        Self::store_of(dir, arguments, None, |_| {}, sibling).await
+    }
+
+    /// Does what [`store`](Self::store) does, with a key.
+    pub async fn keyed_store(dir: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        Self::store_of(dir, arguments, Some(ClusterKey::generate()?), |_| {}, sibling).await
+    }
+
+    /// Does as [`store`](Self::store) with the commands of `program` (of a headnode, then of datanodes), to each of which
+    /// `adapt` adds what it wants, and with `key` if there is one.
+    pub async fn store_of(
+        dir: &Path,
+        arguments: &[&str],
+        key: Option<ClusterKey>,
+        adapt: impl Fn(&mut Command),
+        program: impl Fn(&str) -> anyhow::Result<Command>,
+    ) -> anyhow::Result<Self> {
         let group = LocalGroup::reserve()?;
+        let part = |name: &str, data: &Path| {
+            let mut command = local_store_part(program(name)?, &group, data)?;
+            adapt(&mut command);
+            anyhow::Ok(command)
+        };
+        let key_file = |data: &Path| data.join("cluster.key");
         let mut peer = Self::start(dir, |address, data| {
-            let mut headnode = store_part("headnode", &group, &data.join("headnode"))?;
+            let mut headnode = part("headnode", &data.join("headnode"))?;
             headnode.arg("--listen").arg(address.to_string()).args(["--interval", "1s"]).args(arguments);
+            if let Some(key) = &key {
+                cluster_key::file::create(&key_file(data), &cluster_key::file::cluster_line(key))?;
+                headnode.arg("--key-file").arg(key_file(data));
+            }
             Ok(headnode)
         })
         .await?;
+        peer.keys = key.map(|key| Keyring::of_cluster(vec![key]));
         let data = std::path::absolute(peer.data.path())?;
         for name in ["datanode1", "datanode2", "datanode3"] {
-            let mut datanode = store_part("datanode", &group, &data.join(name))?;
+            let mut datanode = part("datanode", &data.join(name))?;
             datanode.args(["--listen", "127.0.0.1:0", "--name", name]).args(arguments);
+            if peer.keys.is_some() {
+                datanode.arg("--key-file").arg(key_file(&data));
+            }
             peer.others.push(datanode.spawn()?);
         }
         peer.group = Some(group);
         let started = Instant::now();
-        while status(peer.address).await?.available < 3 {
+        while status(peer.address, peer.keys.clone()).await?.available < 3 {
             anyhow::ensure!(started.elapsed() < READY_WITHIN, "the datanodes do not become available");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -151,12 +187,32 @@ impl Peer {
         })?;
         listens(&mut process, address, READY_WITHIN).await?;
         let (others, behind) = (Vec::new(), Vec::new());
-        Ok(Self { address, process, others, behind, is_redis: false, group: None, data })
+        Ok(Self { address, process, others, behind, is_redis: false, keys: None, group: None, data })
+    }
+
+    /// Returns the multicast group of a store.
+    pub fn group(&self) -> Option<SocketAddrV4> {
+        self.group.as_ref().map(|group| group.address)
+    }
+
+    /// Returns the folder of the data.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Returns the processes, the one that listens first.
+    pub fn processes(&self) -> impl Iterator<Item = &Child> {
+        std::iter::once(&self.process).chain(&self.others)
     }
 
     /// Returns the resident memory in bytes.
     pub fn resident_bytes(&self) -> anyhow::Result<u64> {
         resident_bytes(&self.process)
+    }
+
+    /// Returns the processor time that all processes have used.
+    pub fn processor_time(&self) -> anyhow::Result<Duration> {
+        std::iter::once(&self.process).chain(&self.others).map(processor_time).sum()
     }
 
     /// Kills all processes at once and returns their folder.
@@ -169,7 +225,7 @@ impl Peer {
 }
 
 /// Returns what a headnode says of itself.
-pub async fn status(headnode: SocketAddr) -> anyhow::Result<StoreStatus> {
+pub async fn status(headnode: SocketAddr, keys: Option<Keyring>) -> anyhow::Result<StoreStatus> {
     let options = SessionOptions { wait: READY_WITHIN, ..SessionOptions::default() };
-    HeadnodeClient::new(&headnode.to_string(), options).status().await
+    HeadnodeClient::new(&headnode.to_string(), options).with_keys(keys).status().await
 }

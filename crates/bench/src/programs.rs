@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -22,14 +22,24 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 
 /// Returns the command of a program of this workspace, as `cargo build` left it beside this one.
 pub fn sibling(name: &str) -> anyhow::Result<Command> {
-    let path: PathBuf = std::env::current_exe()?.with_file_name(name);
+    program_in(&std::env::current_exe()?.with_file_name(""), name)
+}
+
+/// Returns the command of a program in the folder `programs`.
+pub fn program_in(programs: &Path, name: &str) -> anyhow::Result<Command> {
+    let path = programs.join(name);
     ensure!(path.exists(), "{} is missing: run `cargo build --release` first", path.display());
     Ok(command(path))
 }
 
 /// Returns the command of `headnode` or `datanode`, with the heartbeat on this machine alone.
 pub fn store_part(name: &str, group: &LocalGroup, data: &Path) -> anyhow::Result<Command> {
-    let mut command = sibling(name)?;
+    local_store_part(sibling(name)?, group, data)
+}
+
+/// Gives the command of a `headnode` or `datanode` the heartbeat on this machine alone, a folder, and no page.
+pub fn local_store_part(mut command: Command, group: &LocalGroup, data: &Path) -> anyhow::Result<Command> {
+    command.env("HEADNODE_PAGE", "none");
     command.args(["--interface", "127.0.0.1", "--group", &group.address.to_string(), "--data-dir"]).arg(data);
     Ok(command)
 }
@@ -60,6 +70,17 @@ pub fn resident_bytes(process: &Child) -> anyhow::Result<u64> {
 /// Returns the most resident memory that a program ever had, in bytes.
 pub fn peak_resident_bytes(process: &Child) -> anyhow::Result<u64> {
     memory(process, "VmHWM:")
+}
+
+/// Returns the processor time that all threads of a program have used.
+pub fn processor_time(process: &Child) -> anyhow::Result<Duration> {
+    let id = process.id().context("the program has ended")?;
+    let mut sum = Duration::ZERO;
+    for thread in std::fs::read_dir(format!("/proc/{id}/task"))? {
+        let figures = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        sum += Duration::from_nanos(figures.split(' ').next().context("no schedstat")?.parse()?);
+    }
+    Ok(sum)
 }
 
 fn memory(process: &Child, name: &str) -> anyhow::Result<u64> {

@@ -58,11 +58,19 @@ pub async fn run(messages: u64, dir: &Path) -> anyhow::Result<Scale> {
     let headnode_empty = store.resident_bytes()?;
     let (connections, pipeline) = (50, 16);
     let address = store.address;
-    let load =
-        Load { address, protocol: Protocol::Store, connections, pipeline, messages, size: 100, rate: None };
+    let load = Load {
+        address,
+        protocol: Protocol::Store,
+        connections,
+        pipeline,
+        messages,
+        size: 100,
+        rate: None,
+        keys: None,
+    };
     let per_second = load::run(&load, true).await?.per_second;
     let headnode_full = store.resident_bytes()?;
-    let records = peers::status(address).await?.datanodes.iter().map(|node| node.records).max();
+    let records = peers::status(address, None).await?.datanodes.iter().map(|node| node.records).max();
     let folder = store.kill().await?;
 
     let group = LocalGroup::reserve()?;
@@ -80,7 +88,7 @@ pub async fn run(messages: u64, dir: &Path) -> anyhow::Result<Scale> {
     let mut headnode_process = start("headnode", "headnode", headnode, &["--expected", "1"])?;
     listens(&mut headnode_process, headnode, WITHIN).await?;
     let headnode_ms = started.elapsed().as_secs_f64() * 1000.0;
-    while peers::status(headnode).await?.available < 1 {
+    while peers::status(headnode, None).await?.available < 1 {
         anyhow::ensure!(started.elapsed() < WITHIN, "the datanode does not become available");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use dataframe_engine::WasmLimits;
 use middleware::connect::{Middleware, TransportSettings};
+use middleware::{MutualTls, TlsHolder};
+use page::{MetricsArguments, PageArguments};
 use service::{Common, cli};
 
 use crate::bytes_text::parse_bytes;
@@ -26,17 +28,34 @@ pub struct MiddlewareArguments {
     /// With objectstore: a Redis that carries short pieces of results in place of the bucket, redis://HOST:6379
     #[arg(long, value_name = "URL")]
     pub fast_store: Option<String>,
+    /// Folder of certificates that `dataframe certificates` has made: whoever is called at an address, or calls there, shows one, and everything is encrypted. All parts of a cluster need it, or none
+    #[arg(long, value_name = "DIR")]
+    pub tls: Option<PathBuf>,
 }
 
 impl MiddlewareArguments {
-    /// What a transport is made from.
-    #[must_use]
-    pub fn settings(&self) -> TransportSettings {
-        TransportSettings {
+    /// What the transport of `holder` is made from. `serves_beside` says that it also listens beside the middleware.
+    ///
+    /// # Errors
+    /// Fails if the certificates cannot be used, or would protect nothing.
+    pub fn settings(&self, holder: TlsHolder, serves_beside: bool) -> anyhow::Result<TransportSettings> {
+        let tls = self.tls.as_ref().map(|folder| MutualTls::open(folder, holder)).transpose();
+        let tls = tls.context("--tls")?;
+        let middleware = self.middleware;
+        let is_of_use = match holder {
+            TlsHolder::Node => middleware.calls_directly() || serves_beside,
+            TlsHolder::Client => !middleware.has_broker(),
+        };
+        anyhow::ensure!(
+            tls.is_none() || is_of_use,
+            "--tls: over {middleware} this program calls the broker alone, which --tls does not protect: leave --tls out"
+        );
+        Ok(TransportSettings {
             broker_url: self.broker.clone(),
             fast_store_url: self.fast_store.clone(),
+            tls,
             ..TransportSettings::default()
-        }
+        })
     }
 
     /// `HOST:PORT` of the broker, where there is one.
@@ -86,6 +105,9 @@ pub struct MasterArguments {
     /// Size from which on the rows of a task are put together by workers, each of which gets some of the keys, and not by the master
     #[arg(long, value_name = "BYTES", default_value = "8MiB", value_parser = parse_bytes)]
     pub shuffle_above: u64,
+    /// Disk in --data-dir for the results of tasks until they are read; a job that needs more fails with a reason. By default half of what is free when the master begins to lead
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub spool_limit: Option<u64>,
     /// Time without a sign of life after which a task is started elsewhere
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = cli::duration)]
     pub lease: Duration,
@@ -104,6 +126,9 @@ pub struct MasterArguments {
     /// Whether modules are run on rows that the master has put together from the results of several tasks
     #[command(flatten)]
     pub wasm: WasmArguments,
+    /// Where the page is
+    #[command(flatten)]
+    pub page: PageArguments,
     /// Flags that every program has
     #[command(flatten)]
     pub common: Common,
@@ -186,6 +211,7 @@ impl From<&MasterArguments> for MasterConfig {
             threads: arguments.threads.unwrap_or_else(processors),
             memory_bytes: arguments.memory,
             data_dir: arguments.data_dir.clone(),
+            spool_limit: arguments.spool_limit,
             lease: arguments.lease,
             worker_timeout: arguments.worker_timeout,
             shuffle_above: arguments.shuffle_above,
@@ -238,6 +264,9 @@ pub struct WorkerArguments {
     /// Whether modules are run
     #[command(flatten)]
     pub wasm: WasmArguments,
+    /// Where metrics are
+    #[command(flatten)]
+    pub metrics: MetricsArguments,
     /// End when standard input ends, so that a worker does not outlive the program that started it
     #[arg(long, hide = true)]
     pub end_with_stdin: bool,
@@ -273,6 +302,7 @@ impl TryFrom<&WorkerArguments> for WorkerConfig {
             data_dir: arguments.data_dir.clone(),
             heartbeat: arguments.heartbeat,
             wasm: arguments.wasm.allowed(),
+            metrics: arguments.metrics.clone().into(),
         })
     }
 }

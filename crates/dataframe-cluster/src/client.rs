@@ -246,15 +246,24 @@ impl ClusterClient {
         packet: &Bytes,
         conversation: &mut Conversation<'_>,
     ) -> Result<JobRows, Interrupted> {
-        if let Request::Submit { operations, .. } = request {
-            for hash in operation::modules(operations) {
-                // One that is not here may have been sent by another client.
-                if let Some(module) = self.modules.get(&hash) {
-                    self.send_module(&hash, module.bytes(), conversation).await?;
-                }
-            }
+        let named = match request {
+            Request::Submit { operations, .. } => operation::modules(operations),
+            _ => BTreeSet::new(),
+        };
+        // One that is not here may have been sent by another client.
+        let own: Vec<_> = named.iter().filter_map(|hash| self.modules.get(hash)).collect();
+        for module in &own {
+            self.send_module(module.hash(), module.bytes(), conversation).await?;
         }
-        self.receive(packet, conversation).await
+        match self.receive(packet, conversation).await {
+            // A broker has handed the job to another master meanwhile, which did not have the modules.
+            Err(Interrupted::Failed(failure))
+                if failure.code == FailureCode::NoModule && own.len() == named.len() =>
+            {
+                Err(Interrupted::Lost(failure.message))
+            }
+            received => received,
+        }
     }
 
     /// Sends what the master does not have of a module.

@@ -3,15 +3,17 @@
 //! | call | what is given | what comes back |
 //! | --- | --- | --- |
 //! | `GetFlightInfo` | a list of operations in JSON, paths, a query, a prepared query, a question of Flight SQL | the schema and a ticket; the job has ended then |
+//! | `PollFlightInfo` | the same; then the descriptor of the last answer | at once, how far the job is, and a descriptor; then, when there is more to tell; in the end what `GetFlightInfo` gives |
 //! | `GetSchema` | the same | the schema, without running a job |
 //! | `DoGet` | a ticket | the rows |
-//! | `DoAction` | `workers`; `cancel` with the id of a job; `CreatePreparedStatement`, `ClosePreparedStatement` | one result or none |
+//! | `DoAction` | `workers`; `cancel` with the id of a job; `CancelFlightInfo`; `CreatePreparedStatement`, `ClosePreparedStatement` | one result or none |
 //! | `DoPut` | one row of parameters for a prepared query | the prepared query with them |
 //! | `Handshake` | anything | an empty answer, because nobody proves who they are |
 //!
 //! A command in JSON is a list of operations, or an object with the list as `operations`, and with `job` (an id of the client's own, a ULID)
 //! and `explain`. A job under an id of the client's own goes on when the client hangs up, which may ask again under this id. Any other
-//! job is cancelled then, because nobody else can know of it.
+//! job is cancelled then, because nobody else can know of it. A job that is polled goes on until it has ended, is cancelled, or fails: between
+//! two calls nobody can tell whether the client is there.
 //!
 //! A ticket is the id of a job whose rows are stored, or a question of Flight SQL. Nothing is kept for a ticket or a prepared query.
 
@@ -19,6 +21,7 @@ mod answers;
 mod command;
 mod literals;
 mod metadata;
+mod poll;
 mod prepared;
 mod rows;
 
@@ -29,19 +32,22 @@ use arrow::datatypes::SchemaRef;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::sql::Command;
 use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo,
-    HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
+    Action, ActionType, CancelFlightInfoResult, CancelStatus, Criteria, Empty, FlightData, FlightDescriptor,
+    FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult,
+    Ticket,
 };
 use async_trait::async_trait;
+use dataframe_jobs::message::Finished;
 use dataframe_jobs::operation::Operation;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use middleware::grpc::Routes;
+use prost::Message;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::master::Master;
-use crate::master::command::JobOrder;
+use crate::master::command::{JobOrder, JobStatus};
 use crate::master::desk::Desk;
 use answers::{MAX_MESSAGE_BYTES, encoded_schema, internal, status};
 use command::{FlightAction, FlightCommand, FlightTicket, JobList, WantedRows};
@@ -118,29 +124,36 @@ impl FlightMaster {
     /// Runs a job to its end.
     async fn run(&self, list: JobList) -> Result<FlightInfo, Status> {
         let desk = self.desk()?;
-        let (job, owned) = match list.job {
-            Some(job) => (job, true),
-            None => (service::new_ulid(rand::random()), false),
-        };
-        let job = job.to_string();
+        let (job, owned) = (list.job_id(), list.job.is_some());
         let _cancelled = (!owned).then(|| CancelOnDrop { desk: &desk, job: &job });
-        let order = JobOrder::Compute {
-            job: job.clone(),
-            operations: list.operations,
-            wait: WAIT,
-            explain: list.explain,
-        };
-        let finished = desk.complete(order).await.map_err(|failure| status(&failure))?;
-        let (_, result) = desk.context.results.find(&job).ok_or_else(rows::no_result)?;
+        let finished = desk.complete(order(&list, &job)).await.map_err(|failure| status(&failure))?;
+        self.finished(&job, &finished)
+    }
+
+    /// Tells how far a job is, which begins with the first question.
+    async fn poll(&self, list: JobList) -> Result<PollInfo, Status> {
+        let job = list.job_id();
+        let state = self.desk()?.news(order(&list, &job), list.seen, poll::NEWS).await;
+        match state.map_err(|failure| status(&failure))? {
+            JobStatus::Running(progress) => poll::running(&list, &job, &progress),
+            JobStatus::Done(finished) => poll::ended(self.finished(&job, &finished)?),
+            JobStatus::Failed(failure) => Err(status(&failure)),
+        }
+    }
+
+    /// Where the rows of a job are, which has ended well.
+    fn finished(&self, job: &str, finished: &Finished) -> Result<FlightInfo, Status> {
+        let (_, result) = self.desk()?.context.results.find(job).ok_or_else(rows::no_result)?;
         let bytes = result.bytes();
         let schema = result.into_batches().map_err(internal)?.schema();
-        let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(job.clone()));
+        let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(job.to_owned()));
         let info = FlightInfo::new()
             .try_with_schema(&rows::sent_schema(&schema))
             .map_err(internal)?
             .with_endpoint(endpoint)
             .with_total_records(i64::try_from(finished.rows).unwrap_or(i64::MAX))
             .with_total_bytes(i64::try_from(bytes).unwrap_or(i64::MAX))
+            .with_app_metadata(job.to_owned())
             .with_ordered(true);
         Ok(info)
     }
@@ -178,6 +191,15 @@ impl FlightMaster {
         let lines =
             workers.iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>().map_err(internal)?;
         Ok(lines.into_iter().map(|body| arrow_flight::Result { body: body.into() }).collect())
+    }
+}
+
+fn order(list: &JobList, job: &str) -> JobOrder {
+    JobOrder::Compute {
+        job: job.to_owned(),
+        operations: list.operations.clone(),
+        wait: WAIT,
+        explain: list.explain,
     }
 }
 
@@ -232,9 +254,15 @@ impl FlightService for FlightMaster {
 
     async fn poll_flight_info(
         &self,
-        _request: Request<FlightDescriptor>,
+        request: Request<FlightDescriptor>,
     ) -> Result<Response<PollInfo>, Status> {
-        Err(Status::unimplemented("ask by GetFlightInfo, which waits until the job has ended"))
+        let descriptor = request.into_inner();
+        let mut polled = match command::read(&descriptor)? {
+            FlightCommand::Rows(rows) => self.poll(self.list(rows).await?).await?,
+            FlightCommand::Metadata(command) => poll::ended(metadata::info(command)?)?,
+        };
+        polled.info = polled.info.map(|info| info.with_descriptor(descriptor));
+        Ok(Response::new(polled))
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
@@ -267,6 +295,11 @@ impl FlightService for FlightMaster {
             FlightAction::Cancel(job) => {
                 self.desk()?.cancel(&job.to_string());
                 Vec::new()
+            }
+            FlightAction::CancelInfo(job) => {
+                self.desk()?.cancel(&job.to_string());
+                let cancelled = CancelFlightInfoResult::new(CancelStatus::Cancelled);
+                vec![arrow_flight::Result { body: cancelled.encode_to_vec().into() }]
             }
             FlightAction::Prepare(query) => vec![self.prepare(query).await?],
             FlightAction::Close => Vec::new(),

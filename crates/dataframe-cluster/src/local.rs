@@ -77,6 +77,7 @@ impl LocalCluster {
             data_dir: folder.path().to_owned(),
             lease: Duration::from_secs(10),
             worker_timeout: Duration::from_secs(5),
+            spool_limit: None,
             shuffle_above: ShuffleSettings::default().above,
             wasm: config.wasm,
         };

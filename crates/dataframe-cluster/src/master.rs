@@ -14,6 +14,8 @@
 //! | `requests` | answers what clients and workers ask |
 //! | `results` | results of finished jobs, which outlive the master |
 //! | `pair` | two masters, of which one stands by |
+//! | `ledger`, `snapshot`, `metrics` | what is noted for the page and for monitors |
+//! | `page_source`, `frame`, `history` | what they are shown |
 //! | `uploads` | WebAssembly modules that clients send in pieces |
 
 mod call;
@@ -22,20 +24,27 @@ mod context;
 pub(crate) mod coordinator;
 pub(crate) mod desk;
 mod fetch;
+mod frame;
+mod history;
 mod in_process;
 mod inspector;
 mod job;
+mod ledger;
+pub(crate) mod metrics;
+mod page_source;
 mod pair;
 mod requests;
 pub(crate) mod results;
 mod rounds;
 mod shuffles;
+mod snapshot;
 mod stages;
 mod task_stream;
 mod uploads;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -55,6 +64,8 @@ use coordinator::Coordinator;
 use desk::{Desk, MAX_WAITING_CLIENTS};
 use fetch::MAX_FETCHES;
 use in_process::InProcess;
+use metrics::MasterMetrics;
+pub(crate) use page_source::MasterPage;
 pub use pair::PairConfig;
 pub(crate) use pair::stand_by;
 use requests::MAX_WATCHERS;
@@ -76,6 +87,8 @@ pub struct MasterConfig {
     pub memory_bytes: Option<u64>,
     /// Results of finished jobs and spilled data.
     pub data_dir: PathBuf,
+    /// What the results of tasks may take there until they are read; half of what is free at the start if absent.
+    pub spool_limit: Option<u64>,
     /// How long a task may go without a sign of life before it is started elsewhere.
     pub lease: Duration,
     /// How long a worker may be silent before it counts as lost.
@@ -95,6 +108,35 @@ pub struct Master {
     superseded: watch::Receiver<Option<Lead>>,
 }
 
+/// As what a master begins.
+pub(crate) struct MasterLead {
+    /// The number of its lead.
+    pub(crate) term: u64,
+    /// The pair that it belongs to, if it does.
+    pub(crate) pair: Option<PairConfig>,
+    /// What it counts for.
+    pub(crate) watch: MasterWatch,
+}
+
+/// What a master program counts, whoever leads, and whether somebody looks at its page.
+#[derive(Debug, Clone)]
+pub(crate) struct MasterWatch {
+    pub(crate) metrics: MasterMetrics,
+    pub(crate) watched: Arc<AtomicBool>,
+}
+
+impl MasterWatch {
+    /// Returns what a program counts that has just started.
+    pub(crate) fn new() -> Self {
+        Self { metrics: MasterMetrics::new(), watched: Arc::default() }
+    }
+
+    /// Returns the page of this program.
+    pub(crate) fn page(&self) -> MasterPage {
+        MasterPage::new(self.metrics.clone(), Arc::clone(&self.watched))
+    }
+}
+
 /// Why a master has stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MasterEnd {
@@ -110,7 +152,7 @@ impl Master {
     /// # Errors
     /// Fails if the folder cannot be used or the master cannot listen.
     pub async fn start(config: MasterConfig, transport: SharedTransport) -> anyhow::Result<Self> {
-        Self::lead(config, transport, 1, None).await
+        Self::lead(config, transport, MasterLead { term: 1, pair: None, watch: MasterWatch::new() }).await
     }
 
     /// Begins to receive requests, with the lead of this term, alone or as one of a pair.
@@ -120,12 +162,16 @@ impl Master {
     pub(crate) async fn lead(
         config: MasterConfig,
         transport: SharedTransport,
-        term: u64,
-        pair: Option<PairConfig>,
+        lead: MasterLead,
     ) -> anyhow::Result<Self> {
+        let MasterLead { term, pair, watch } = lead;
         let spool_dir = config.data_dir.join("spill");
         std::fs::create_dir_all(&spool_dir)
             .with_context(|| format!("{}: the folder cannot be made", spool_dir.display()))?;
+        let spool_limit = match config.spool_limit {
+            Some(limit) => limit,
+            None => free_bytes(&spool_dir)? / 2,
+        };
         let engine = Engine::new(EngineConfig {
             threads: config.threads,
             memory_bytes: config.memory_bytes,
@@ -151,12 +197,14 @@ impl Master {
             threads,
             results,
             uploads: ModuleUploads::default(),
-            spool_room: SpoolRoom::new(spool_dir),
+            spool_room: SpoolRoom::new(spool_dir).limited(spool_limit),
             shuffles: Shuffles::default(),
             fetches: Semaphore::new(MAX_FETCHES),
             waiting_clients: Semaphore::new(MAX_WAITING_CLIENTS),
             watchers: Semaphore::new(MAX_WATCHERS),
             lease: config.lease,
+            metrics: watch.metrics,
+            watched: watch.watched,
         });
         let coordinator = Coordinator::new(Arc::clone(&context), config.worker_timeout, requests.address());
         Ok(Self { requests, context, coordinator, pair, superseded })
@@ -219,6 +267,13 @@ impl Master {
         tracing::info!(left = shutdown.left(), "master closed");
         end
     }
+}
+
+/// What is free on the disk of a folder.
+fn free_bytes(folder: &Path) -> anyhow::Result<u64> {
+    let disk = nix::sys::statvfs::statvfs(folder)
+        .with_context(|| format!("{}: cannot find out how much is free on the disk", folder.display()))?;
+    Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
 }
 
 /// Tells the other master of a pair that this one leads.

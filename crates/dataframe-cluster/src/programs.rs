@@ -3,16 +3,21 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use middleware::TlsHolder;
 use middleware::connect::{TransportSettings, connect};
 use middleware::grpc::ServiceServer;
 use middleware::xmlrpc::MethodServer;
-use service::Shutdown;
+use service::{Shutdown, net};
+use tokio_util::sync::DropGuard;
 
 use crate::arguments::{MasterArguments, WorkerArguments, reachable};
 use crate::flight::FlightMaster;
-use crate::master::{Master, MasterConfig, MasterEnd, stand_by};
+use crate::master::{Master, MasterConfig, MasterEnd, MasterLead, MasterWatch, stand_by};
 use crate::methods::{MasterMethods, worker_methods};
 use crate::worker::{self, WorkerConfig};
+
+/// The port of a master's page, unless a flag says otherwise.
+const PAGE_PORT: u16 = 5081;
 
 /// Runs a master until `shutdown`.
 ///
@@ -20,41 +25,48 @@ use crate::worker::{self, WorkerConfig};
 /// Fails if the middleware or the folder cannot be used.
 pub async fn run_master(arguments: MasterArguments, shutdown: Shutdown) -> anyhow::Result<()> {
     let (methods, flight) = (MasterMethods::default(), FlightMaster::new());
-    let settings = TransportSettings {
-        methods: methods.table(),
-        services: flight.services(),
-        ..arguments.middleware.settings()
-    };
+    let settings = arguments.middleware.settings(TlsHolder::Node, arguments.flight_listen.is_some())?;
+    let tls = settings.tls.clone();
+    let settings = TransportSettings { methods: methods.table(), services: flight.services(), ..settings };
     let pair = arguments.pair()?;
     let transport = connect(arguments.middleware.middleware, settings).await?;
     let _beside = match arguments.flight_listen {
         Some(listen) => {
-            let server = ServiceServer::start(&listen.to_string(), flight.services()).await?;
+            let server = ServiceServer::start(&listen.to_string(), flight.services(), tls).await?;
             tracing::info!(address = server.address(), "listening for Arrow Flight");
             Some(server)
         }
         None => None,
     };
     let config = MasterConfig::from(&arguments);
-    let mut term = 0;
+    let page_config = arguments.page.config(PAGE_PORT);
+    net::make_room_for(page_config.connections()).map_err(anyhow::Error::msg)?;
+    let watch = MasterWatch::new();
+    let page = Arc::new(watch.page());
+    let listener = page::bind(&page_config)?;
+    let serve = |listener| beside("page", page::serve(listener, Arc::clone(&page), shutdown.clone()));
+    let _page = listener.map(serve).transpose()?;
+    let mut heard = 0;
     loop {
-        if let Some(pair) = &pair {
-            term = tokio::select! {
-                heard = stand_by(&transport, pair, term) => heard,
+        let term = match &pair {
+            Some(pair) => tokio::select! {
+                term = stand_by(&transport, pair, heard) => term,
                 () = shutdown.requested() => return Ok(()),
-            };
-        }
-        // Whoever claims the last term that there is must not end this program.
-        term = term.saturating_add(1);
-        let master = Master::lead(config.clone(), transport.clone(), term, pair.clone()).await?;
+            },
+            None => 1,
+        };
+        let lead = MasterLead { term, pair: pair.clone(), watch: watch.clone() };
+        let master = Master::lead(config.clone(), transport.clone(), lead).await?;
+        page.serve(master.desk());
         methods.serve(&master);
         flight.serve(&master);
         match master.run(shutdown.clone()).await {
             MasterEnd::Shutdown => return Ok(()),
             MasterEnd::Superseded(lead) => {
+                page.rest();
                 methods.rest();
                 flight.rest();
-                term = lead.term;
+                heard = lead.term;
             }
         }
     }
@@ -68,8 +80,11 @@ pub async fn run_worker(arguments: WorkerArguments, shutdown: Shutdown) -> anyho
     let config = WorkerConfig::try_from(&arguments)?;
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("--data-dir {}: the folder cannot be made", config.data_dir.display()))?;
+    // What a worker starts for a task has the worker's environment, and listens nowhere.
+    let serves_beside = arguments.csv_listen.is_some() || arguments.function;
+    let settings = arguments.middleware.settings(TlsHolder::Node, serves_beside)?;
     if arguments.function {
-        let transport = connect(arguments.middleware.middleware, arguments.middleware.settings()).await?;
+        let transport = connect(arguments.middleware.middleware, settings).await?;
         return worker::function::serve(config, transport).await;
     }
     let methods = match &arguments.csv {
@@ -77,16 +92,24 @@ pub async fn run_worker(arguments: WorkerArguments, shutdown: Shutdown) -> anyho
         None => Default::default(),
     };
     let _beside = match arguments.csv_listen {
-        Some(listen) => Some(MethodServer::start(&listen.to_string(), methods.clone()).await?),
+        Some(listen) => {
+            Some(MethodServer::start(&listen.to_string(), methods.clone(), settings.tls.clone()).await?)
+        }
         None => None,
     };
-    let settings = TransportSettings { methods, ..arguments.middleware.settings() };
+    let settings = TransportSettings { methods, ..settings };
     let transport = connect(arguments.middleware.middleware, settings).await?;
     if arguments.end_with_stdin {
         end_with_stdin(&shutdown);
     }
     let towards = arguments.middleware.broker_address().unwrap_or_else(|| config.masters[0].clone());
     worker::run(config, transport, Arc::new(move |listening| reachable(listening, &towards)), shutdown).await
+}
+
+/// Runs what people and monitors look at on a thread of its own, until the guard is dropped.
+fn beside(name: &str, future: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<DropGuard> {
+    let beside = service::run_beside(name, future);
+    beside.with_context(|| format!("cannot start the thread of the {name}"))
 }
 
 /// Standard input ends when the program that started this one ends, however it ends.

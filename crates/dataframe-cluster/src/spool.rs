@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
+use nix::sys::statvfs::statvfs;
 
 /// What one spool keeps in memory. What is more goes to its file.
 const IN_MEMORY: usize = 16 << 20;
@@ -21,12 +22,19 @@ pub(crate) struct SpoolRoom {
     folder: Arc<Path>,
     in_memory: Arc<AtomicUsize>,
     on_disk: Arc<AtomicU64>,
+    /// What the files of all spools may take together.
+    limit: u64,
 }
 
 impl SpoolRoom {
     /// A room whose spools make their files in `folder`.
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder: folder.into(), in_memory: Arc::default(), on_disk: Arc::default() }
+        Self { folder: folder.into(), in_memory: Arc::default(), on_disk: Arc::default(), limit: u64::MAX }
+    }
+
+    /// The same room with a limit for the files of all spools together.
+    pub(crate) fn limited(self, limit: u64) -> Self {
+        Self { limit, ..self }
     }
 
     /// The bytes in the files of all spools.
@@ -34,11 +42,49 @@ impl SpoolRoom {
         self.on_disk.load(Ordering::Relaxed)
     }
 
+    /// The bytes that all spools keep in memory.
+    pub(crate) fn in_memory(&self) -> usize {
+        self.in_memory.load(Ordering::Relaxed)
+    }
+
+    /// The disk of the files; `None` if the operating system does not tell.
+    pub(crate) fn disk(&self) -> Option<SpoolDisk> {
+        let disk = statvfs(&*self.folder).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.fragment_size());
+        Some(SpoolDisk { free: bytes(disk.blocks_available()), total: bytes(disk.blocks()) })
+    }
+
     fn take(&self, bytes: usize) -> Option<TakenRoom> {
         let fits = |taken: usize| taken.checked_add(bytes).filter(|taken| *taken <= ALL_IN_MEMORY);
         self.in_memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
         Some(TakenRoom { bytes, in_memory: Arc::clone(&self.in_memory) })
     }
+
+    /// Sets disk aside. [`SpoolRoom::give_back`] ends that.
+    fn take_disk(&self, bytes: u64) -> io::Result<()> {
+        let fits = |taken: u64| taken.checked_add(bytes).filter(|taken| *taken <= self.limit);
+        let taken = self.on_disk.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        let full = |_| {
+            let limit = self.limit;
+            io::Error::other(format!(
+                "the files of all results that wait would take more than {limit} bytes (--spool-limit of the master)"
+            ))
+        };
+        taken.map(drop).map_err(full)
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.on_disk.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The disk of the spools' files, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SpoolDisk {
+    /// What may still be written.
+    pub(crate) free: u64,
+    /// What there is altogether.
+    pub(crate) total: u64,
 }
 
 /// Memory that a piece takes. Dropping gives it back.
@@ -118,9 +164,9 @@ impl Spool {
             None => self.file.insert(tempfile::tempfile_in(&self.room.folder)?),
         };
         let (start, length) = (self.in_file, piece.len());
-        file.write_all_at(&piece, start)?;
+        self.room.take_disk(length as u64)?;
+        file.write_all_at(&piece, start).inspect_err(|_| self.room.give_back(length as u64))?;
         self.in_file += length as u64;
-        self.room.on_disk.fetch_add(length as u64, Ordering::Relaxed);
         self.pieces.push(KeptPiece { stream, place: PiecePlace::File { start, length } });
         Ok(())
     }
@@ -162,7 +208,7 @@ impl Spool {
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        self.room.on_disk.fetch_sub(self.in_file, Ordering::Relaxed);
+        self.room.give_back(self.in_file);
     }
 }
 
@@ -216,5 +262,25 @@ mod tests {
             assert_eq!(read.unwrap(), piece(number));
         }
         assert_eq!((room.on_disk(), room.in_memory.load(Ordering::Relaxed)), (0, 0));
+    }
+    #[test]
+    fn all_files_together_have_a_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let room = SpoolRoom::new(folder.path().to_owned()).limited(12 << 20);
+        let mut spools = [Spool::new(&room), Spool::new(&room)];
+        let piece = Bytes::from(vec![7; 5 << 20]);
+        // Three pieces of each are in memory.
+        for _ in 0..4 {
+            spools.iter_mut().for_each(|spool| spool.push(None, piece.clone()).unwrap());
+        }
+        assert_eq!(room.on_disk(), 10 << 20);
+        let refused = spools[0].push(None, piece.clone()).unwrap_err();
+        assert!(refused.to_string().contains("--spool-limit"), "{refused}");
+        assert_eq!((spools[0].len(), room.on_disk()), (4, 10 << 20), "what is refused takes no room");
+        let [kept, dropped] = spools;
+        drop(dropped);
+        let mut kept = kept;
+        kept.push(None, piece.clone()).unwrap();
+        assert_eq!(kept.read(4).unwrap(), piece);
     }
 }

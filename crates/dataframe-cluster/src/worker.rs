@@ -4,10 +4,14 @@ mod context;
 mod fetch;
 pub(crate) mod function;
 mod membership;
+mod metrics;
 mod modules;
+mod monitor;
 mod task;
 
 use context::{WorkerContext, end_reply, send_last};
+use metrics::WorkerMetrics;
+use monitor::WorkerMonitor;
 pub(crate) use task::HEADER_BYTES;
 
 use std::path::PathBuf;
@@ -22,7 +26,8 @@ use dataframe_jobs::message::{Reply, Request, WorkerInfo};
 use dataframe_jobs::operation::{Operation, ReadCsv};
 use dataframe_jobs::packet;
 use middleware::{Endpoint, Incoming, SharedTransport};
-use service::Shutdown;
+use page::PageConfig;
+use service::{Shutdown, net};
 use tokio::sync::watch;
 
 use crate::masters::MasterAddresses;
@@ -52,6 +57,8 @@ pub struct WorkerConfig {
     pub heartbeat: Duration,
     /// What WebAssembly modules of clients may use; the worker runs none if absent.
     pub wasm: Option<WasmLimits>,
+    /// Where metrics and health are served.
+    pub metrics: PageConfig,
 }
 
 /// Gives the address that others call for an address at which the worker listens.
@@ -68,6 +75,8 @@ pub(crate) async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let capabilities = transport.capabilities();
+    net::make_room_for(config.metrics.connections()).map_err(anyhow::Error::msg)?;
+    let monitor = page::bind(&config.metrics)?;
     let engine = Engine::new(EngineConfig {
         threads: 1,
         memory_bytes: config.memory_bytes,
@@ -108,8 +117,14 @@ pub(crate) async fn run(
         data_dir: config.data_dir.clone(),
         attempts: Mutex::default(),
         network: tokio::runtime::Handle::current(),
+        metrics: WorkerMetrics::new(),
     });
     let (tell, mut member) = watch::channel(false);
+    let monitor = monitor.map(|listener| {
+        let source = Arc::new(WorkerMonitor::new(Arc::clone(&context), member.clone()));
+        service::run_beside("metrics", page::serve(listener, source, shutdown.clone()))
+    });
+    let _monitor = monitor.transpose().context("cannot start the thread of the metrics")?;
     let membership = membership::keep(Arc::clone(&context), masters.clone(), config.heartbeat, tell);
     tokio::pin!(membership);
     // What any worker may take is for members: nobody would wait for the result of another one.
@@ -157,7 +172,7 @@ async fn finish(context: &WorkerContext, masters: &MasterAddresses, shutdown: &S
 }
 
 async fn answer(context: &Arc<WorkerContext>, incoming: Incoming) {
-    let Incoming { request, mut reply } = incoming;
+    let Incoming { request, mut reply, .. } = incoming;
     let outcome = match packet::decode::<Request>(&request) {
         Ok((Request::Run(task), _)) if context.transport.capabilities().starts_functions => {
             return function::run(context, task, reply).await;

@@ -2,7 +2,7 @@
 //!
 //! | step | module |
 //! | --- | --- |
-//! | files behind paths; whether they have changed | `files` |
+//! | files behind paths; whether they have changed; their bytes | `files`, `objects`, `file_bytes` |
 //! | names and types of columns from a sample, by pandas' rules | `inference`, `values`, `null_words` |
 //! | what is known before reading: [`Inspection`] | `inspection` |
 //! | byte ranges of partitions; where records begin | `partitions`, `records` |
@@ -28,6 +28,7 @@ mod codec;
 mod conversion;
 mod dialect;
 mod fields;
+mod file_bytes;
 mod files;
 mod inference;
 mod inspection;
@@ -35,12 +36,14 @@ mod layout;
 mod lines;
 mod null_words;
 mod numbers;
+mod objects;
 mod partitions;
 mod plain_columns;
 mod plain_reader;
 mod problem;
 mod records;
 mod scan;
+mod stock;
 mod table;
 mod values;
 mod watched_store;
@@ -49,9 +52,11 @@ mod watched_store;
 mod tests;
 
 pub use codec::CsvScanCodec;
-pub use files::{CsvFile, check_unchanged};
+pub use files::{CsvFile, check_unchanged, list_files};
 pub use inspection::{CsvColumn, Inspection, inspect};
 pub use partitions::{CsvPartition, FileCut, KeptBlocks};
 pub use problem::explain_scan_error;
 pub use scan::CsvScan;
+pub use stock::StockSource;
+pub(crate) use stock::without_nan;
 pub use table::{CsvTable, scan_by_engine, scan_of_partition, scan_partitions};

@@ -15,7 +15,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 
-use self::cutter::{PlanCutter, internal};
+use self::cutter::{ExplainedPart, PlanCutter, internal};
 pub use self::cutter::{PlannedExchange, PlannedTask};
 use self::rewrite::{Shuffled, shuffles_of};
 use crate::codec::PlanHeader;
@@ -66,7 +66,10 @@ pub struct DistributedPlan {
     shuffles: u32,
     tasks: Vec<PlannedTask>,
     exchanges: Vec<PlannedExchange>,
-    parts: Vec<String>,
+    /// What the tasks of this stage run, for people.
+    parts: Vec<ExplainedPart>,
+    /// What those of each earlier stage ran.
+    earlier_stages: Vec<String>,
     results: Arc<TaskResults>,
     context: Arc<TaskContext>,
     /// What calls of modules in the rest may use, if this process runs any.
@@ -92,6 +95,7 @@ impl DistributedPlan {
             tasks: Vec::new(),
             exchanges: Vec::new(),
             parts: Vec::new(),
+            earlier_stages: Vec::new(),
             results: Arc::default(),
             context,
             budget,
@@ -124,9 +128,7 @@ impl DistributedPlan {
             parts: Vec::new(),
         };
         let rest = cutter.cut(&self.rest)?;
-        let mut parts = self.parts;
-        parts.append(&mut cutter.parts);
-        Ok(Self { rest, tasks: cutter.tasks, exchanges: cutter.exchanges, parts, ..self })
+        Ok(Self { rest, tasks: cutter.tasks, exchanges: cutter.exchanges, parts: cutter.parts, ..self })
     }
 
     /// The plan of the next stage, when the rows of all exchanges of this stage have been shuffled. `largest` tells the bytes of the
@@ -145,7 +147,7 @@ impl DistributedPlan {
         self.rest = shuffled.rewrite(self.rest.clone()).map_err(|error| internal(&error))?;
         self.shuffles += u32::try_from(self.exchanges.len()).unwrap_or(u32::MAX);
         self.earlier += self.tasks.len();
-        self.parts.push(format!("{} shuffled results, and then", self.exchanges.len()));
+        self.earlier_stages.push(self.explain_stage(true));
         self.cut()
     }
 
@@ -188,16 +190,25 @@ impl DistributedPlan {
         shuffles_of(&self.rest).map_err(|error| internal(&error))
     }
 
-    /// The rest of the plan and the part that tasks run, for people.
+    /// What the tasks of each stage run, and the rest of the plan, for people.
     pub fn explain(&self) -> String {
         let mut text = format!("{} tasks\n", self.earlier + self.tasks.len());
-        text.push_str("Where the job is planned:\n");
+        self.earlier_stages.iter().for_each(|stage| text.push_str(stage));
+        text.push_str(&self.explain_stage(false));
+        text.push_str("The master, with the results of the tasks:\n");
         text.push_str(&displayable(self.rest.as_ref()).indent(false).to_string());
-        for part in &self.parts {
-            text.push_str("In tasks:\n");
-            text.push_str(part);
-        }
         text
+    }
+
+    fn explain_stage(&self, is_shuffled: bool) -> String {
+        let number = self.earlier_stages.len() + 1;
+        let explained = |part: &ExplainedPart| {
+            let ExplainedPart { tasks, is_exchanged, plan } = part;
+            let count = if *tasks == 1 { "1 task".to_owned() } else { format!("{tasks} tasks") };
+            let shuffled = if is_shuffled && *is_exchanged { ", whose rows are shuffled" } else { "" };
+            format!("Stage {number}, {count}{shuffled}:\n{plan}")
+        };
+        self.parts.iter().map(explained).collect()
     }
 
     /// Runs the rest of the plan on the results of the tasks, one stream for each task, in order. Each stream has the schema

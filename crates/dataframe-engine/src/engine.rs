@@ -328,7 +328,7 @@ impl Engine {
                 table.map_err(|error| FrameError::Internal(format!("cutting files ended early: {error}")))?;
             let rows = Arc::new(table?);
             let single = rows.partitions().len() == 1;
-            tables.push(SourceTable { rows, single });
+            tables.push(SourceTable::Table { rows, single });
         }
         let mut state = self.session.state();
         if place == PlanPlace::Tasks {
@@ -350,10 +350,10 @@ impl Engine {
 }
 
 /// How the files of one `read_csv` are cut, if `all` is how all of them are cut.
-fn scope_cut(scope: Scope, bytes: u64, all: FileCut) -> FileCut {
+pub(crate) fn scope_cut(scope: Scope, bytes: u64, all: FileCut) -> FileCut {
     match scope {
         Scope::All => all,
-        Scope::FromStart => FileCut::Even { partitions: 1, min_bytes: 1, max_bytes: u64::MAX },
+        Scope::FromStart => FileCut::WHOLE_FILES,
         Scope::First(blocks) => {
             let keep = KeptBlocks::First(usize::try_from(blocks).unwrap_or(usize::MAX));
             FileCut::Blocks { bytes, keep }

@@ -61,7 +61,8 @@ impl From<Failure> for FrameError {
             FailureCode::File => Self::File(failure.message),
             FailureCode::Resources => Self::Resources(failure.message),
             FailureCode::Internal => Self::Internal(failure.message),
-            FailureCode::Poisonous
+            FailureCode::NoModule
+            | FailureCode::Poisonous
             | FailureCode::NoWorkers
             | FailureCode::Refused
             | FailureCode::Cancelled => Self::Cluster(failure),

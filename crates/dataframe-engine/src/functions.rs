@@ -22,6 +22,11 @@ use datafusion::logical_expr::{
 
 use crate::error::FrameError;
 
+/// The name of the function that makes null of NaN.
+pub(crate) const NAN_TO_NULL: &str = "nan_to_null";
+/// The name of the function that tells whether a key is not null.
+pub(crate) const IS_PRESENT: &str = "is_present";
+
 type Call = fn(Expr) -> Expr;
 
 const FUNCTIONS: &[(&str, Call)] = &[
@@ -109,7 +114,7 @@ impl NanToNull {
 
 impl ScalarUDFImpl for NanToNull {
     fn name(&self) -> &'static str {
-        "nan_to_null"
+        NAN_TO_NULL
     }
 
     fn signature(&self) -> &Signature {
@@ -151,7 +156,7 @@ impl IsPresent {
 
 impl ScalarUDFImpl for IsPresent {
     fn name(&self) -> &'static str {
-        "is_present"
+        IS_PRESENT
     }
 
     fn signature(&self) -> &Signature {

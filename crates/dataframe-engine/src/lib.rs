@@ -10,6 +10,7 @@
 //! | [`frame`] | a computed frame, and the formats in which it is written |
 //! | [`shuffle`] | rows that go from the tasks of one stage to those of the next |
 //! | [`sql_text`] | queries in SQL that name their files |
+//! | [`stock`] | plans for a cluster of DataFusion that has no code of this crate |
 
 mod codec;
 pub mod compute;
@@ -30,6 +31,7 @@ mod results;
 mod session;
 pub mod shuffle;
 pub mod sql_text;
+pub mod stock;
 mod wasm;
 
 pub use compute::Compute;
@@ -47,3 +49,4 @@ pub use frame::{Frame, OutputFormat, RowBatches};
 pub use inspector::Inspector;
 pub use operations::dtype_of;
 pub use shuffle::{HashExchange, RowSplitter, ShuffleSource, rows_bytes};
+pub use stock::{StockCluster, StockCompute};

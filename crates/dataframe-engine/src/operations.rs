@@ -2,6 +2,7 @@
 
 mod aggregates;
 mod columns;
+mod distinct;
 mod expressions;
 mod frame_plan;
 mod groups;
@@ -37,11 +38,12 @@ pub(crate) struct PlanContext<'a> {
     pub(crate) host: &'a WasmHost,
 }
 
-/// A table behind a `read_csv`.
-pub(crate) struct SourceTable {
-    pub(crate) rows: Arc<dyn TableProvider>,
-    /// Whether it has one partition.
-    pub(crate) single: bool,
+/// What a `read_csv` has become.
+pub(crate) enum SourceTable {
+    /// A table whose partitions hold the rows in their order. It is told whether it has one partition.
+    Table { rows: Arc<dyn TableProvider>, single: bool },
+    /// A plan whose rows come in any order. Beside the named columns it has [`POSITION`].
+    Planned { plan: LogicalPlan, names: Vec<String> },
 }
 
 /// The plan of a list of operations. The tables stand in the order of [`reads`].
@@ -91,12 +93,20 @@ fn frame<'a>(
 }
 
 fn source(table: SourceTable) -> Result<FramePlan, FrameError> {
-    let names: Vec<String> = table.rows.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let order = vec![OrderKey::ascending(POSITION)];
+    let (rows, single) = match table {
+        SourceTable::Table { rows, single } => (rows, single),
+        SourceTable::Planned { plan, names } => {
+            frame_plan::check_unique(&names)?;
+            return Ok(FramePlan::new(plan, names, order, false));
+        }
+    };
+    let names: Vec<String> = rows.schema().fields().iter().map(|field| field.name().clone()).collect();
     frame_plan::check_unique(&names)?;
-    let positioned = Arc::new(PositionedTable::new(table.rows));
+    let positioned = Arc::new(PositionedTable::new(rows));
     let plan = build(LogicalPlanBuilder::scan("df", provider_as_source(positioned), None))?;
-    let mut frame = FramePlan::new(plan, names, vec![OrderKey::ascending(POSITION)], true);
-    frame.single = table.single;
+    let mut frame = FramePlan::new(plan, names, order, true);
+    frame.single = single;
     Ok(frame)
 }
 

@@ -21,6 +21,8 @@ pub struct Failure {
 pub enum FailureCode {
     /// The operations, an expression or the data are wrong. The same job fails again.
     BadJob,
+    /// The master does not have a module that the operations name. Whoever has it sends it, and then the job again.
+    NoModule,
     /// A value does not fit the type that was inferred for its column. The master widens the type and plans again.
     WidenType,
     /// A file has changed since the job was planned, or cannot be read.
@@ -37,4 +39,49 @@ pub enum FailureCode {
     Cancelled,
     /// A bug.
     Internal,
+}
+
+impl FailureCode {
+    /// All codes.
+    pub const ALL: [Self; 10] = [
+        Self::BadJob,
+        Self::NoModule,
+        Self::WidenType,
+        Self::File,
+        Self::Poisonous,
+        Self::Resources,
+        Self::NoWorkers,
+        Self::Refused,
+        Self::Cancelled,
+        Self::Internal,
+    ];
+
+    /// Returns the code in one word for programs, as in messages.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::BadJob => "bad-job",
+            Self::NoModule => "no-module",
+            Self::WidenType => "widen-type",
+            Self::File => "file",
+            Self::Poisonous => "poisonous",
+            Self::Resources => "resources",
+            Self::NoWorkers => "no-workers",
+            Self::Refused => "refused",
+            Self::Cancelled => "cancelled",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_messages() {
+        for code in FailureCode::ALL {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.word());
+        }
+    }
 }

@@ -34,6 +34,9 @@ pub enum Request {
         worker: WorkerInfo,
         /// What it runs.
         running: Vec<TaskId>,
+        /// The memory of its process in bytes, as far as it knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resident_bytes: Option<u64>,
     },
     /// A worker ends.
     Leave {

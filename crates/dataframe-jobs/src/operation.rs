@@ -34,7 +34,7 @@ mod parse;
 mod steps;
 
 pub use modules::modules;
-pub use parse::{BadOperations, MAX_MERGES, MAX_OPERATIONS, MAX_VALUES, check, names, parse};
+pub use parse::{BadOperations, MAX_MERGES, MAX_OPERATIONS, MAX_VALUES, check, name_of, names, parse};
 pub use steps::{
     Apply, Compression, CsvOptions, Dtype, Join, Missing, Operation, ReadCsv, Reduction, WasmFunction,
 };

@@ -34,7 +34,7 @@ mod words;
 use std::time::Duration;
 
 pub use config::SchedulerConfig;
-pub use event::{Recipient, SchedulerAction, SchedulerEvent, TaskSpec};
+pub use event::{AttemptLoss, GoneCause, LossCause, Recipient, SchedulerAction, SchedulerEvent, TaskSpec};
 use state::SchedulerState;
 
 use crate::message::{Progress, WorkerState, WorkerStatus};
@@ -57,6 +57,7 @@ impl Scheduler {
     pub fn step(&mut self, event: SchedulerEvent, now: Duration) -> Vec<SchedulerAction> {
         let state = &mut self.state;
         state.now = state.now.max(now);
+        state.losses.clear();
         Self::take_in(state, event);
         state.pass_time();
         state.release_drained();
@@ -74,12 +75,12 @@ impl Scheduler {
             SchedulerEvent::WorkerHeartbeat { worker, running } => state.heartbeat(worker, &running),
             SchedulerEvent::WorkerLeft { worker, incarnation } => {
                 if state.members.is_run(&worker, &incarnation) {
-                    state.dismiss(&worker, "it left", None);
+                    state.dismiss(&worker, GoneCause::Left, "it left", None);
                 }
             }
             SchedulerEvent::WorkerLost { worker, incarnation, why } => {
                 if incarnation.is_none_or(|incarnation| state.members.is_run(&worker, &incarnation)) {
-                    state.lose(&worker, &why);
+                    state.lose(&worker, GoneCause::Unreachable, &why);
                 }
             }
             SchedulerEvent::Remove { worker } => state.send_away(&worker, true),
@@ -94,6 +95,11 @@ impl Scheduler {
             SchedulerEvent::TaskDied { task, worker, why } => state.died(&task, &worker, &why),
             SchedulerEvent::Tick => {}
         }
+    }
+
+    /// The attempts that were lost in the last step.
+    pub fn losses(&self) -> &[AttemptLoss] {
+        &self.state.losses
     }
 
     /// When [`SchedulerEvent::Tick`] is due at the latest; `None` if nothing is waited for. It may be earlier than anything

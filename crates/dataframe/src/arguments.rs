@@ -1,8 +1,9 @@
 //! The command line.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ pub const WORKER: &str = "worker";
 
 /// Computes with CSV files as Dask does: in this process, in several, or on a cluster.
 ///
-/// PATH is a file, a folder or a pattern in quotes ('data/*.csv'). `worker://NAME/PATH` is a file that only this worker has.
+/// PATH is a file, a folder or a pattern in quotes ('data/*.csv'), also in a bucket of S3 ('s3://BUCKET/data/*.csv'). `worker://NAME/PATH` is
+/// a file that only this worker has.
 ///
 /// Exit code 0: the result was given; 1: something failed, and the log says why; 2: wrong arguments.
 #[derive(Debug, Clone, clap::Parser)]
@@ -73,10 +75,16 @@ pub struct PlaceArguments {
     /// Compute on the cluster of this master: HOST:PORT, HOST:PORT,HOST:PORT for a pair of which one stands by, or the broker's URL where --middleware has a broker
     #[arg(long, value_name = "ADDRESS")]
     pub master: Option<String>,
-    /// Longest time to wait for a master and for workers
+    /// Put the CSV files of this computer that are read into this bucket or folder first, each content once, and read them there: s3://BUCKET/PREFIX with the settings of AWS_ACCESS_KEY_ID, AWS_ENDPOINT and so on, or file:///FOLDER. Whoever computes must reach it. They stay there, in its folder `uploads`
+    #[arg(long, value_name = "URL")]
+    pub upload: Option<String>,
+    /// Compute on the cluster of another engine: `ballista df://HOST:50050`, or `ballista standalone` inside this process. Only in a program that is built with `--features ballista`
+    #[arg(long, num_args = 2, value_names = ["ENGINE", "ADDRESS"], value_delimiter = ' ')]
+    pub engine: Option<Vec<String>>,
+    /// Longest time to wait for a master and for workers, or for the scheduler of --engine
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = cli::duration_or_zero)]
     pub wait: Duration,
-    /// Threads to compute with, 1 to 1024, in this process or in each of --workers; by default as many as there are processors, shared among --workers
+    /// Threads to compute with, 1 to 1024, in this process or in each of --workers; by default as many as there are processors, shared among --workers. With --engine: the partitions of an exchange of rows, 16 by default
     #[arg(long, value_name = "COUNT", value_parser = cli::count(1..=1024))]
     pub threads: Option<usize>,
     /// Memory to sort, join and group with, such as 2GB, in this process or in each of --workers; more is spilled to disk, or fails with a reason. The rows of the result are not counted
@@ -88,21 +96,50 @@ pub struct PlaceArguments {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "WebAssembly")]
 pub struct ModuleArguments {
-    /// WebAssembly module whose functions `apply`, and lists in JSON by the module's SHA-256, may call; can be given several times. It runs in this process and in --workers within the following limits, and on a cluster within those of the workers
+    /// WebAssembly module whose functions `apply`, lines of the prompt by the name of the file (`help apply_wasm`), and lists in JSON by the module's SHA-256, may call; can be given several times. It runs in this process and in --workers within the following limits, and on a cluster within those of the workers
     #[arg(long, value_name = "FILE", value_parser = wasm_module)]
-    pub wasm: Vec<Arc<WasmModule>>,
+    pub wasm: Vec<GivenModule>,
     #[command(flatten)]
     pub limits: WasmLimitArguments,
 }
 
+/// A module of `--wasm`.
+#[derive(Debug, Clone)]
+pub struct GivenModule {
+    /// The name of its file, by which lines of the prompt call it.
+    pub name: String,
+    pub module: Arc<WasmModule>,
+}
+
+impl ModuleArguments {
+    /// The hashes of the modules by the names of their files.
+    ///
+    /// # Errors
+    /// Fails if two of them have one name.
+    pub fn by_name(&self) -> Result<BTreeMap<String, String>, String> {
+        let mut all = BTreeMap::new();
+        for GivenModule { name, module } in &self.wasm {
+            let hash = module.hash().to_owned();
+            if all.insert(name.clone(), hash.clone()).is_some_and(|other| other != hash) {
+                return Err(format!(
+                    "--wasm: two different files have the name {name:?}, by which lines call them: rename one"
+                ));
+            }
+        }
+        Ok(all)
+    }
+}
+
 /// The module in a file.
-fn wasm_module(path: &str) -> Result<Arc<WasmModule>, String> {
+fn wasm_module(path: &str) -> Result<GivenModule, String> {
     // A byte more than a module may have is enough to find it too long.
     let limit = MAX_MODULE_BYTES as u64 + 1;
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| format!("it cannot be read: {error}"))?;
     file.take(limit).read_to_end(&mut bytes).map_err(|error| format!("it cannot be read: {error}"))?;
-    WasmModule::new(bytes.into()).map(Arc::new).map_err(|error| error.to_string())
+    let module = WasmModule::new(bytes.into()).map(Arc::new).map_err(|error| error.to_string())?;
+    let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(GivenModule { name, module })
 }
 
 /// What is shown, and how.
@@ -176,6 +213,11 @@ pub enum DataframeCommand {
         #[command(subcommand)]
         action: NodesAction,
     },
+    /// Makes the certificates of a cluster, for --tls
+    Certificates {
+        #[command(subcommand)]
+        action: CertificatesAction,
+    },
     /// Runs the nine operations of the assignment on sample files, and writes each result into a file
     #[command(after_help = "Example:\n  dataframe demo --data tasca1/data --output-dir tasca1/client")]
     Demo {
@@ -221,6 +263,49 @@ pub struct OptionalJsonArguments {
     /// File with the list; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "line")]
     pub file: Option<PathBuf>,
+}
+
+/// Which certificates to make. Keys that were made before are never written over.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CertificatesAction {
+    /// Makes an authority, the certificate of master and workers, and that of clients
+    #[command(after_help = "Example:
+  dataframe certificates new tls --host master
+
+\
+            Master and workers need ca.pem, node.pem and node.key, and clients need ca.pem, client.pem and client.key. With ca.key, \
+            further certificates are made: keep it to yourself.")]
+    New {
+        /// Folder to make them in, made if missing
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// Name or address by which clients of Arrow Flight and Python call the master, besides localhost; can be given several times
+        #[arg(long, value_name = "HOST")]
+        host: Vec<String>,
+    },
+    /// Makes another certificate for nodes, such as one for further names
+    #[command(after_help = "Example:\n  dataframe certificates node --from tls --host other tls-other")]
+    Node {
+        /// Folder of the authority
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+        /// Folder to make it in, made if missing
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// Name or address by which clients of Arrow Flight and Python call the node, besides localhost; can be given several times
+        #[arg(long, value_name = "HOST")]
+        host: Vec<String>,
+    },
+    /// Makes another certificate for clients: whoever holds it can compute, and is no part of the cluster
+    #[command(after_help = "Example:\n  dataframe certificates client --from tls tls-ana")]
+    Client {
+        /// Folder of the authority
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+        /// Folder to make it in, made if missing
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 /// What to do with the workers of a cluster.

@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`arguments`] | the command line |
+//! | [`engine_choice`] | which other engine computes, if `--engine` names one |
 //! | [`job`] | arguments → operations |
 //! | [`language`] | lines of the prompt → operations |
 //! | [`lists`] | lists of operations from standard input, answered line by line |
@@ -13,6 +14,7 @@
 //! | [`progress`] | the progress bar of a job's tasks |
 //! | [`nodes`] | the table of the workers |
 //! | [`probe`] | how long the way of a task takes |
+//! | [`upload`] | files that are put where the cluster reads them |
 //! | [`demo`] | the nine operations of the assignment |
 
 #![allow(
@@ -21,7 +23,10 @@
 )]
 
 pub mod arguments;
+#[cfg(feature = "ballista")]
+mod ballista_cluster;
 pub mod demo;
+pub mod engine_choice;
 pub mod job;
 pub mod language;
 pub mod lists;
@@ -32,6 +37,7 @@ pub mod probe;
 pub mod progress;
 pub mod session;
 pub mod shell;
+pub mod upload;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -45,10 +51,14 @@ use clap::CommandFactory as _;
 use dataframe_cluster::{WorkerArguments, run_worker};
 use dataframe_jobs::message::NodesCommand;
 use dataframe_jobs::operation::{self, Operation};
+use mutual_tls::{TlsHolder, certificates};
 use service::{Common, Shutdown, cli, logging};
 use tokio::runtime::{Builder, Runtime};
 
-use arguments::{DataframeArguments, DataframeCommand, DataframeSettings, NodesAction, ResultFormat, WORKER};
+use arguments::{
+    CertificatesAction, DataframeArguments, DataframeCommand, DataframeSettings, NodesAction, ResultFormat,
+    WORKER,
+};
 use job::WrongArguments;
 use language::value::SaveOrder;
 use output::ResultPrinter;
@@ -147,14 +157,15 @@ fn prompt(runtime: &Runtime, settings: &DataframeSettings) -> anyhow::Result<()>
 async fn session(settings: &DataframeSettings) -> anyhow::Result<ShellSession> {
     let writer = ResultPrinter::new(settings.result.output)?;
     let progress = TaskProgress::default();
+    let modules = settings.modules.by_name().map_err(WrongArguments)?;
     let place = ComputePlace::open(settings, progress.callback()).await?;
-    Ok(ShellSession::new(place, writer, progress, settings.result.explain))
+    Ok(ShellSession::new(place, writer, progress, settings.result.explain).with_modules(modules))
 }
 
 async fn command(settings: DataframeSettings, action: DataframeCommand) -> anyhow::Result<()> {
     match action {
         DataframeCommand::Operation(operation) => {
-            let modules: Vec<_> = settings.modules.wasm.iter().map(|module| module.hash()).collect();
+            let modules: Vec<_> = settings.modules.wasm.iter().map(|given| given.module.hash()).collect();
             let job = job::job(operation, &modules)?;
             let session = session(&settings).await?;
             match job.target {
@@ -189,6 +200,15 @@ async fn command(settings: DataframeSettings, action: DataframeCommand) -> anyho
             let place = ComputePlace::open(&settings, progress.callback()).await?;
             demo::run(&place, &progress, &data, &output_dir).await
         }
+        DataframeCommand::Certificates { action } => Ok(match action {
+            CertificatesAction::New { folder, host } => certificates::make(&folder, &host),
+            CertificatesAction::Node { from, folder, host } => {
+                certificates::issue(&from, &folder, TlsHolder::Node, &host)
+            }
+            CertificatesAction::Client { from, folder } => {
+                certificates::issue(&from, &folder, TlsHolder::Client, &[])
+            }
+        }?),
         DataframeCommand::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut DataframeArguments::command(), "dataframe", &mut script);

@@ -1,7 +1,8 @@
 //! Where frames are computed: in this process, in worker processes, or on a cluster.
 
+use std::borrow::Cow;
 use std::io::Write;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -9,15 +10,18 @@ use dataframe_cluster::JobRows;
 use dataframe_cluster::client::{ClusterClient, OnProgress};
 use dataframe_cluster::local::{LocalCluster, LocalClusterConfig};
 use dataframe_engine::{
-    Engine, EngineConfig, Frame, FrameError, ModuleStore, OutputFormat, WasmLimits, WasmModule,
+    Compute, Engine, EngineConfig, Frame, FrameError, ModuleStore, OutputFormat, WasmLimits,
 };
+use dataframe_jobs::failure::Failure;
 use dataframe_jobs::message::{NodesCommand, WorkerStatus};
 use dataframe_jobs::operation::{self, Operation};
-use middleware::SharedTransport;
 use middleware::connect::{TransportSettings, connect};
+use middleware::{SharedTransport, TlsHolder};
 
-use crate::arguments::{DataframeSettings, WORKER};
+use crate::arguments::{DataframeSettings, GivenModule, PlaceArguments, WORKER};
+use crate::engine_choice::{BallistaAddress, other_engine};
 use crate::job::WrongArguments;
+use crate::upload::FileUploads;
 
 /// The cluster that this process uses, for the end of the process.
 static CLUSTER: OnceLock<ClusterClient> = OnceLock::new();
@@ -46,11 +50,20 @@ pub async fn clear_up() {
 }
 
 /// Where frames are computed.
-pub enum ComputePlace {
+pub struct ComputePlace {
+    computer: FrameComputer,
+    /// Where files of this computer are put before they are read.
+    uploads: Option<FileUploads>,
+}
+
+/// What computes.
+enum FrameComputer {
     /// In this process, on all threads.
     Here(Engine),
     /// On a cluster. Worker processes that were started for it end with it.
     Cluster { client: ClusterClient, _workers: Option<Box<LocalCluster>> },
+    /// On a cluster of another engine.
+    Other(Box<dyn Compute>),
 }
 
 /// Returns the transport's settings, after checking what the flags say about the place.
@@ -60,10 +73,14 @@ pub enum ComputePlace {
 pub fn checked(settings: &DataframeSettings) -> Result<TransportSettings, WrongArguments> {
     let wrong = |message: &str| Err(WrongArguments(message.to_owned()));
     let (place, middleware) = (&settings.place, settings.middleware.middleware);
-    let mut transport = settings.middleware.settings();
     if place.master.is_some() && place.workers.is_some() {
         return wrong("--workers starts workers, and --master has some already: give one of the two");
     }
+    if settings.middleware.tls.is_some() && place.master.is_none() {
+        return wrong("--tls is for --master: without it, nothing leaves this computer");
+    }
+    let transport = settings.middleware.settings(TlsHolder::Client, false);
+    let mut transport = transport.map_err(|error| WrongArguments(format!("{error:#}")))?;
     if place.master.is_none() && place.workers.is_none() {
         return Ok(transport);
     }
@@ -124,47 +141,29 @@ impl ComputePlace {
     /// # Errors
     /// Fails if a cluster cannot be reached or started.
     pub async fn open(settings: &DataframeSettings, on_progress: OnProgress) -> anyhow::Result<Self> {
-        let transport = checked(settings)?;
-        let place = &settings.place;
-        let modules = &settings.modules.wasm;
-        // Whoever gives a module wants it to run here.
-        let wasm = (!modules.is_empty()).then(|| WasmLimits::from(&settings.modules.limits));
-        if let Some(workers) = place.workers {
-            let program = std::env::current_exe().context("this program does not find its own file")?;
-            let processors = std::thread::available_parallelism().map_or(1, usize::from);
-            let config = LocalClusterConfig {
-                workers,
-                threads: place.threads.unwrap_or_else(|| processors.div_ceil(workers)),
-                memory_bytes: place.memory,
-                middleware: settings.middleware.middleware,
-                settings: transport,
-                program: (program, vec![WORKER.to_owned()]),
-                wasm,
-                wait: place.wait,
-            };
-            let cluster = LocalCluster::start(config).await?;
-            // A process opens one place.
-            let _ = STARTED.set(cluster.transport());
-            let client = remembered(cluster.client().with_progress(on_progress));
-            keep(client.modules(), modules)?;
-            return Ok(Self::Cluster { client, _workers: Some(Box::new(cluster)) });
+        let uploads = settings.place.upload.as_deref().map(FileUploads::open).transpose()?;
+        Ok(Self { computer: FrameComputer::open(settings, on_progress).await?, uploads })
+    }
+
+    /// The operations as they are computed: with files of this computer where the cluster reads them.
+    async fn placed<'a>(&self, operations: &'a [Operation]) -> anyhow::Result<Cow<'a, [Operation]>> {
+        operation::check(operations)?;
+        Ok(match &self.uploads {
+            Some(uploads) => Cow::Owned(uploads.put(operations).await?),
+            None => Cow::Borrowed(operations),
+        })
+    }
+
+    /// What was computed, or an error that names files as the user does.
+    async fn named<T, E>(&self, computed: Result<T, E>) -> anyhow::Result<T>
+    where
+        E: Into<Failure> + Into<anyhow::Error>,
+    {
+        match (computed, &self.uploads) {
+            (Ok(computed), _) => Ok(computed),
+            (Err(error), Some(uploads)) => Err(uploads.with_own_names(error.into()).await.into()),
+            (Err(error), None) => Err(error.into()),
         }
-        if let Some(master) = &place.master {
-            let transport = connect(settings.middleware.middleware, transport).await?;
-            let client = ClusterClient::new(transport, master.clone(), place.wait);
-            let client = remembered(client.with_progress(on_progress));
-            keep(client.modules(), modules)?;
-            return Ok(Self::Cluster { client, _workers: None });
-        }
-        let config = EngineConfig {
-            threads: place.threads.unwrap_or(0),
-            memory_bytes: place.memory,
-            spill_folder: None,
-            wasm,
-        };
-        let engine = Engine::new(config)?;
-        keep(engine.modules(), modules)?;
-        Ok(Self::Here(engine))
     }
 
     /// Computes a frame.
@@ -172,10 +171,13 @@ impl ComputePlace {
     /// # Errors
     /// Fails if the operations are wrong, the data cannot be read, or there are no workers.
     pub async fn compute(&self, operations: &[Operation]) -> anyhow::Result<Frame> {
-        operation::check(operations)?;
-        match self {
-            Self::Here(engine) => Ok(engine.compute(operations).await?),
-            Self::Cluster { client, .. } => Ok(client.submit(operations).await?.frame),
+        let operations = self.placed(operations).await?;
+        match &self.computer {
+            FrameComputer::Here(engine) => self.named(engine.compute(&operations).await).await,
+            FrameComputer::Other(engine) => self.named(engine.compute(&operations).await).await,
+            FrameComputer::Cluster { client, .. } => {
+                Ok(self.named(client.submit(&operations).await).await?.frame)
+            }
         }
     }
 
@@ -184,11 +186,17 @@ impl ComputePlace {
     /// # Errors
     /// Fails as [`ComputePlace::compute`] does.
     pub async fn rows(&self, operations: &[Operation]) -> anyhow::Result<FrameRows> {
-        operation::check(operations)?;
-        match self {
-            Self::Here(engine) => Ok(FrameRows::Here(engine.compute(operations).await?)),
-            Self::Cluster { client, .. } => {
-                Ok(FrameRows::Cluster(Box::new(client.submit_for_rows(operations).await?)))
+        let operations = self.placed(operations).await?;
+        match &self.computer {
+            FrameComputer::Here(engine) => {
+                Ok(FrameRows::Here(self.named(engine.compute(&operations).await).await?))
+            }
+            FrameComputer::Other(engine) => {
+                Ok(FrameRows::Here(self.named(engine.compute(&operations).await).await?))
+            }
+            FrameComputer::Cluster { client, .. } => {
+                let rows = self.named(client.submit_for_rows(&operations).await).await?;
+                Ok(FrameRows::Cluster(Box::new(rows)))
             }
         }
     }
@@ -198,10 +206,11 @@ impl ComputePlace {
     /// # Errors
     /// Fails as [`ComputePlace::compute`] does.
     pub async fn explain(&self, operations: &[Operation]) -> anyhow::Result<String> {
-        operation::check(operations)?;
-        match self {
-            Self::Here(engine) => Ok(engine.explain(operations).await?),
-            Self::Cluster { client, .. } => Ok(client.explain(operations).await?),
+        let operations = self.placed(operations).await?;
+        match &self.computer {
+            FrameComputer::Here(engine) => self.named(engine.explain(&operations).await).await,
+            FrameComputer::Other(engine) => self.named(engine.explain(&operations).await).await,
+            FrameComputer::Cluster { client, .. } => self.named(client.explain(&operations).await).await,
         }
     }
 
@@ -244,17 +253,82 @@ impl ComputePlace {
     }
 
     fn cluster(&self) -> anyhow::Result<&ClusterClient> {
-        match self {
-            Self::Here(_) => {
+        match &self.computer {
+            FrameComputer::Here(_) => {
                 bail!("there are no nodes: --master ADDRESS names a cluster, and --workers N starts one")
             }
-            Self::Cluster { client, .. } => Ok(client),
+            FrameComputer::Other(_) => {
+                bail!("there are no nodes here: the scheduler of the other engine knows its executors")
+            }
+            FrameComputer::Cluster { client, .. } => Ok(client),
         }
     }
 }
 
-fn keep(store: &ModuleStore, modules: &[Arc<WasmModule>]) -> anyhow::Result<()> {
-    for module in modules {
+impl FrameComputer {
+    async fn open(settings: &DataframeSettings, on_progress: OnProgress) -> anyhow::Result<Self> {
+        let place = &settings.place;
+        if let Some(address) = other_engine(settings)? {
+            return Ok(Self::Other(open_ballista(address, place).await?));
+        }
+        let transport = checked(settings)?;
+        let modules = &settings.modules.wasm;
+        // Whoever gives a module wants it to run here.
+        let wasm = (!modules.is_empty()).then(|| WasmLimits::from(&settings.modules.limits));
+        if let Some(workers) = place.workers {
+            let program = std::env::current_exe().context("this program does not find its own file")?;
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            let config = LocalClusterConfig {
+                workers,
+                threads: place.threads.unwrap_or_else(|| processors.div_ceil(workers)),
+                memory_bytes: place.memory,
+                middleware: settings.middleware.middleware,
+                settings: transport,
+                program: (program, vec![WORKER.to_owned()]),
+                wasm,
+                wait: place.wait,
+            };
+            let cluster = LocalCluster::start(config).await?;
+            // A process opens one place.
+            let _ = STARTED.set(cluster.transport());
+            let client = remembered(cluster.client().with_progress(on_progress));
+            keep(client.modules(), modules)?;
+            return Ok(Self::Cluster { client, _workers: Some(Box::new(cluster)) });
+        }
+        if let Some(master) = &place.master {
+            let transport = connect(settings.middleware.middleware, transport).await?;
+            let client = ClusterClient::new(transport, master.clone(), place.wait);
+            let client = remembered(client.with_progress(on_progress));
+            keep(client.modules(), modules)?;
+            return Ok(Self::Cluster { client, _workers: None });
+        }
+        let config = EngineConfig {
+            threads: place.threads.unwrap_or(0),
+            memory_bytes: place.memory,
+            spill_folder: None,
+            wasm,
+        };
+        let engine = Engine::new(config)?;
+        keep(engine.modules(), modules)?;
+        Ok(Self::Here(engine))
+    }
+}
+
+#[cfg(feature = "ballista")]
+async fn open_ballista(address: BallistaAddress, place: &PlaceArguments) -> anyhow::Result<Box<dyn Compute>> {
+    Ok(Box::new(crate::ballista_cluster::open(address, place.wait, place.threads).await?))
+}
+
+#[cfg(not(feature = "ballista"))]
+async fn open_ballista(address: BallistaAddress, _: &PlaceArguments) -> anyhow::Result<Box<dyn Compute>> {
+    Err(WrongArguments(format!(
+        "--engine ballista {address}: this program is built without Ballista: cargo build --release -p dataframe --features ballista"
+    ))
+    .into())
+}
+
+fn keep(store: &ModuleStore, modules: &[GivenModule]) -> anyhow::Result<()> {
+    for GivenModule { module, .. } in modules {
         store.insert(module.bytes().clone())?;
     }
     Ok(())

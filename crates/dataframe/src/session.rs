@@ -6,6 +6,7 @@ use dataframe_jobs::operation::Operation;
 
 use crate::language::evaluate::{ShellAction, evaluate};
 use crate::language::fault::LineFault;
+use crate::language::frames::NamedModules;
 use crate::language::help::help;
 use crate::language::statement::parse_line;
 use crate::language::value::{SaveOrder, ShellNames, ShellValue};
@@ -48,6 +49,13 @@ impl ShellSession {
     #[must_use]
     pub fn new(place: ComputePlace, writer: ResultPrinter, progress: TaskProgress, explain: bool) -> Self {
         Self { place, names: ShellNames::default(), writer, progress, explain }
+    }
+
+    /// The same, whose lines may call these modules.
+    #[must_use]
+    pub fn with_modules(mut self, modules: NamedModules) -> Self {
+        self.names.modules = modules;
+        self
     }
 
     /// Returns the names that lines have assigned.

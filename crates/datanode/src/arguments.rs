@@ -2,8 +2,11 @@
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use cluster_key::{KeyHolder, Keyring};
+use page::{MetricsArguments, PageConfig};
 use protocol::store::heartbeat::DEFAULT_GROUP;
 use protocol::store::types::NodeName;
 use service::Common;
@@ -37,9 +40,21 @@ pub struct DatanodeArguments {
     /// Folder of data.txt, created if missing
     #[arg(long, value_name = "DIR", default_value = ".")]
     data_dir: PathBuf,
+    /// Time between two passes that read data.txt, at 1 MiB/s, to find damage
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = service::cli::duration)]
+    scrub_interval: Duration,
+    /// File of the cluster's keys, which store-client key new makes; whoever shows none of them is refused
+    #[arg(long, value_name = "FILE", value_parser = keyring)]
+    key_file: Option<Keyring>,
+    #[command(flatten)]
+    metrics: MetricsArguments,
     /// Flags that every program has
     #[command(flatten)]
     pub common: Common,
+}
+
+fn keyring(path: &str) -> Result<Keyring, String> {
+    Keyring::open(path.as_ref(), KeyHolder::Cluster).map_err(|error| error.to_string())
 }
 
 /// The settings of a datanode.
@@ -55,6 +70,12 @@ pub struct DatanodeConfig {
     pub interface: Interface,
     /// Folder of `data.txt`. It is created if missing.
     pub data_dir: PathBuf,
+    /// Time between two passes that read `data.txt` to find damage.
+    pub scrub_interval: Duration,
+    /// The keys of the cluster. Without any, every headnode is served.
+    pub keys: Option<Keyring>,
+    /// Where metrics and health are served.
+    pub metrics: PageConfig,
 }
 
 impl TryFrom<DatanodeArguments> for DatanodeConfig {
@@ -65,8 +86,30 @@ impl TryFrom<DatanodeArguments> for DatanodeConfig {
     /// # Errors
     /// Fails if the host's name cannot be found out, or is not allowed as the name of a datanode.
     fn try_from(arguments: DatanodeArguments) -> anyhow::Result<Self> {
-        let DatanodeArguments { name, listen, advertise, group, interface, data_dir, common: _ } = arguments;
-        Ok(Self { name: name.map_or_else(host_name, Ok)?, listen, advertise, group, interface, data_dir })
+        let DatanodeArguments {
+            name,
+            listen,
+            advertise,
+            group,
+            interface,
+            data_dir,
+            scrub_interval,
+            key_file,
+            metrics,
+            common: _,
+        } = arguments;
+        let name = name.map_or_else(host_name, Ok)?;
+        Ok(Self {
+            name,
+            listen,
+            advertise,
+            group,
+            interface,
+            data_dir,
+            scrub_interval,
+            keys: key_file,
+            metrics: metrics.into(),
+        })
     }
 }
 

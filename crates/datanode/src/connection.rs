@@ -5,15 +5,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::Utc;
 use protocol::line::{AtEof, LineCodec, Rejection};
 use protocol::store::json::{self, MAX_FRAME_BYTES, VERSION};
 use protocol::store::node_api::{
     GAPS_PAGE, HOLDINGS_PAGE, HeldRecord, MAX_HELLO_BYTES, NodeFailure, NodeReply, NodeRequest, PEERS_PAGE,
 };
-use protocol::store::types::{MessageCrc, StoredRecord, beginning};
-use service::Shutdown;
+use protocol::store::types::{Id, MessageCrc, StoredRecord, beginning};
 use service::exchange::{Exchange, ExchangeEnded, PeerLimits};
+use service::{Shutdown, WallClock};
 use text::timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -38,11 +37,12 @@ pub struct ConnectionContext {
     pub identity: Arc<DatanodeIdentity>,
     /// All connections are served on one thread, and none keeps the lock while it waits.
     pub store: Mutex<MessageStore>,
+    pub clock: WallClock,
     pub shutdown: Shutdown,
 }
 
 impl ConnectionContext {
-    fn store(&self) -> MutexGuard<'_, MessageStore> {
+    pub fn store(&self) -> MutexGuard<'_, MessageStore> {
         // No code that holds the lock can panic in the middle of a change.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -50,11 +50,18 @@ impl ConnectionContext {
 
 /// Returns the line that is sent on a connection over the limit.
 pub fn refusal() -> String {
+    refused(NodeFailure::TooManyConnections, "too many connections: close some of them")
+}
+
+/// Returns the line that is sent on a connection without a key, if the datanode has one.
+pub fn key_refusal() -> String {
+    let reason = "this datanode serves only who shows a key of the cluster: start the headnode with the same --key-file";
+    refused(NodeFailure::KeyRequired, reason)
+}
+
+fn refused(code: NodeFailure, reason: &str) -> String {
     let mut line = Vec::new();
-    json::encode(
-        &failed(NodeFailure::TooManyConnections, "too many connections: close some of them"),
-        &mut line,
-    );
+    json::encode(&failed(code, reason), &mut line);
     String::from_utf8_lossy(&line).into_owned()
 }
 
@@ -110,6 +117,23 @@ struct HeadnodeConnection<'a> {
     goes_on: bool,
 }
 
+/// Messages that are stored and synced together, and what was fetched between them.
+#[derive(Default)]
+struct StoreBatch {
+    messages: Vec<NewMessage>,
+    /// For each fetch how many of the messages came before it, and where its reply ends in `fetched`.
+    fetches: Vec<(usize, usize)>,
+    /// The encoded replies to the fetches.
+    fetched: Vec<u8>,
+}
+
+impl StoreBatch {
+    /// Returns whether a message of this id is among those that are not stored yet.
+    fn stores(&self, id: Id) -> bool {
+        self.messages.iter().any(|message| message.id == id)
+    }
+}
+
 /// The peer of a connection.
 enum Role {
     /// The peer is unknown before the hello.
@@ -145,7 +169,7 @@ impl HeadnodeConnection<'_> {
                     if is_unknown {
                         return Err(Closing::Evicted);
                     }
-                    tracing::warn!(peer = %self.peer, "a newer connection of a headnode has taken over; if there are two headnodes on purpose, give each its own --group");
+                    tracing::warn!(peer = %self.peer, "a newer connection of a headnode has taken over");
                     return Ok(());
                 }
                 taken = exchange.next_batch(&mut lines, most, &self.context.shutdown) => taken?,
@@ -166,44 +190,63 @@ impl HeadnodeConnection<'_> {
         Ok(())
     }
 
-    /// Answers lines, up to the first refused one or until the replies take much memory. Consecutive
-    /// messages are stored together.
+    /// Answers lines, up to the first refused one or until the replies take much memory. Consecutive messages are stored
+    /// together, also if there are fetches among them.
     fn answer(&mut self, lines: &mut impl Iterator<Item = Result<String, Rejection>>, replies: &mut Vec<u8>) {
-        let mut messages = Vec::new();
+        let mut batch = StoreBatch::default();
         for line in lines {
             let request = line
                 .map_err(|rejection| rejection.to_string())
                 .and_then(|line| json::decode(line.as_bytes()).map_err(|malformed| malformed.to_string()));
-            if let Ok(NodeRequest::Store { id, client, message }) = request {
-                messages.push(NewMessage { id, client, text: message });
-                continue;
+            let may_wait = match request {
+                Ok(NodeRequest::Store { id, client, message }) => {
+                    batch.messages.push(NewMessage { id, client, text: message });
+                    continue;
+                }
+                Ok(NodeRequest::Fetch { id }) => !batch.messages.is_empty() && !batch.stores(id),
+                _ => false,
+            };
+            if !may_wait {
+                self.store(&mut batch, replies);
             }
-            self.store(&mut messages, replies);
             let reply = match request {
                 Ok(request) => self.answer_one(request),
                 Err(reason) => self.refuse(NodeFailure::Malformed, reason),
             };
-            json::encode(&reply, replies);
-            if !self.goes_on || replies.len() >= REPLY_BYTES {
-                return;
+            if may_wait {
+                json::encode(&reply, &mut batch.fetched);
+                batch.fetches.push((batch.messages.len(), batch.fetched.len()));
+            } else {
+                json::encode(&reply, replies);
+            }
+            if !self.goes_on || replies.len() + batch.fetched.len() >= REPLY_BYTES {
+                break;
             }
         }
-        self.store(&mut messages, replies);
+        self.store(&mut batch, replies);
     }
 
-    fn store(&mut self, messages: &mut Vec<NewMessage>, replies: &mut Vec<u8>) {
+    /// Stores a batch, and encodes its replies in the order of the requests.
+    fn store(&mut self, batch: &mut StoreBatch, replies: &mut Vec<u8>) {
+        let StoreBatch { messages, fetches, fetched } = mem::take(batch);
         if messages.is_empty() {
             return;
         }
-        let messages = mem::take(messages);
-        match &self.role {
-            Role::Headnode(claim) => {
-                let time = timestamp(Utc::now());
-                for outcome in self.context.store().store(claim, messages, &time) {
-                    json::encode(&stored_reply(outcome), replies);
-                }
+        let Role::Headnode(claim) = &self.role else {
+            return json::encode(&self.refuse_before_hello(), replies);
+        };
+        let time = timestamp(self.context.clock.now());
+        // The simulation checks that epochs never go back.
+        let (datanode, epoch) = (&self.context.identity.name, claim.epoch.map(tracing::field::display));
+        tracing::trace!(%datanode, epoch, "messages are stored");
+        let outcomes = self.context.store().store(claim, messages, &time);
+        let (mut fetches, mut sent) = (fetches.into_iter().peekable(), 0);
+        for (number, outcome) in (1..).zip(outcomes) {
+            json::encode(&stored_reply(outcome), replies);
+            while let Some((_, end)) = fetches.next_if(|(behind, _)| *behind == number) {
+                replies.extend_from_slice(&fetched[sent..end]);
+                sent = end;
             }
-            Role::Unknown(_) => json::encode(&self.refuse_before_hello(), replies),
         }
     }
 
@@ -212,7 +255,7 @@ impl HeadnodeConnection<'_> {
             NodeRequest::Hello { v, .. } if v != VERSION => {
                 self.refuse(NodeFailure::Malformed, format!("version {v} is not supported; use {VERSION}"))
             }
-            NodeRequest::Hello { datanode, incarnation, headnode, highest, .. } => {
+            NodeRequest::Hello { datanode, incarnation, headnode, highest, epoch, .. } => {
                 let identity = &self.context.identity;
                 if (&datanode, incarnation) != (&identity.name, identity.incarnation) {
                     let reason =
@@ -220,12 +263,23 @@ impl HeadnodeConnection<'_> {
                     return self.refuse(NodeFailure::WrongDatanode, reason);
                 }
                 let mut store = self.context.store();
-                self.role = Role::Headnode(store.claim(highest));
-                tracing::info!(peer = %self.peer, %headnode, "headnode connected");
-                let records = *store.records().borrow();
-                NodeReply::Welcome { v: VERSION, records }
+                match store.claim(epoch, highest) {
+                    Ok(claim) => self.role = Role::Headnode(claim),
+                    Err(error) => {
+                        drop(store);
+                        return self.refuse_claim(error);
+                    }
+                }
+                let (datanode, epoch) = (&self.context.identity.name, epoch.map(tracing::field::display));
+                tracing::info!(peer = %self.peer, %datanode, %headnode, epoch, "headnode connected");
+                let (records, draining) = (*store.records().borrow(), store.is_draining());
+                NodeReply::Welcome { v: VERSION, records, draining }
             }
             _ if matches!(self.role, Role::Unknown(_)) => self.refuse_before_hello(),
+            // What is answered here, a headnode may take for the whole truth.
+            _ if matches!(&self.role, Role::Headnode(claim) if !claim.is_current()) => {
+                failed_reply(StoreError::TakenOver)
+            }
             NodeRequest::Peers { names, after } => {
                 let mut store = self.context.store();
                 match store.remember_peers(names) {
@@ -236,6 +290,11 @@ impl HeadnodeConnection<'_> {
                     Err(error) => failed_reply(error),
                 }
             }
+            NodeRequest::Ping {} => NodeReply::Pong {},
+            NodeRequest::Drain { on } => match self.context.store().set_draining(on) {
+                Ok(()) => NodeReply::Drain { on },
+                Err(error) => failed_reply(error),
+            },
             NodeRequest::Gaps { from } => {
                 let (ranges, more) = self.context.store().gaps(from, GAPS_PAGE);
                 NodeReply::Gaps { ranges, more }
@@ -252,6 +311,14 @@ impl HeadnodeConnection<'_> {
             },
             NodeRequest::Store { .. } => unreachable!("messages are collected and stored together"),
         }
+    }
+
+    /// Answers a hello after which the headnode may not store.
+    fn refuse_claim(&mut self, error: StoreError) -> NodeReply {
+        self.goes_on = false;
+        let StoreError::Superseded(epoch) = error else { return failed_reply(error) };
+        tracing::warn!(peer = %self.peer, %epoch, "headnode refused: another one with a higher epoch leads");
+        NodeReply::Superseded { epoch }
     }
 
     fn refuse_before_hello(&mut self) -> NodeReply {
@@ -281,14 +348,89 @@ fn failed_reply(error: StoreError) -> NodeReply {
     let code = match error {
         StoreError::IdConflict => NodeFailure::IdConflict,
         StoreError::TakenOver => NodeFailure::TakenOver,
-        StoreError::NoSpace | StoreError::NoSpaceToRemember => NodeFailure::DiskFull,
+        // A hello is answered with the epoch itself.
+        StoreError::Superseded(_) => NodeFailure::TakenOver,
+        StoreError::NoSpace | StoreError::NoSpaceToRemember | StoreError::NoSpaceForEpoch => {
+            NodeFailure::DiskFull
+        }
         StoreError::WriteFailed => NodeFailure::StorageFailed,
         StoreError::NotFound => NodeFailure::NotFound,
-        StoreError::Read(ReadError::Damaged | ReadError::Unreadable) => NodeFailure::Damaged,
+        StoreError::Read(ReadError::Damaged) => NodeFailure::Damaged,
+        StoreError::Read(ReadError::Unreadable) => NodeFailure::Unreadable,
     };
     failed(code, &error.to_string())
 }
 
 fn failed(code: NodeFailure, reason: &str) -> NodeReply {
     NodeReply::Failed { code, reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use journal::Disk;
+    use protocol::store::types::ulid;
+
+    use super::*;
+    use crate::metrics::DatanodeMetrics;
+
+    fn context(folder: &Path, metrics: DatanodeMetrics) -> ConnectionContext {
+        ConnectionContext {
+            identity: Arc::new(DatanodeIdentity {
+                name: "datanode1".parse().unwrap(),
+                incarnation: ulid(1, 1),
+            }),
+            store: Mutex::new(MessageStore::open(&Disk::default(), folder, metrics).unwrap()),
+            clock: WallClock::default(),
+            shutdown: Shutdown::new(),
+        }
+    }
+
+    fn store(number: u64) -> NodeRequest {
+        let client = "127.0.0.1:40522".parse().unwrap();
+        NodeRequest::Store { id: ulid(number, 1), client, message: format!("m{number}") }
+    }
+
+    fn fetch(number: u64) -> NodeRequest {
+        NodeRequest::Fetch { id: ulid(number, 1) }
+    }
+
+    /// Returns the replies to requests that arrive together: the number of a record, or the text of a message.
+    fn answers(connection: &mut HeadnodeConnection<'_>, requests: &[NodeRequest]) -> Vec<String> {
+        let line = |request: &NodeRequest| {
+            let mut line = Vec::new();
+            json::encode(request, &mut line);
+            Ok(String::from_utf8(line).unwrap())
+        };
+        let mut replies = Vec::new();
+        connection.answer(&mut requests.iter().map(line), &mut replies);
+        let shown = |line: &[u8]| match json::decode(line).unwrap() {
+            NodeReply::Stored { seq, .. } => seq.to_string(),
+            NodeReply::Record(record) => record.message,
+            NodeReply::Failed { code, .. } => format!("{code:?}"),
+            other => panic!("{other:?}"),
+        };
+        replies.trim_ascii_end().split(|byte| *byte == b'\n').map(shown).collect()
+    }
+
+    #[test]
+    fn fetches_do_not_divide_what_is_synced_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = DatanodeMetrics::default();
+        let context = context(folder.path(), metrics.clone());
+        let claim = context.store().claim(None, 0).unwrap();
+        let peer = "127.0.0.1:40522".parse().unwrap();
+        let mut connection =
+            HeadnodeConnection { peer, context: &context, role: Role::Headnode(claim), goes_on: true };
+        let syncs = || metrics.sync_duration.snapshot().count();
+        assert_eq!(answers(&mut connection, &[store(1), store(2)]), ["1", "2"]);
+        assert_eq!(syncs(), 1);
+        let mixed = [fetch(1), store(3), fetch(2), fetch(9), store(4), fetch(1)];
+        assert_eq!(answers(&mut connection, &mixed), ["m1", "3", "m2", "NotFound", "4", "m1"]);
+        assert_eq!(syncs(), 2);
+        let same = [store(5), fetch(1), fetch(5), store(6)];
+        assert_eq!(answers(&mut connection, &same), ["5", "m1", "m5", "6"], "requests are answered in order");
+        assert_eq!(syncs(), 4);
+    }
 }

@@ -3,19 +3,25 @@
 //! A disk can lose sectors, exchange them or return old ones anywhere in the file. So this module does not rely on the
 //! order of the lines. A record that cannot be read leaves a gap in the numbers, and the headnode can ask for the gaps.
 
-use std::fs::File;
+pub mod check;
+
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
-use journal::{Checksum, JournalFile, OffsetIndex, Records, Recovery, record_at, torn_tails_of};
+use journal::plants::{Plant, is_planted};
+use journal::{
+    Access, Checksum, Disk, DiskFile, JournalFile, OffsetIndex, Records, Recovery, record_at, torn_tails_of,
+};
 use protocol::store::types::{Id, StoredRecord};
 use records::{parse_data, parse_data_key};
 use roaring::RoaringTreemap;
 
-/// The offset of one record in this many is kept by its number, so that an inventory can begin there.
+/// The offset of one record in this many is kept by its number, so that an inventory or a check can begin there. Where
+/// records are long, more are kept, so that a check reads little at a time.
 const MARK_EVERY: u64 = 256;
+const MARK_EVERY_BYTES: u64 = 64 * 1024;
 /// How many damaged lines are logged one by one at the start.
 const NAMED_DAMAGES: usize = 20;
 /// The shortest line of `data.txt`, in bytes. A torn or damaged stretch held at most one record for each of these.
@@ -24,7 +30,7 @@ const MIN_RECORD_BYTES: u64 = 80;
 /// An index of the records in `data.txt`, which reads them on demand.
 #[derive(Debug)]
 pub struct DataContents {
-    reader: File,
+    reader: Box<dyn DiskFile>,
     index: OffsetIndex,
     marks: Vec<Mark>,
     /// Records whose number is not higher than all numbers in front of them in the file, sorted by number.
@@ -128,9 +134,10 @@ impl Reading {
 ///
 /// # Errors
 /// Fails if the file cannot be used, or if it holds anything other than a datanode's records.
-pub fn open(path: &Path) -> anyhow::Result<(JournalFile, DataContents)> {
+pub fn open(disk: &Disk, path: &Path) -> anyhow::Result<(JournalFile, DataContents)> {
     let mut reading = Reading::default();
-    let (file, recovery) = JournalFile::open_verified(path, |offset, line| reading.visit(offset, line))?;
+    let (file, recovery) =
+        JournalFile::open_verified_on(disk, path, |offset, line| reading.visit(offset, line))?;
     let shown = path.display();
     ensure!(
         reading.unknown_lines == 0,
@@ -138,9 +145,10 @@ pub fn open(path: &Path) -> anyhow::Result<(JournalFile, DataContents)> {
         reading.unknown_lines
     );
     report(path, &recovery, reading.repeated_ids);
-    let next_seq = reading.highest + reading.unreadable_at_end(&recovery) + 1;
+    let unreadable = if is_planted(Plant::NumberReused) { 0 } else { reading.unreadable_at_end(&recovery) };
+    let next_seq = reading.highest + unreadable + 1;
     let gaps = reading.gaps(next_seq);
-    let reader = File::open(path).with_context(|| format!("cannot read {shown}"))?;
+    let reader = disk.open(path, Access::Read).with_context(|| format!("cannot read {shown}"))?;
     let Reading { index, marks, mut displaced, .. } = reading;
     displaced.sort_by_key(|mark| mark.seq);
     Ok((file, DataContents { reader, index, marks, displaced, gaps, next_seq }))
@@ -172,7 +180,8 @@ fn report(path: &Path, recovery: &Recovery, repeated_ids: u64) {
 }
 
 fn remember(marks: &mut Vec<Mark>, seq: u64, offset: u64) {
-    if marks.last().is_none_or(|last| seq >= last.seq + MARK_EVERY) {
+    let is_far = |last: &Mark| seq >= last.seq + MARK_EVERY || offset >= last.offset + MARK_EVERY_BYTES;
+    if marks.last().is_none_or(is_far) {
         marks.push(Mark { seq, offset });
     }
 }
@@ -188,6 +197,11 @@ impl DataContents {
         self.next_seq
     }
 
+    /// Returns how many numbers were assigned that no readable record has.
+    pub fn unreadable(&self) -> u64 {
+        self.gaps.iter().map(|gap| (gap.end() - gap.start()).saturating_add(1)).fold(0, u64::saturating_add)
+    }
+
     /// Returns whether the highest assigned number belongs to no readable record. Nothing in `data.txt` then shows that
     /// this number was assigned.
     pub fn ends_in_gap(&self) -> bool {
@@ -199,7 +213,7 @@ impl DataContents {
         let skipped = self.next_seq..=highest;
         // No number could follow the highest number that exists.
         let next_seq = highest.checked_add(1)?;
-        if skipped.is_empty() {
+        if skipped.is_empty() || is_planted(Plant::NumberReused) {
             return None;
         }
         self.gaps.push(skipped.clone());
@@ -255,7 +269,10 @@ impl DataContents {
         loop {
             let before = next.as_ref().map_or(u64::MAX, |record| record.seq);
             let record = match displaced.next_if(|mark| mark.seq < before) {
-                Some(mark) => self.record_at(mark.offset).map_err(|error| unreadable(&error))?,
+                Some(mark) => {
+                    let record = self.record_at(mark.offset).map_err(|error| unreadable(&error))?;
+                    record.filter(|record| self.is_served(record, mark.offset))
+                }
                 None if next.is_none() => return Ok(InventoryPage { records, more: false }),
                 None => std::mem::replace(&mut next, next_ascending()?),
             };
@@ -271,19 +288,25 @@ impl DataContents {
         }
     }
 
+    /// Returns whether this record, which is at `offset`, is the one that is served. A disk may have put a copy of it, or of
+    /// an older state of the file, elsewhere.
+    fn is_served(&self, record: &StoredRecord, offset: u64) -> bool {
+        self.index.get(record.id.into()) == Some(offset)
+    }
+
     /// Returns those records from number `from` on whose number is higher than all numbers in front of them in the
     /// file.
     fn ascending_from(&self, from: u64) -> impl Iterator<Item = io::Result<StoredRecord>> {
         let after = self.marks.partition_point(|mark| mark.seq <= from);
         let mark = after.checked_sub(1).map(|at| self.marks[at]);
         let (start, mut highest) = mark.map_or((0, 0), |mark| (mark.offset, mark.seq - 1));
-        Records::from(&self.reader, start, Checksum::Crc32c).filter_map(move |line| {
-            let line = match line {
-                Ok((_, line)) => line?,
+        Records::from(&*self.reader, start, Checksum::Crc32c).filter_map(move |line| {
+            let (offset, line) = match line {
+                Ok((offset, line)) => (offset, line?),
                 Err(error) => return Some(Err(error)),
             };
             let record = parse_data(std::str::from_utf8(&line).ok()?)?;
-            if record.seq <= highest {
+            if record.seq <= highest || !self.is_served(&record, offset) {
                 return None;
             }
             highest = record.seq;
@@ -292,7 +315,12 @@ impl DataContents {
     }
 
     fn record_at(&self, offset: u64) -> io::Result<Option<StoredRecord>> {
-        let line = record_at(&self.reader, offset, Checksum::Crc32c)?;
+        let line = if is_planted(Plant::NoChecksumOnFetch) {
+            let line = record_at(&*self.reader, offset, Checksum::None)?;
+            line.and_then(|line| line.rsplitn(2, |byte| *byte == b' ').nth(1).map(<[u8]>::to_vec))
+        } else {
+            record_at(&*self.reader, offset, Checksum::Crc32c)?
+        };
         Ok(line.and_then(|line| parse_data(std::str::from_utf8(&line).ok()?)))
     }
 }

@@ -6,8 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use journal::Disk;
 use nix::sys::statvfs::statvfs;
-use protocol::store::heartbeat::{Datagram, MAX_DATAGRAM_BYTES, NameRefused, Probe, ProbeAnswer};
+use page::latency::LatencyWindow;
+use protocol::store::heartbeat::{
+    Datagram, LeaderReport, MAX_DATAGRAM_BYTES, NameRefused, Probe, ProbeAnswer, SyncTimes,
+};
+use protocol::store::types::Epoch;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use service::Environment;
@@ -16,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::DropGuard;
 
+use crate::claim::CurrentClaim;
 use crate::identity::DatanodeIdentity;
 
 /// Time between two searches for new network interfaces.
@@ -37,8 +43,14 @@ pub struct AnswererConfig {
     pub advertise: Option<SocketAddr>,
     /// The number of records that the datanode holds.
     pub records: watch::Receiver<u64>,
+    /// Which headnode may store.
+    pub claim: watch::Receiver<CurrentClaim>,
+    /// How many numbers no readable record has.
+    pub unreadable: watch::Receiver<u64>,
     /// A folder on the disk whose free space is reported.
     pub folder: PathBuf,
+    /// How long the last syncs of `data.txt` took.
+    pub syncs: LatencyWindow,
     pub rng: StdRng,
 }
 
@@ -47,7 +59,7 @@ pub struct AnswererConfig {
 /// # Errors
 /// Fails if the group cannot be joined, or if the operating system refuses a socket or thread.
 pub async fn start<N: Network>(
-    environment: &Environment<N>,
+    environment: &Environment<N, Disk>,
     config: AnswererConfig,
 ) -> anyhow::Result<DropGuard> {
     let (opened, outcome) = oneshot::channel();
@@ -76,6 +88,10 @@ struct Answerer<N: Network> {
     /// Sends the answers, and receives what is sent to this datanode alone. Other datanodes on this host share the
     /// group's port.
     own: N::Datagrams,
+    /// The last round of a headnode that leads.
+    round: u64,
+    /// The last probe of a headnode that leads.
+    led: Option<(Epoch, Instant)>,
 }
 
 /// An answer that waits for its time.
@@ -92,7 +108,7 @@ impl<N: Network> Answerer<N> {
             format!("cannot join the multicast group {group}: check --group and --interface")
         })?;
         let own = network.sender(interface).await.context("cannot open a socket to answer")?;
-        Ok(Self { config, network, member, own })
+        Ok(Self { config, network, member, own, round: 0, led: None })
     }
 
     /// Answers probes for ever.
@@ -142,6 +158,9 @@ impl<N: Network> Answerer<N> {
     }
 
     async fn answer_in_time(&mut self, probe: Probe, from: SocketAddr, waiting: &mut Vec<DueAnswer>) {
+        if let Some(epoch) = probe.epoch {
+            self.led = Some((epoch, Instant::now()));
+        }
         let spread = Duration::from_millis(probe.spread_ms).min(MAX_SPREAD);
         if spread.is_zero() || waiting.len() >= MAX_WAITING {
             return self.answer(probe, from).await;
@@ -150,7 +169,12 @@ impl<N: Network> Answerer<N> {
         waiting.push(DueAnswer { due, probe, to: from });
     }
 
-    async fn answer(&self, probe: Probe, to: SocketAddr) {
+    async fn answer(&mut self, probe: Probe, to: SocketAddr) {
+        // A headnode that stands by asks as round 0.
+        if probe.round != self.round && probe.round > 0 {
+            self.round = probe.round;
+            self.config.syncs.roll();
+        }
         let answer = Datagram::Answer(ProbeAnswer {
             round: probe.round,
             token: probe.token,
@@ -160,6 +184,9 @@ impl<N: Network> Answerer<N> {
             address: self.address_for(to),
             records: *self.config.records.borrow(),
             free_bytes: self.free_bytes(),
+            sync: self.sync_times(),
+            leader: self.leader(),
+            unreadable: *self.config.unreadable.borrow(),
         });
         // A failed answer is not repeated: the headnode probes again.
         if let Err(error) = self.own.send(&answer.encode(), to).await {
@@ -178,6 +205,21 @@ impl<N: Network> Answerer<N> {
         // The address may change while the program runs, because a container can be connected to its network again.
         let ip = self.network.local_address_towards(headnode);
         SocketAddr::new(ip.map_or(self.config.listen.ip(), Into::into), self.config.listen.port())
+    }
+
+    /// Returns what is known of the headnode that may store here.
+    fn leader(&self) -> Option<LeaderReport> {
+        let CurrentClaim { epoch, since, closed, .. } = *self.config.claim.borrow();
+        let epoch = epoch?;
+        let probed = self.led.filter(|(of, _)| *of == epoch).map(|(_, at)| at);
+        let silent = probed.map_or(since, |at| at.max(since)).elapsed();
+        Some(LeaderReport { epoch, closed, silent_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX) })
+    }
+
+    /// Returns how long the syncs of the last rounds took.
+    fn sync_times(&self) -> Option<SyncTimes> {
+        let recent = self.config.syncs.recent();
+        Some(SyncTimes { p50_us: recent.quantile(0.5)?, p99_us: recent.quantile(0.99)? })
     }
 
     fn free_bytes(&self) -> u64 {
@@ -201,6 +243,7 @@ mod tests {
     use service::net::{LocalGroup, Sockets};
 
     use super::*;
+    use crate::claim::ClaimChannel;
 
     fn config(group: SocketAddrV4, records: watch::Receiver<u64>) -> AnswererConfig {
         AnswererConfig {
@@ -212,8 +255,11 @@ mod tests {
             interface: "127.0.0.1".parse().unwrap(),
             listen: "127.0.0.1:5001".parse().unwrap(),
             advertise: None,
+            unreadable: records.clone(),
             records,
+            claim: ClaimChannel::new(None).watch(),
             folder: PathBuf::from("."),
+            syncs: LatencyWindow::new(page::latency::Latency::default()),
             rng: StdRng::seed_from_u64(1),
         }
     }
@@ -221,7 +267,7 @@ mod tests {
     /// Sends a probe and returns the answer.
     async fn probe(group: SocketAddrV4) -> ProbeAnswer {
         let socket = Sockets.sender(&"127.0.0.1".parse().unwrap()).await.unwrap();
-        let probe = Datagram::Probe(Probe { round: 7, token: 81, attempt: 1, spread_ms: 0 });
+        let probe = Datagram::Probe(Probe { round: 7, token: 81, attempt: 1, spread_ms: 0, epoch: None });
         socket.multicast(&probe.encode(), group).await.unwrap();
         let mut buffer = [0; MAX_DATAGRAM_BYTES];
         let (length, _) = socket.receive(&mut buffer).await.unwrap();
@@ -235,7 +281,7 @@ mod tests {
     async fn a_datanode_that_waits_for_its_disk_answers() {
         let group = LocalGroup::reserve().unwrap();
         let records = watch::Sender::new(12);
-        let environment = Environment::real(1);
+        let environment: Environment<_, Disk> = Environment::real(1);
         let _answering = start(&environment, config(group.address, records.subscribe())).await.unwrap();
         let address = group.address;
         let prober = std::thread::spawn(move || {

@@ -43,6 +43,10 @@ impl Datanode {
         reason.rsplit_once(' ').unwrap().1.to_owned()
     }
 
+    fn hello(&self) -> Value {
+        hello("datanode1", &self.incarnation())
+    }
+
     fn greeted(&self) -> LineClient {
         let incarnation = self.incarnation();
         let mut client = self.connect();
@@ -54,6 +58,11 @@ impl Datanode {
 
 fn hello(name: &str, incarnation: &str) -> Value {
     json!({"hello": {"v": 1, "headnode": ID, "datanode": name, "incarnation": incarnation}})
+}
+
+fn in_epoch(mut hello: Value, epoch: &str) -> Value {
+    hello["hello"]["epoch"] = epoch.into();
+    hello
 }
 
 fn store(message: &str) -> Value {
@@ -165,6 +174,34 @@ fn a_newer_headnode_takes_over() {
     let mut new = datanode.greeted();
     assert_eq!(old.reply(), "", "it is closed without being asked");
     assert_eq!(new.ask(&store("Hola"))["stored"]["seq"], 1);
+}
+
+#[test]
+fn a_headnode_with_a_lower_epoch_is_refused_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut datanode = start(folder.path());
+    let high = "2:01JD6Q3B4V0000000000000001";
+    let mut leader = datanode.connect();
+    let greeted = leader.ask(&in_epoch(datanode.hello(), high));
+    assert!(greeted["welcome"].is_object(), "{greeted}");
+    let kept = std::fs::read_to_string(folder.path().join("datanode.epoch")).unwrap();
+    assert!(kept.starts_with(&format!("epoch {high} ")), "{kept}");
+    for restarted in [false, true] {
+        if restarted {
+            datanode.process.kill();
+            datanode = start(folder.path());
+        }
+        let lower = ["1:01JD6Q3B4V0000000000000009", "2:01JD6Q3B4V0000000000000000"];
+        let lower = lower.map(|epoch| in_epoch(datanode.hello(), epoch));
+        for hello in lower.into_iter().chain([datanode.hello()]) {
+            let mut stale = datanode.connect();
+            assert_eq!(stale.ask(&hello), json!({"superseded": {"epoch": high}}));
+            assert_eq!(stale.reply(), "", "the connection is closed");
+        }
+        if !restarted {
+            assert_eq!(leader.ask(&store("Hola"))["stored"]["seq"], 1, "the leader is not disturbed");
+        }
+    }
 }
 
 #[test]

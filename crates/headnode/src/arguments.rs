@@ -4,12 +4,17 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cluster_key::{KeyHolder, Keyring};
+use page::{PageArguments, PageConfig};
 use protocol::store::heartbeat::DEFAULT_GROUP;
 use protocol::store::types::NodeName;
 use service::net::Interface;
 use service::{Common, cli};
 
 use crate::membership::DEFAULT_ATTEMPTS;
+
+/// The port of the page, unless a flag says otherwise.
+pub const PAGE_PORT: u16 = 5080;
 
 /// Asks datanodes whether they are operative, stores each message on one of them, and keeps the registry.
 ///
@@ -31,6 +36,17 @@ pub struct HeadnodeArguments {
     heartbeat: HeartbeatArguments,
     #[command(flatten)]
     storing: StoringArguments,
+    #[command(flatten)]
+    key: KeyArguments,
+    #[command(flatten)]
+    page: PageArguments,
+    /// Stand by while another headnode of the group leads, and lead when a majority of --expected datanodes say that it is
+    /// gone; for each headnode of a store that has several
+    #[arg(long)]
+    standby: bool,
+    /// Show the beginning of each message on the page
+    #[arg(long, help_heading = "Page")]
+    page_messages: bool,
     /// Flags that every program has
     #[command(flatten)]
     pub common: Common,
@@ -72,12 +88,30 @@ struct StoringArguments {
     /// How long a datanode may take to confirm before the headnode tries another one
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = cli::duration)]
     store_timeout: Duration,
+    /// How long a datanode may be away before its messages are copied elsewhere
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = cli::duration)]
+    repair_after: Duration,
     /// Clients served at the same time, 1 to 1000000; further ones are refused with a reason
     #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = cli::count(1..=1_000_000))]
     max_connections: usize,
     /// How long a client may take to complete a request before it is disconnected
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = cli::duration)]
     idle_timeout: Duration,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Key")]
+struct KeyArguments {
+    /// File of the cluster's keys, which store-client key new makes; whoever shows none of them is refused
+    #[arg(long, value_name = "FILE", value_parser = keyring)]
+    key_file: Option<Keyring>,
+    /// Serve clients without a key all the same
+    #[arg(long, requires = "key_file")]
+    open_clients: bool,
+}
+
+fn keyring(path: &str) -> Result<Keyring, String> {
+    Keyring::open(path.as_ref(), KeyHolder::Cluster).map_err(|error| error.to_string())
 }
 
 /// The settings of a headnode.
@@ -87,6 +121,8 @@ pub struct HeadnodeConfig {
     pub listen: SocketAddr,
     /// Folder of `hearbeat_server.txt` and `registro_server.txt`. It is created if missing.
     pub data_dir: PathBuf,
+    /// Whether the store has several headnodes: this one then leads only while a majority of `expected` datanodes serve it.
+    pub standby: bool,
     pub group: SocketAddrV4,
     pub interface: Interface,
     /// Time from one probe round to the next.
@@ -103,10 +139,20 @@ pub struct HeadnodeConfig {
     pub replicas: usize,
     /// How long a datanode may take for one reply.
     pub store_timeout: Duration,
+    /// How long a datanode may be away before its messages are copied elsewhere.
+    pub repair_after: Duration,
     /// Highest number of clients that are served at the same time.
     pub max_connections: usize,
     /// How long a client may take to complete a request before it is disconnected.
     pub idle_timeout: Duration,
+    /// The keys of the cluster. Without any, everybody is served.
+    pub keys: Option<Keyring>,
+    /// Whether clients are served without a key although the cluster has one.
+    pub open_clients: bool,
+    /// Where the page, metrics and health are served.
+    pub page: PageConfig,
+    /// Whether the page shows the beginning of each message.
+    pub page_messages: bool,
 }
 
 impl Default for HeadnodeConfig {
@@ -118,12 +164,24 @@ impl Default for HeadnodeConfig {
 
 impl From<HeadnodeArguments> for HeadnodeConfig {
     fn from(arguments: HeadnodeArguments) -> Self {
-        let HeadnodeArguments { listen, data_dir, heartbeat, storing, common: _ } = arguments;
+        let HeadnodeArguments {
+            listen,
+            data_dir,
+            standby,
+            heartbeat,
+            storing,
+            key,
+            page,
+            page_messages,
+            common: _,
+        } = arguments;
         let HeartbeatArguments { group, interface, interval, attempts, expected, forget, peers } = heartbeat;
-        let StoringArguments { replicas, store_timeout, max_connections, idle_timeout } = storing;
+        let StoringArguments { replicas, store_timeout, repair_after, max_connections, idle_timeout } =
+            storing;
         Self {
             listen,
             data_dir,
+            standby,
             group,
             interface,
             interval,
@@ -133,8 +191,13 @@ impl From<HeadnodeArguments> for HeadnodeConfig {
             peers,
             replicas,
             store_timeout,
+            repair_after,
             max_connections,
             idle_timeout,
+            keys: key.key_file,
+            open_clients: key.open_clients,
+            page: page.config(PAGE_PORT),
+            page_messages,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::iter::Peekable;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use protocol::line::Rejection;
@@ -18,9 +18,13 @@ use service::exchange::{Exchange, ExchangeEnded, PeerLimits};
 use text::timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::heartbeat::DatanodeStatus;
+use crate::cluster_view::{DatanodeStatus, WantedEvents};
+use crate::desk::OperatorDesk;
+use crate::keeper::DecisionError;
+use crate::metrics::{HeadnodeMetrics, RequestKind};
 use crate::placement_error::PlacementError;
 use crate::placer::{FoundMessage, PlacedMessage, Placer, RegisteredRecords, StoreOverview};
+use crate::recent_messages::RecentMessages;
 
 /// How many requests of one client are carried out at the same time.
 const BATCH_REQUESTS: usize = 1024;
@@ -31,7 +35,12 @@ const SEND: Duration = Duration::from_secs(10);
 
 /// What all connections of clients share.
 pub struct ClientContext {
-    pub placer: Placer,
+    pub placer: Arc<Placer>,
+    /// Answers what operators ask for.
+    pub desk: OperatorDesk,
+    pub metrics: HeadnodeMetrics,
+    /// The last messages, for the page.
+    pub recent: Arc<RecentMessages>,
     /// The number of datanodes that are expected. It is only reported.
     pub expected: usize,
     pub idle_timeout: Duration,
@@ -107,7 +116,10 @@ where
         };
         let mut requests = lines.drain(..).map(read).peekable();
         while requests.peek().is_some() {
-            for (form, reply) in answer_next(&mut requests, peer, context).await {
+            let begun = Instant::now();
+            let batch = answer_next(&mut requests, peer, context).await;
+            count(&batch, begun.elapsed(), &context.metrics);
+            for (form, _, reply) in batch {
                 form.encode(&reply, &mut replies);
                 answered.extend(Some(reply).filter(is_reported));
             }
@@ -135,7 +147,7 @@ async fn answer_next(
     requests: &mut Peekable<impl Iterator<Item = ReceivedLine>>,
     peer: SocketAddr,
     context: &ClientContext,
-) -> Vec<(Form, HeadnodeReply)> {
+) -> Vec<(Form, RequestKind, HeadnodeReply)> {
     let is_put = |(_, request): &ReceivedLine| matches!(request, Ok(ClientRequest::Put { .. }));
     let Some(first) = requests.next() else { return Vec::new() };
     let mut together = vec![first];
@@ -147,8 +159,36 @@ async fn answer_next(
     }
     let answering = together
         .into_iter()
-        .map(|(form, request)| async move { (form, answer(request, peer, context).await) });
+        .map(|(form, request)| async move { (form, kind(&request), answer(request, peer, context).await) });
     join_all(answering).await
+}
+
+fn kind(request: &Result<ClientRequest, NotARequest>) -> RequestKind {
+    match request {
+        Ok(ClientRequest::Put { .. }) => RequestKind::put,
+        Ok(ClientRequest::Get { .. }) => RequestKind::get,
+        Ok(ClientRequest::List { .. }) => RequestKind::list,
+        Ok(ClientRequest::Status) => RequestKind::status,
+        Ok(ClientRequest::Drain { .. }) => RequestKind::drain,
+        Ok(ClientRequest::Forget { .. }) => RequestKind::forget,
+        Ok(ClientRequest::Fsck { .. }) => RequestKind::fsck,
+        Err(_) => RequestKind::invalid,
+    }
+}
+
+/// Counts the answers of a batch. Those that follow each other with the same result are counted at once.
+fn count(batch: &[(Form, RequestKind, HeadnodeReply)], duration: Duration, metrics: &HeadnodeMetrics) {
+    let error = |reply: &HeadnodeReply| match reply {
+        HeadnodeReply::Error { code, .. } => Some(*code),
+        _ => None,
+    };
+    let alike = |(_, kind, reply): &(_, RequestKind, HeadnodeReply), (_, other, next): &(_, _, _)| {
+        kind == other && error(reply) == error(next)
+    };
+    for run in batch.chunk_by(alike) {
+        let (_, kind, reply) = &run[0];
+        metrics.answered(*kind, error(reply).map(|code| code.to_string()), duration, run.len() as u64);
+    }
 }
 
 async fn answer(
@@ -166,8 +206,12 @@ async fn answer(
         Ok(ClientRequest::Put { id, is_new, message }) => {
             let is_new = is_new || id.is_none();
             let id = id.unwrap_or_else(|| placer.new_id());
+            let outline = context.recent.outline(&message);
             match placer.put(id, is_new, message, peer).await {
                 Ok(PlacedMessage { places, message_crc32c }) => {
+                    if let Some(outline) = outline {
+                        context.recent.push(outline, id, peer, &places);
+                    }
                     HeadnodeReply::Saved { id, places, message_crc32c }
                 }
                 Err(error) => failed(Some(id), &error),
@@ -183,7 +227,28 @@ async fn answer(
             Ok((entries, before)) => HeadnodeReply::Messages { entries, before },
             Err(error) => failed(None, &error),
         },
-        Ok(ClientRequest::Status) => HeadnodeReply::Status(status(placer.overview().await, context.expected)),
+        Ok(ClientRequest::Status) => {
+            HeadnodeReply::Status(status(placer.overview(WantedEvents::default()).await, context.expected))
+        }
+        Ok(ClientRequest::Drain { datanode, undo: false }) => match context.desk.drain(&datanode).await {
+            Ok(Some(0)) => HeadnodeReply::Drained { datanode },
+            Ok(left) => HeadnodeReply::Draining { datanode, left },
+            Err(error) => undecided(&error),
+        },
+        Ok(ClientRequest::Drain { datanode, undo: true }) => match context.desk.keep(&datanode).await {
+            Ok(()) => HeadnodeReply::Kept { datanode },
+            Err(error) => undecided(&error),
+        },
+        Ok(ClientRequest::Forget { datanode, accept_loss }) => {
+            match context.desk.forget(&datanode, accept_loss).await {
+                Ok(lost) => HeadnodeReply::Forgotten { datanode, lost },
+                Err(error) => undecided(&error),
+            }
+        }
+        Ok(ClientRequest::Fsck { deep, from }) => match context.desk.check(from, deep).await {
+            Ok(page) => HeadnodeReply::Fsck(page),
+            Err(error) => undecided(&error),
+        },
         Err(NotARequest::Rejected(rejection)) => rejected(&rejection),
         Err(NotARequest::Malformed(malformed)) => {
             let code = match malformed {
@@ -204,14 +269,28 @@ fn rejected(rejection: &Rejection) -> HeadnodeReply {
     HeadnodeReply::Error { id: None, code, reason: rejection.to_string() }
 }
 
+fn undecided(error: &DecisionError) -> HeadnodeReply {
+    let code = match error {
+        DecisionError::UnknownDatanode => ErrorCode::UnknownDatanode,
+        DecisionError::Operative(_) => ErrorCode::DatanodeOperative,
+        DecisionError::Away(_) => ErrorCode::DatanodeAway,
+        DecisionError::WouldLose { .. } => ErrorCode::WouldLose,
+        DecisionError::NoSpace => ErrorCode::DiskFull,
+        DecisionError::Failed | DecisionError::CannotReadRegistry => ErrorCode::RegistryFailed,
+    };
+    HeadnodeReply::Error { id: None, code, reason: error.to_string() }
+}
+
 fn failed(id: Option<Id>, error: &PlacementError) -> HeadnodeReply {
     let code = match error {
         PlacementError::IdConflict => ErrorCode::IdConflict,
-        PlacementError::UnreadableLine | PlacementError::CannotTell { .. } | PlacementError::Away { .. } => {
-            ErrorCode::Unavailable
-        }
+        PlacementError::UnreadableLine
+        | PlacementError::CannotTell { .. }
+        | PlacementError::MayNotLead { .. }
+        | PlacementError::Away { .. } => ErrorCode::Unavailable,
         PlacementError::NotFound => ErrorCode::NotFound,
         PlacementError::Damaged { .. } => ErrorCode::Damaged,
+        PlacementError::Lost { .. } => ErrorCode::Lost,
         PlacementError::NoAvailableDatanode => ErrorCode::NoAvailableDatanode,
         PlacementError::DatanodesFull | PlacementError::RegistryFull => ErrorCode::DiskFull,
         PlacementError::NotEnoughDatanodes { .. } => ErrorCode::NotEnoughDatanodes,
@@ -221,16 +300,22 @@ fn failed(id: Option<Id>, error: &PlacementError) -> HeadnodeReply {
 }
 
 fn status(overview: StoreOverview, expected: usize) -> StoreStatus {
-    let StoreOverview { round, datanodes, replicas, messages } = overview;
-    let count = |state| datanodes.iter().filter(|(datanode, _)| datanode.state == state).count();
-    let available = count(NodeState::Available);
-    let operative = available + count(NodeState::Operative);
-    let datanodes = datanodes.into_iter().map(|(datanode, records)| node_status(datanode, records)).collect();
-    StoreStatus { datanodes, operative, available, expected, replicas, messages, round }
+    let available = overview.available();
+    let StoreOverview { cluster, drained, registered, replicas, messages, epoch } = overview;
+    let (round, datanodes) = (cluster.round, cluster.datanodes);
+    let is_operative = |datanode: &&DatanodeStatus| datanode.state != NodeState::NotOperative;
+    let operative = datanodes.iter().filter(is_operative).count();
+    let datanodes = datanodes.into_iter().zip(registered).map(|(datanode, records)| {
+        let draining = drained.contains(&datanode.name);
+        NodeStatus { draining, ..node_status(datanode, records) }
+    });
+    let datanodes = datanodes.collect();
+    StoreStatus { datanodes, operative, available, expected, replicas, messages, round, epoch }
 }
 
 fn node_status(datanode: DatanodeStatus, registered: RegisteredRecords) -> NodeStatus {
-    let DatanodeStatus { name, state, last_answer } = datanode;
+    let records = datanode.records();
+    let DatanodeStatus { name, state, cause, last_answer } = datanode;
     let answer = last_answer.as_ref();
     let round_trip = answer.map_or(0, |answer| answer.round_trip.as_micros());
     NodeStatus {
@@ -238,11 +323,13 @@ fn node_status(datanode: DatanodeStatus, registered: RegisteredRecords) -> NodeS
         state,
         address: answer.map(|answer| answer.address),
         // The registry is newer than the last answer if messages have been stored on the datanode since.
-        records: answer.map_or(0, |answer| answer.records).max(registered.held),
+        records: records.max(registered.held),
         lost: registered.lost,
         free_bytes: answer.map_or(0, |answer| answer.free_bytes),
         last_answer: answer.map(|answer| timestamp(answer.time)),
         round_trip_us: u64::try_from(round_trip).unwrap_or(u64::MAX),
+        cause,
+        draining: false,
     }
 }
 
@@ -269,6 +356,6 @@ fn report(answer: &HeadnodeReply, peer: SocketAddr) {
                 tracing::warn!(%peer, id, ?code, reason, "request not done");
             }
         }
-        HeadnodeReply::Record { .. } | HeadnodeReply::Messages { .. } | HeadnodeReply::Status(_) => {}
+        _ => {}
     }
 }

@@ -3,29 +3,40 @@
 //! Its inputs are datagrams, time, events of links, and questions about the status. Its outputs are datagrams, links,
 //! `hearbeat_server.txt`, and the [`DatanodeTable`] that placement reads.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use journal::{JournalFile, WriteFailure};
+use page::history::Ring;
 use protocol::store::heartbeat::{Datagram, MAX_DATAGRAM_BYTES, Probe};
-use protocol::store::types::{NodeName, NodeState};
+use protocol::store::types::{NodeName, NodeState, UnavailableCause};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
+use service::WallClock;
 use service::net::{Datagrams, Network};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::cluster_event::TimedEvent;
+use crate::cluster_view::{
+    ClusterStatus, ClusterView, DatanodeStatus, LastAnswer, StatusQuestion, WantedEvents,
+};
 use crate::datanode_table::DatanodeTable;
 use crate::heartbeat_file::{round_lines, state_word};
+use crate::lead::LeadEnd;
 use crate::link::{Link, LinkContext, LinkEvent};
 use crate::membership::{Membership, MembershipAction, RoundReport, SILENT_ROUNDS};
+use crate::metrics::HeadnodeMetrics;
+use crate::probing::Prober;
+use crate::standby::SILENT_INTERVALS;
 
 /// How many events of links, and how many questions, may wait for the loop.
 const QUEUED_EVENTS: usize = 1024;
+/// How many of the last events of datanodes are kept.
+pub const TIMELINE: usize = 256;
 /// After this many events a new table is published, even if further events wait.
 const EVENTS_PER_TABLE: u32 = 256;
 /// Pause after the network reported an error on receiving.
@@ -34,19 +45,24 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The state of the heartbeat's loop.
 pub struct HeartbeatLoop<N: Network> {
     membership: Membership,
-    /// The link to each datanode that answers, connected or not.
-    links: HashMap<NodeName, Arc<Link>>,
+    /// The link to each datanode that answers, connected or not. Links are in the order of their names, so that a
+    /// simulation can be repeated.
+    links: BTreeMap<NodeName, Arc<Link>>,
     /// The moment from which `membership` counts its times.
     start: Instant,
     rng: StdRng,
-    datagrams: Arc<N::Datagrams>,
-    group: SocketAddrV4,
-    peers: Vec<String>,
+    prober: Arc<Prober<N::Datagrams>>,
+    clock: WallClock,
     file: JournalFile,
+    needed: Option<usize>,
+    /// The number of rounds in a row that fewer than `needed` datanodes have answered.
+    isolated: u64,
     link_context: Arc<LinkContext<N>>,
     inbox: Inbox,
     table: watch::Sender<DatanodeTable>,
     names: watch::Sender<Arc<[NodeName]>>,
+    timeline: Ring<TimedEvent>,
+    metrics: HeadnodeMetrics,
     /// The number of datagrams that were dropped.
     junk: u64,
 }
@@ -69,83 +85,26 @@ pub struct Outlets {
     pub cluster: ClusterView,
 }
 
-/// The view of the cluster that placement and clients use.
-#[derive(Debug, Clone)]
-pub struct ClusterView {
-    /// The datanodes to which messages can be sent.
-    pub table: watch::Receiver<DatanodeTable>,
-    questions: mpsc::Sender<StatusQuestion>,
-}
-
-type StatusQuestion = oneshot::Sender<ClusterStatus>;
-
-/// The state of the datanodes at one moment.
-#[derive(Debug, Clone, Default)]
-pub struct ClusterStatus {
-    /// The present probe round, from 1.
-    pub round: u64,
-    /// All datanodes that were ever known, by name.
-    pub datanodes: Vec<DatanodeStatus>,
-}
-
-/// The state of one datanode at one moment.
-#[derive(Debug, Clone)]
-pub struct DatanodeStatus {
-    pub name: NodeName,
-    /// Whether the datanode answers, and whether messages can be sent to it.
-    pub state: NodeState,
-    /// The last answer of the datanode, or `None` if it has not answered since the headnode started.
-    pub last_answer: Option<LastAnswer>,
-}
-
-/// The last answer of a datanode.
-#[derive(Debug, Clone)]
-pub struct LastAnswer {
-    /// When the answer arrived.
-    pub time: DateTime<Utc>,
-    /// The time from the probe to the answer.
-    pub round_trip: Duration,
-    /// The address on which the datanode stores.
-    pub address: SocketAddr,
-    /// The number of records that the datanode held.
-    pub records: u64,
-    /// The free space for the datanode, in bytes.
-    pub free_bytes: u64,
-}
-
-impl ClusterView {
-    /// Asks the loop for the status. Returns an empty status if the loop has ended.
-    pub async fn status(&self) -> ClusterStatus {
-        let (question, answer) = oneshot::channel();
-        // If the loop has ended, receiving the answer fails too.
-        let _ = self.questions.send(question).await;
-        answer.await.unwrap_or_default()
-    }
-}
-
 /// Returns the two ends of the channels between the loop and the rest of the program.
 pub fn channels() -> (Inbox, Outlets) {
     let (events, events_in) = mpsc::channel(QUEUED_EVENTS);
     let (questions, questions_in) = mpsc::channel(QUEUED_EVENTS);
     let (table, names) = (watch::Sender::default(), watch::Sender::new(Arc::from([])));
-    let outlets = Outlets {
-        events,
-        names: names.subscribe(),
-        cluster: ClusterView { table: table.subscribe(), questions },
-    };
+    let cluster = ClusterView { table: table.subscribe(), questions, reports: events.clone() };
+    let outlets = Outlets { events, names: names.subscribe(), cluster };
     (Inbox { events: events_in, questions: questions_in, table, names }, outlets)
 }
 
-/// What the loop needs from outside: the network and the file.
+/// What the loop needs from outside: the network, the date and the file.
 pub struct HeartbeatSurroundings<N: Network> {
-    /// The socket that sends probes and receives answers.
-    pub datagrams: N::Datagrams,
-    /// The multicast group and its port.
-    pub group: SocketAddrV4,
-    /// Hosts and ports that are probed by unicast too.
-    pub peers: Vec<String>,
+    /// Sends probes, and receives answers.
+    pub prober: Arc<Prober<N::Datagrams>>,
+    /// Tells the dates in the file.
+    pub clock: WallClock,
     /// `hearbeat_server.txt`.
     pub file: JournalFile,
+    /// If fewer datanodes answer for several rounds, the lead ends. `None` means that there is no second headnode.
+    pub needed: Option<usize>,
 }
 
 /// An event that wakes the loop.
@@ -167,20 +126,24 @@ impl<N: Network> HeartbeatLoop<N> {
         link_context: Arc<LinkContext<N>>,
         inbox: Inbox,
     ) -> Self {
-        let HeartbeatSurroundings { datagrams, group, peers, file } = surroundings;
+        let metrics = link_context.metrics.clone();
+        let HeartbeatSurroundings { prober, clock, file, needed } = surroundings;
         Self {
             membership,
-            links: HashMap::new(),
+            links: BTreeMap::new(),
             start: Instant::now(),
             rng,
-            datagrams: Arc::new(datagrams),
-            group,
-            peers,
+            prober,
+            clock,
             file,
+            needed,
+            isolated: 0,
             link_context,
             table: inbox.table.clone(),
             names: inbox.names.clone(),
             inbox,
+            timeline: Ring::new(TIMELINE),
+            metrics,
             junk: 0,
         }
     }
@@ -204,15 +167,18 @@ impl<N: Network> HeartbeatLoop<N> {
                 () = std::future::ready(()), if unpublished >= EVENTS_PER_TABLE => Wake::Quiet,
                 Some(event) = self.inbox.events.recv() => Wake::Event(event),
                 Some(question) = self.inbox.questions.recv() => Wake::Question(question),
-                received = self.datagrams.receive(&mut buffer) => Wake::Datagram(received),
+                received = self.prober.datagrams.receive(&mut buffer) => Wake::Datagram(received),
                 () = std::future::ready(()), if unpublished > 0 => Wake::Quiet,
             };
             let actions = match wake {
-                Wake::Tick => self.membership.tick(self.now(), self.rng.random()),
+                Wake::Tick => {
+                    self.look_at_links();
+                    self.membership.tick(self.now(), self.rng.random())
+                }
                 Wake::Event(event) => self.note(event),
                 Wake::Question(question) => {
                     // A client that has disconnected needs no answer.
-                    let _ = question.send(self.status());
+                    let _ = question.answer.send(self.status(question.events));
                     continue;
                 }
                 Wake::Datagram(Ok((length, from))) => self.answered(&buffer[..length], from),
@@ -232,6 +198,7 @@ impl<N: Network> HeartbeatLoop<N> {
                     return failure;
                 }
             }
+            self.keep_events();
             if unpublished > 0 || self.has_news() {
                 unpublished += 1;
             }
@@ -267,12 +234,27 @@ impl<N: Network> HeartbeatLoop<N> {
         }
     }
 
+    /// Tells membership which of the datanodes that have not answered in this round have replied on their links since it began.
+    fn look_at_links(&mut self) {
+        let begun = self.start + self.membership.round_begun();
+        for name in self.membership.silent() {
+            let Some(link) = self.links.get(&name) else { continue };
+            if link.last_reply().is_some_and(|reply| reply >= begun) {
+                self.membership.note_reply(&name, link.incarnation);
+            }
+        }
+    }
+
     fn note(&mut self, event: LinkEvent) -> Vec<MembershipAction> {
         match event {
-            LinkEvent::Connected(name, incarnation) => self.membership.mark_connected(&name, incarnation),
-            LinkEvent::Disconnected(name, incarnation) => {
-                self.membership.mark_disconnected(&name, incarnation);
+            LinkEvent::Connected { name, incarnation, reconciled, lost } => {
+                self.membership.mark_connected(&name, incarnation, reconciled, lost);
             }
+            LinkEvent::Disconnected(name, incarnation, cause) => {
+                self.membership.mark_disconnected(&name, incarnation, cause);
+            }
+            LinkEvent::Full(name) => self.membership.mark_full(&name),
+            LinkEvent::Forgotten(name) => self.membership.forget(&[name]),
             LinkEvent::NamesLearnt(names) => {
                 for name in names {
                     self.membership.remember(&name);
@@ -282,37 +264,67 @@ impl<N: Network> HeartbeatLoop<N> {
         Vec::new()
     }
 
-    fn status(&self) -> ClusterStatus {
-        let (now, wall_clock) = (self.now(), Utc::now());
+    /// Moves what has happened to datanodes into the timeline.
+    fn keep_events(&mut self) {
+        for event in self.membership.take_events() {
+            self.timeline.push(TimedEvent { time: self.clock.now(), event });
+        }
+    }
+
+    fn status(&self, events: WantedEvents) -> ClusterStatus {
+        let (now, wall_clock) = (self.now(), self.clock.now());
         let answered = self.membership.nodes().map(|(name, node)| DatanodeStatus {
             name: name.clone(),
             state: node.state(),
+            cause: node.cause(),
             last_answer: Some(LastAnswer {
                 time: wall_clock - now.saturating_sub(node.last_answer),
+                round: node.last_round,
+                attempt: node.attempt,
                 round_trip: node.round_trip,
                 address: node.address,
                 records: node.records,
                 free_bytes: node.free_bytes,
+                unreadable: node.unreadable,
+                sync: node.sync,
             }),
         });
         let absent = self.membership.absent().map(|name| DatanodeStatus {
             name: name.clone(),
             state: NodeState::NotOperative,
+            cause: Some(UnavailableCause::NoAnswer),
             last_answer: None,
         });
         let mut datanodes: Vec<_> = answered.chain(absent).collect();
         datanodes.sort_by(|one, other| one.name.cmp(&other.name));
-        ClusterStatus { round: self.membership.round(), datanodes }
+        let (last_probe, attempts) = self.membership.probes();
+        let newest = self.timeline.newest(events.newest).filter(|(number, _)| *number > events.since);
+        ClusterStatus {
+            round: self.membership.round(),
+            attempts,
+            probe_age: now.saturating_sub(last_probe),
+            silent_rounds: self.membership.silent_rounds(),
+            datanodes,
+            last_event: self.timeline.last(),
+            events: newest.map(|(number, event)| (number, event.clone())).collect(),
+        }
     }
 
     fn answered(&mut self, bytes: &[u8], from: SocketAddr) -> Vec<MembershipAction> {
         let now = self.now();
         let outcome = match Datagram::decode(bytes) {
-            Ok(Datagram::Answer(answer)) => self.membership.answered(now, from, &answer).ok(),
+            Ok(Datagram::Answer(answer)) => {
+                let actions = self.membership.answered(now, from, &answer).ok();
+                if let (Some(_), Some(leader)) = (&actions, answer.leader) {
+                    self.link_context.lead.hears(leader.epoch);
+                }
+                actions
+            }
             _ => None,
         };
         outcome.unwrap_or_else(|| {
             self.junk += 1;
+            self.metrics.dropped_datagrams.inc();
             if self.junk.is_power_of_two() {
                 tracing::warn!(%from, junk = self.junk, "datagrams that are no answer, or to no probe of this round: dropped");
             }
@@ -322,11 +334,18 @@ impl<N: Network> HeartbeatLoop<N> {
 
     async fn act(&mut self, action: MembershipAction) -> Result<(), WriteFailure> {
         match action {
-            MembershipAction::ProbeAll(probe) => self.probe_all(probe).await,
-            MembershipAction::ProbeOne(address, probe) => self.send(Datagram::Probe(probe), address).await,
+            MembershipAction::ProbeAll(probe) => self.prober.probe_all(self.of_leader(probe)).await,
+            MembershipAction::ProbeOne(address, probe) => {
+                self.prober.send(Datagram::Probe(self.of_leader(probe)), address).await;
+            }
+            MembershipAction::Ping(name) => {
+                if let Some(link) = self.links.get(&name) {
+                    link.ping();
+                }
+            }
             MembershipAction::Refuse(address, refused) => {
                 tracing::error!(%address, reason = refused.reason, "datanode refused");
-                self.send(Datagram::Refused(refused), address).await;
+                self.prober.send(Datagram::Refused(refused), address).await;
             }
             MembershipAction::Connect(name, incarnation, address) => {
                 self.link_context.registry.expect(&name);
@@ -343,7 +362,13 @@ impl<N: Network> HeartbeatLoop<N> {
             }
             MembershipAction::Report(round) => {
                 self.report(&round)?;
+                self.look_for_isolation(&round);
                 self.link_context.registry.note_completeness();
+                for name in self.link_context.registry.take_behind() {
+                    if let Some(link) = self.links.get(&name) {
+                        link.compare_again();
+                    }
+                }
                 for link in self.links.values() {
                     link.send_names(self.membership.names());
                 }
@@ -352,44 +377,37 @@ impl<N: Network> HeartbeatLoop<N> {
         Ok(())
     }
 
-    async fn send(&mut self, datagram: Datagram, to: SocketAddr) {
-        // A failed datagram is not repeated: the next probe replaces it.
-        if let Err(error) = self.datagrams.send(&datagram.encode(), to).await {
-            tracing::debug!(%to, %error, "cannot send");
-        }
+    /// Adds the epoch, so that datanodes know that the leader lives.
+    fn of_leader(&self, probe: Probe) -> Probe {
+        Probe { epoch: Some(self.link_context.lead.epoch), ..probe }
     }
 
-    async fn probe_all(&mut self, probe: Probe) {
-        self.datagrams.refresh();
-        let datagram = Datagram::Probe(probe).encode();
-        if let Err(error) = self.datagrams.multicast(&datagram, self.group).await {
-            tracing::warn!(group = %self.group, %error, "cannot send the multicast probe: check --interface");
-        }
-        // Another task resolves the name, because a slow name server must not delay the loop.
-        for peer in self.peers.clone() {
-            let (datagrams, datagram) = (self.datagrams.clone(), datagram.clone());
-            tokio::spawn(async move {
-                if let Err(error) = send_to_all(&*datagrams, &datagram, &peer).await {
-                    tracing::debug!(peer, %error, "cannot probe a peer");
-                }
-            });
+    /// Ends the lead if another headnode may have taken over because this one reaches too few datanodes.
+    fn look_for_isolation(&mut self, round: &RoundReport) {
+        let Some(needed) = self.needed else { return };
+        self.isolated = if round.answered < needed { self.isolated + 1 } else { 0 };
+        if self.isolated >= u64::from(SILENT_INTERVALS) {
+            self.link_context.lead.ends(LeadEnd::Isolated);
         }
     }
 
     fn report(&mut self, round: &RoundReport) -> Result<(), WriteFailure> {
         for node in round.nodes.iter().filter(|node| node.changed) {
-            let state = state_word(node.round_trip.is_some());
+            let state = state_word(node.is_operative);
             let address = node.address.map(tracing::field::display);
             tracing::info!(datanode = %node.name, address, round = round.number, "{state}");
         }
+        for node in round.nodes.iter().filter(|node| node.is_operative && node.round_trip.is_none()) {
+            tracing::info!(datanode = %node.name, round = round.number, "answered no probe, and replies on its link");
+        }
         if round.silent == SILENT_ROUNDS {
             tracing::warn!(
-                group = %self.group,
+                group = %self.prober.group,
                 "no datanode has answered in {SILENT_ROUNDS} rounds: check that datanodes run, that --group is the same everywhere, \
                  and that the network carries multicast (--interface); where it does not, list the datanodes with --peers"
             );
         }
-        let lines = round_lines(round, Utc::now());
+        let lines = round_lines(round, self.clock.now());
         match self.file.write(lines.as_bytes()) {
             Err(error @ WriteFailure::NoSpace(_)) => {
                 tracing::error!(%error, "this round is not in hearbeat_server.txt");
@@ -398,24 +416,6 @@ impl<N: Network> HeartbeatLoop<N> {
             outcome => outcome.map(|_| ()),
         }
     }
-}
-
-/// Sends `datagram` to each IPv4 address of `peer`. One name may stand for many datanodes.
-///
-/// # Errors
-/// Fails if `peer` has no such address, or with the last error of the network.
-async fn send_to_all(datagrams: &impl Datagrams, datagram: &[u8], peer: &str) -> io::Result<()> {
-    let addresses: Vec<_> = tokio::net::lookup_host(peer).await?.filter(SocketAddr::is_ipv4).collect();
-    if addresses.is_empty() {
-        return Err(io::Error::other("the name has no IPv4 address"));
-    }
-    let mut sent = Ok(());
-    for address in addresses {
-        if let Err(error) = datagrams.send(datagram, address).await {
-            sent = Err(error);
-        }
-    }
-    sent
 }
 
 impl<N: Network> Drop for HeartbeatLoop<N> {

@@ -9,51 +9,95 @@
 //! | [`datanode_table`] | the available datanodes, and the random choice among them |
 //! | [`link`] | the connection to a datanode: introduced, kept open, pipelined |
 //! | [`registry`] | `registro_server.txt` and its index |
+//! | [`cluster_view`] | what other parts see of the cluster |
+//! | [`cluster_event`] | what happens to datanodes, with its cause |
+//! | [`lead`], `leading` | whether this headnode leads, and what it does then |
+//! | [`role`] | whether it leads, as its page and monitors see it |
+//! | [`standby`] | what a headnode does that does not lead |
+//! | [`probing`] | sends probes |
+//! | `metrics`, `gauges` | what is counted, and what is set when somebody asks |
+//! | `store_page`, `frame`, `store_history`, `recent_messages` | what the page and monitors see |
+//! | `care` | starts and ends the tasks that care for copies |
+//! | [`copies`] | which copies of a message count, as pure types |
+//! | [`keeper`], [`drained`] | how long each datanode has been away, and what operators have decided about it |
+//! | [`repair`] | copies messages that have too few copies |
+//! | `damage` | asks datanodes which records they have found damaged |
+//! | `desk` | what operators ask for: drain, forget, fsck |
 //! | [`placer`] | stores a message although datanodes may fail meanwhile, and reads it back |
 //! | `connection` | the connection of a client: requests and replies |
 //! | `arguments` | the command line and the settings |
 //!
-//! The headnode does not copy a message again when one of its datanodes is lost for ever, and it cannot run beside a
-//! second headnode.
+//! Of several headnodes of one group one leads, and the others stand by.
 
 #![allow(missing_docs, reason = "a program's own library: only its binary and tests use it")]
 
 mod arguments;
+mod care;
+pub mod cluster_event;
+pub mod cluster_view;
 mod connection;
+pub mod copies;
+mod damage;
 pub mod datanode_table;
+mod desk;
+pub mod drained;
+mod frame;
+mod gauges;
 pub mod heartbeat;
 mod heartbeat_file;
+pub mod keeper;
+pub mod lead;
+mod leading;
 pub mod link;
 pub mod membership;
+pub mod metrics;
 pub mod placement_error;
 pub mod placer;
+pub mod probing;
+mod recent_messages;
 pub mod registry;
+pub mod repair;
+pub mod role;
+pub mod standby;
+mod store_history;
+mod store_page;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use batching::FailureSignal;
-use journal::{JournalFile, WriteFailure};
+use cluster_key::{Door, KeyPurpose, KeyedNetwork};
+use journal::{Disk, WriteFailure};
 use protocol::store::client_api::ErrorCode;
-use protocol::store::types::NodeName;
+use protocol::store::types::Epoch;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use records::{HEARTBEAT_FILE, REGISTRY_FILE};
-use service::net::{self, Listener as _, Network};
-use service::{Environment, Shutdown, new_ulid};
+use records::epoch_file::{EpochFile, KeptEpoch};
+use service::net::{self, Network};
+use service::{Environment, Shutdown};
+use tokio::sync::watch;
 
-pub use arguments::{HeadnodeArguments, HeadnodeConfig};
-use connection::ClientContext;
-use heartbeat::{HeartbeatLoop, HeartbeatSurroundings, Outlets};
-use link::LinkContext;
-use membership::{Membership, MembershipConfig};
-use placer::Placer;
-use registry::Registry;
+pub use arguments::{HeadnodeArguments, HeadnodeConfig, PAGE_PORT};
+use lead::{EPOCH_FILE, EpochLead, LeadEnd};
+use leading::Headnode;
+use metrics::HeadnodeMetrics;
+use probing::Prober;
+use recent_messages::RecentMessages;
+use role::HeadnodeRole;
+use standby::{StandbyConfig, stand_by};
+use store_page::{StorePage, StorePageSettings};
 
 /// The lowest number of open files that are reserved for connections to datanodes.
 const MIN_DATANODES: usize = 1024;
+
+/// Where a headnode listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listening {
+    /// The address that clients connect to.
+    pub clients: SocketAddr,
+    /// The address of the page, if there is one.
+    pub page: Option<SocketAddr>,
+}
 
 /// Runs the headnode until `shutdown`, on the network of the operating system.
 ///
@@ -63,94 +107,131 @@ pub async fn run(config: HeadnodeConfig, shutdown: Shutdown) -> anyhow::Result<(
     run_in(Environment::real(rand::random()), config, shutdown, |_| {}).await
 }
 
-/// Runs the headnode until `shutdown`, in the given environment. Calls `ready` with the address that clients connect
-/// to.
+/// Runs the headnode until `shutdown`, in the given environment. Calls `ready` when clients can connect, which they cannot
+/// while the headnode stands by.
 ///
 /// # Errors
 /// Fails as [`run`] does.
 pub async fn run_in<N: Network>(
-    environment: Environment<N>,
+    environment: Environment<N, Disk>,
     config: HeadnodeConfig,
     shutdown: Shutdown,
-    ready: impl FnOnce(SocketAddr),
+    ready: impl FnOnce(Listening),
 ) -> anyhow::Result<()> {
-    net::make_room_for(config.max_connections + config.expected.max(MIN_DATANODES))
+    let datanodes = config.expected.max(MIN_DATANODES);
+    net::make_room_for(config.max_connections + datanodes + config.page.connections())
         .map_err(anyhow::Error::msg)?;
-    let Environment { network, seed, .. } = environment;
-    let mut rng = StdRng::seed_from_u64(seed);
-    let registry = Registry::open(&config.data_dir.join(REGISTRY_FILE))?;
-    let heartbeat_path = config.data_dir.join(HEARTBEAT_FILE);
-    let (file, _) = JournalFile::open(&heartbeat_path)?;
-    let earlier =
-        heartbeat_file::names_in_last_round(&heartbeat_path).context("cannot read hearbeat_server.txt")?;
-    let listener = network.listen(config.listen).await?;
-    let address = listener.local_addr().context("cannot tell the listening address")?;
-    let datagrams = network.sender(&config.interface).await.context("cannot open the heartbeat's socket")?;
-    tracing::info!(%address, group = %config.group, "listening");
-    ready(address);
-
-    let membership = membership(&config, &registry, &earlier);
-    let (inbox, Outlets { events, names, cluster }) = heartbeat::channels();
-    let link_context = Arc::new(LinkContext {
-        network,
-        registry: registry.clone(),
-        names,
-        events,
-        headnode: new_ulid(rng.random()),
-        store_timeout: config.store_timeout,
+    let mut rng = StdRng::seed_from_u64(environment.seed);
+    let environment = environment.with_network(|network| {
+        KeyedNetwork::new(network, config.keys.clone(), || rng.random(), door(&config))
     });
-    let surroundings =
-        HeartbeatSurroundings { datagrams, group: config.group, peers: config.peers.clone(), file };
-    let loop_rng = StdRng::seed_from_u64(rng.random());
-    let heartbeat = HeartbeatLoop::new(membership, loop_rng, surroundings, link_context, inbox);
-    let files_open = shutdown.hold(REGISTRY_FILE);
-    let failure = Arc::new(FailureSignal::default());
-    let failed = first_failure(heartbeat, registry.clone(), failure.clone());
-    let running = shutdown.request_on_failure("a file", failed);
-    serve(listener, &config, Placer::new(cluster, registry.clone(), config.replicas, rng), &shutdown).await;
-    drop(running);
-    let closed = registry.close().await;
-    drop(files_open);
-    tracing::info!("registro_server.txt closed");
-    failure.get().map_or(closed, Err).map_err(Into::into)
+    let run = environment.clock.new_ulid(rng.random());
+    let datagrams = environment.network.sender(&config.interface).await;
+    let datagrams = Arc::new(datagrams.context("cannot open the heartbeat's socket")?);
+    let prober = Arc::new(Prober { datagrams, group: config.group, peers: config.peers.clone() });
+    let epoch_file = EpochFile::open(&environment.disk, config.data_dir.join(EPOCH_FILE))
+        .context("cannot read headnode.epoch")?;
+    let metrics = HeadnodeMetrics::new();
+    let recent = Arc::new(RecentMessages::new(config.page_messages));
+    let role = watch::Sender::new(HeadnodeRole::StandsBy(epoch_file.epoch()));
+    let page = page::bind(&config.page)?;
+    let page_address = page.as_ref().map(|page| page.address);
+    let page = page.map(|listener| {
+        let settings = StorePageSettings {
+            run,
+            expected: config.expected,
+            replicas: config.replicas,
+            interval: config.interval,
+            data_dir: config.data_dir.clone(),
+        };
+        let source = StorePage::new(role.subscribe(), metrics.clone(), recent.clone(), settings);
+        environment.run_beside("page", page::serve(listener, Arc::new(source), shutdown.clone()))
+    });
+    let page = page.transpose().context("cannot start the page's thread")?;
+    let mut ready = Some(ready);
+    let mut ready = |clients| {
+        if let Some(ready) = ready.take() {
+            ready(Listening { clients, page: page_address });
+        }
+    };
+    let mut headnode =
+        Headnode { environment, config, shutdown, prober, epoch_file, role, run, metrics, recent, rng };
+    let outcome = lead_and_stand_by(&mut headnode, &mut ready).await;
+    drop(page);
+    outcome
 }
 
-/// Returns the membership at the start. Every datanode that an earlier run has known is expected to hold records.
-fn membership(config: &HeadnodeConfig, registry: &Registry, earlier: &[NodeName]) -> Membership {
-    let HeadnodeConfig { interval, attempts, expected, .. } = *config;
-    let mut membership = Membership::new(MembershipConfig { interval, attempts, expected }, Duration::ZERO);
-    membership.forget(&config.forget);
-    registry.forget(&config.forget);
-    let registered = registry.holdings(|holdings| holdings.datanodes().cloned().collect::<Vec<_>>());
-    for name in earlier.iter().chain(&registered).filter(|name| membership.remember(name)) {
-        registry.expect(name);
+/// Returns who may connect if there is a key.
+fn door(config: &HeadnodeConfig) -> Door {
+    let reason = "this headnode serves only who shows a key of the cluster: use store-client --key-file with a file that \
+                  store-client key client has made"
+        .to_owned();
+    let purpose = (!config.open_clients).then_some(KeyPurpose::Client);
+    Door { purpose, refusal: connection::refusal(ErrorCode::KeyRequired, reason) }
+}
+
+/// Leads whenever no other headnode does, until the program ends.
+async fn lead_and_stand_by<N: Network>(
+    headnode: &mut Headnode<N>,
+    ready: &mut impl FnMut(SocketAddr),
+) -> anyhow::Result<()> {
+    let kept = headnode.epoch_file.kept();
+    let is_new = kept.is_none() && !headnode.config.standby;
+    let mut next = match kept {
+        Some(KeptEpoch { epoch, is_own: true }) => Some(epoch),
+        _ => is_new.then(|| Epoch::after(None, headnode.run)),
+    };
+    loop {
+        let epoch = match next.take() {
+            Some(epoch) => epoch,
+            None => match next_epoch(headnode).await {
+                Some(epoch) => epoch,
+                None => return Ok(()),
+            },
+        };
+        let lead = Arc::new(EpochLead::new(epoch));
+        match headnode.lead(lead.clone(), ready).await? {
+            None => return Ok(()),
+            // A headnode that has lost its disk, or is the first one with an epoch, begins behind what was there before.
+            Some(LeadEnd::Superseded(higher)) if is_new && !lead.was_welcomed() => {
+                next = Some(Epoch::after(Some(higher), headnode.run));
+            }
+            Some(end) => {
+                let higher = match end {
+                    LeadEnd::Superseded(higher) => {
+                        tracing::warn!(%epoch, %higher, "superseded: another headnode has taken over, and this one stands by");
+                        higher
+                    }
+                    LeadEnd::Isolated => {
+                        tracing::warn!(%epoch, "too few datanodes answer: another headnode may lead, and this one stands by");
+                        epoch
+                    }
+                };
+                match headnode.epoch_file.keep(KeptEpoch { epoch: higher, is_own: false }) {
+                    // After a restart this headnode leads in its old epoch, and learns again that there is a higher one.
+                    Err(failure @ WriteFailure::NoSpace(_)) => {
+                        tracing::warn!(%failure, "cannot keep the epoch");
+                    }
+                    kept => kept?,
+                }
+            }
+        }
     }
-    membership
 }
 
-async fn serve(listener: impl net::Listener, config: &HeadnodeConfig, placer: Placer, shutdown: &Shutdown) {
-    let max = config.max_connections;
-    let reason = format!("the headnode serves its {max} connections already: try again later");
-    let context = Arc::new(ClientContext {
-        placer,
-        expected: config.expected,
-        idle_timeout: config.idle_timeout,
-        shutdown: shutdown.clone(),
-    });
-    let refusal = connection::refusal(ErrorCode::TooManyConnections, reason);
-    let handle = |stream, peer| connection::serve(stream, peer, context.clone());
-    net::serve(listener, max, refusal, shutdown, handle).await;
-}
-
-/// Runs the heartbeat until one of the headnode's files fails, sets `first` to that failure, and returns it.
-async fn first_failure<N: Network>(
-    heartbeat: HeartbeatLoop<N>,
-    registry: Registry,
-    first: Arc<FailureSignal<WriteFailure>>,
-) -> Arc<WriteFailure> {
+/// Stands by until no headnode leads, and returns the epoch in which this one takes over. Returns `None` if the program
+/// ends.
+async fn next_epoch<N: Network>(headnode: &mut Headnode<N>) -> Option<Epoch> {
+    let Headnode { prober, config, epoch_file, rng, role, shutdown, run, .. } = headnode;
+    let standby =
+        StandbyConfig { interval: config.interval, expected: config.expected, highest: epoch_file.epoch() };
     tokio::select! {
         biased;
-        failure = heartbeat.run() => first.set(failure),
-        failure = registry.failure().wait() => failure,
+        () = shutdown.requested() => None,
+        highest = stand_by(prober, standby, rng, role) => {
+            let epoch = Epoch::after(highest, *run);
+            tracing::warn!(%epoch, "takes over: a majority of the datanodes say that no headnode leads");
+            Some(epoch)
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use page::latency::Latency;
 use protocol::line::LineCodec;
 use protocol::store::json;
 use protocol::store::node_api::{NodeReply, NodeRequest, PEERS_PAGE};
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use context::{LinkBroken, decode, unexpected};
 pub use context::{LinkContext, LinkEvent};
-use introduction::Introduction;
+use introduction::{Introduced, Introduction};
 
 /// How many replies are received together.
 const BATCH_REPLIES: usize = 1024;
@@ -45,6 +46,8 @@ pub struct Link {
     sent_names: AtomicUsize,
     /// Wakes the sending task when there is something to send.
     wake: Notify,
+    /// Ends the connection, so that the next one compares the records again.
+    compared_again: Notify,
     given_up: CancellationToken,
 }
 
@@ -55,6 +58,8 @@ struct RequestQueue {
     outgoing: Vec<u8>,
     /// The requests that have no reply yet, in order.
     unanswered: VecDeque<UnansweredRequest>,
+    /// When the last reply came, or the connection was introduced.
+    last_reply: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -74,6 +79,7 @@ impl Link {
             queue: Mutex::default(),
             sent_names: AtomicUsize::new(0),
             wake: Notify::new(),
+            compared_again: Notify::new(),
             given_up: CancellationToken::new(),
         }
     }
@@ -96,6 +102,19 @@ impl Link {
             self.wake.notify_one();
         }
         Ok(receiver)
+    }
+
+    /// Asks the datanode whether it is there, if it is connected. [`last_reply`](Self::last_reply) tells when it said so.
+    pub fn ping(&self) {
+        let mut line = Vec::new();
+        json::encode(&NodeRequest::Ping {}, &mut line);
+        // Without a connection there is nobody to ask, and the reply is for `last_reply` alone.
+        let _ = self.ask(&line);
+    }
+
+    /// Returns when the datanode last replied on the present connection, if there is one.
+    pub fn last_reply(&self) -> Option<Instant> {
+        self.lock().last_reply
     }
 
     /// Sends the datanode those of `names` that it does not know yet, if it is connected. `names` are all known names,
@@ -121,9 +140,19 @@ impl Link {
         self.close_queue();
     }
 
+    /// Makes the connection again, because the registry lacks records that the datanode holds.
+    pub fn compare_again(&self) {
+        self.compared_again.notify_one();
+    }
+
     /// Keeps the datanode connected until the link is given up.
     pub async fn run<N: Network>(self: Arc<Self>, context: Arc<LinkContext<N>>) {
-        self.given_up.run_until_cancelled(self.keep_connected(&context)).await;
+        tokio::select! {
+            // Giving up comes first: replies that have come meanwhile belong to requests that were dropped.
+            biased;
+            () = self.given_up.cancelled() => {}
+            () = self.keep_connected(&context) => {}
+        }
         self.close_queue();
     }
 
@@ -134,8 +163,9 @@ impl Link {
             let mut was_connected = false;
             let outcome = self.connect_and_serve(context, &mut was_connected).await;
             self.close_queue();
-            context.report(LinkEvent::Disconnected(self.name.clone(), self.incarnation)).await;
             let Err(broken) = outcome;
+            let event = LinkEvent::Disconnected(self.name.clone(), self.incarnation, broken.cause());
+            context.report(event).await;
             let reason = broken.to_string();
             if was_connected || reason != last_reported {
                 tracing::warn!(datanode = %self.name, address = %self.address, reason, "connection broken: nothing is sent to this datanode");
@@ -153,21 +183,28 @@ impl Link {
     ) -> Result<Infallible, LinkBroken> {
         let limit = context.store_timeout;
         let connecting = timeout(limit, context.network.connect(self.address)).await;
-        let stream = connecting.map_err(|_| LinkBroken::Timeout(limit))??;
+        let stream = connecting.map_err(|_| LinkBroken::ConnectTimeout(limit))?;
+        let stream = stream.map_err(LinkBroken::CannotConnect)?;
         let mut introduction = Introduction::new(&self.name, self.incarnation, context, stream);
-        let sent_names = introduction.run().await?;
+        let Introduced { sent_names, reconciled, lost } = introduction.run().await?;
         self.sent_names.store(sent_names, Ordering::Relaxed);
         let (mut replies, mut writer) = introduction.into_parts();
-        self.lock().open = true;
+        {
+            let mut queue = self.lock();
+            (queue.open, queue.last_reply) = (true, Some(Instant::now()));
+        }
         *was_connected = true;
         tracing::info!(datanode = %self.name, address = %self.address, "datanode connected");
-        context.report(LinkEvent::Connected(self.name.clone(), self.incarnation)).await;
+        let (name, incarnation) = (self.name.clone(), self.incarnation);
+        context.report(LinkEvent::Connected { name, incarnation, reconciled, lost }).await;
+        let confirmations = context.metrics.confirmation_duration.of(self.name.as_str());
         tokio::select! {
             // The order is fixed, so that a simulation can be repeated.
             biased;
             broken = self.send_all(&mut writer) => broken,
-            broken = self.receive_all(&mut replies) => broken,
+            broken = self.receive_all(&mut replies, &confirmations) => broken,
             broken = self.watch(limit) => broken,
+            () = self.compared_again.notified() => Err(LinkBroken::Behind),
         }
     }
 
@@ -184,6 +221,7 @@ impl Link {
     async fn receive_all<S: AsyncRead + Unpin>(
         &self,
         replies: &mut FrameReader<S, LineCodec>,
+        confirmations: &Latency,
     ) -> Result<Infallible, LinkBroken> {
         let mut lines = Vec::new();
         let mut answered = Vec::new();
@@ -192,16 +230,22 @@ impl Link {
             if lines.is_empty() {
                 return Err(LinkBroken::Closed);
             }
+            let now = Instant::now();
             {
                 let mut queue = self.lock();
                 let count = lines.len().min(queue.unanswered.len());
                 answered.extend(queue.unanswered.drain(..count));
+                queue.last_reply = Some(now);
             }
             let mut lines = lines.drain(..);
             for request in answered.drain(..) {
                 let Some(line) = lines.next() else { break };
+                let reply = decode(line)?;
+                if matches!(reply, NodeReply::Stored { .. }) {
+                    confirmations.record(now - request.asked);
+                }
                 // A caller that has ended needs no reply.
-                let _ = request.reply.send(decode(line)?);
+                let _ = request.reply.send(reply);
             }
             if let Some(line) = lines.next() {
                 return Err(unexpected(decode(line)?));

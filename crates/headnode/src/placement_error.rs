@@ -21,10 +21,20 @@ pub enum PlacementError {
         Unasked(unasked)
     )]
     CannotTell { unasked: Vec<NodeName> },
+    #[error(
+        "{confirmed} of the {needed} datanodes that are needed say that this headnode still leads: whether another one \
+         has stored this id is not known; try again later"
+    )]
+    MayNotLead { confirmed: usize, needed: usize },
     #[error("no message has this id")]
     NotFound,
     #[error("the record is damaged or gone at {}", Joined(places))]
     Damaged { places: Vec<Place> },
+    #[error(
+        "the message was only at {}, which is declared lost: it is back if that datanode comes back",
+        Joined(places)
+    )]
+    Lost { places: Vec<Place> },
     #[error("the message is held at {}, which is not available now: try again later", Joined(places))]
     Away { places: Vec<Place> },
     #[error("no datanode is available: the message is not stored; try again")]
@@ -57,11 +67,11 @@ impl<T: fmt::Display> fmt::Display for Joined<'_, T> {
     }
 }
 
-/// Shows the datanodes that were not asked. An empty list means that no datanode has answered yet.
+/// Shows the datanodes that were not asked. An empty list means that too few datanodes have answered yet.
 struct Unasked<'a>(&'a [NodeName]);
 
 impl fmt::Display for Unasked<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { f.write_str("any datanode") } else { Joined(self.0).fmt(f) }
+        if self.0.is_empty() { f.write_str("one of the datanodes") } else { Joined(self.0).fmt(f) }
     }
 }

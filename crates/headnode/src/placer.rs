@@ -1,19 +1,27 @@
 //! Stores a message on datanodes and reads it back, although datanodes may fail meanwhile.
 
+mod copying;
+
+use std::collections::BTreeSet;
 use std::mem;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::join_all;
+use journal::plants::{Plant, is_planted};
 use protocol::store::json;
 use protocol::store::node_api::{NodeFailure, NodeReply, NodeRequest};
-use protocol::store::types::{Id, MessageCrc, NodeName, Place, RegistryEntry, beginning};
+use protocol::store::types::{
+    Epoch, Id, MessageCrc, NodeName, NodeState, Place, RegistryEntry, StoredRecord, beginning,
+};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
-use service::new_ulid;
-use tokio::sync::Semaphore;
+use service::WallClock;
+use tokio::sync::{Semaphore, watch};
 
-use crate::heartbeat::{ClusterView, DatanodeStatus};
+use crate::cluster_view::{ClusterStatus, ClusterView, DatanodeStatus, WantedEvents};
+use crate::copies::{Discount, Discounts};
 use crate::link::Link;
 use crate::placement_error::PlacementError;
 use crate::registry::{Holdings, Registration, Registry, RegistryError, UnreadableLine};
@@ -28,9 +36,24 @@ const OVERHEAD_BYTES: usize = 512;
 pub struct Placer {
     cluster: ClusterView,
     registry: Registry,
-    replicas: usize,
+    /// The datanodes whose copies do not count, and that get no messages.
+    discounts: watch::Receiver<Discounts>,
+    settings: PlacerSettings,
     room: Semaphore,
+    clock: WallClock,
     rng: Mutex<StdRng>,
+}
+
+/// What does not change while the headnode leads.
+#[derive(Debug, Clone, Copy)]
+pub struct PlacerSettings {
+    /// The epoch in which the headnode leads.
+    pub epoch: Epoch,
+    /// The number of datanodes that must confirm each message.
+    pub replicas: usize,
+    /// So many datanodes have to say that this headnode still leads before it calls a message unknown. `None` means that
+    /// there is no second headnode.
+    pub confirmed_by: Option<usize>,
 }
 
 /// A message that enough datanodes have on disk, and that is registered.
@@ -53,17 +76,44 @@ pub struct FoundMessage {
     pub from: Place,
 }
 
+/// The state of one copy of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyState {
+    Good,
+    /// It is damaged or gone, or holds another message.
+    Damaged,
+    /// Its datanode cannot tell now.
+    Unknown,
+}
+
 /// The state of the whole store at one moment.
 #[derive(Debug, Clone)]
 pub struct StoreOverview {
-    /// The present probe round, from 1.
-    pub round: u64,
-    /// Every datanode that was ever known, by name, with its registered and its lost records.
-    pub datanodes: Vec<(DatanodeStatus, RegisteredRecords)>,
+    pub cluster: ClusterStatus,
+    /// The datanodes that are drained.
+    pub drained: BTreeSet<NodeName>,
+    /// What the registry records about each datanode, in the order of `cluster`.
+    pub registered: Vec<RegisteredRecords>,
     /// The number of datanodes that must confirm each message.
     pub replicas: usize,
     /// The number of messages in the registry.
     pub messages: u64,
+    /// The epoch in which the headnode leads, or `None` if it stands by.
+    pub epoch: Option<Epoch>,
+}
+
+impl StoreOverview {
+    /// Returns the number of datanodes that get new messages.
+    #[must_use]
+    pub fn available(&self) -> usize {
+        self.cluster.datanodes.iter().filter(|datanode| self.is_available(datanode)).count()
+    }
+
+    /// Returns whether this datanode gets new messages.
+    #[must_use]
+    pub fn is_available(&self, datanode: &DatanodeStatus) -> bool {
+        datanode.state == NodeState::Available && !self.drained.contains(&datanode.name)
+    }
 }
 
 /// What the registry records about one datanode.
@@ -85,17 +135,30 @@ struct Attempts {
 }
 
 impl Placer {
-    /// Returns a placer that stores each message on `replicas` datanodes, chosen with `rng`.
+    /// Returns a placer that stores each message on datanodes that are chosen with `rng`.
     #[must_use]
-    pub fn new(cluster: ClusterView, registry: Registry, replicas: usize, rng: StdRng) -> Self {
+    pub fn new(
+        cluster: ClusterView,
+        registry: Registry,
+        discounts: watch::Receiver<Discounts>,
+        settings: PlacerSettings,
+        clock: WallClock,
+        rng: StdRng,
+    ) -> Self {
         let room = Semaphore::new(IN_FLIGHT_BYTES);
-        Self { cluster, registry, replicas, room, rng: Mutex::new(rng) }
+        Self { cluster, registry, discounts, settings, room, clock, rng: Mutex::new(rng) }
+    }
+
+    /// Returns how many datanodes have to confirm each message.
+    #[must_use]
+    pub fn replicas(&self) -> usize {
+        self.settings.replicas
     }
 
     /// Returns an identifier for a message that arrived without one.
     #[must_use]
     pub fn new_id(&self) -> Id {
-        new_ulid(self.rng().random())
+        self.clock.new_ulid(self.rng().random())
     }
 
     /// Stores a message, unless it is stored already. `is_new` states that its id was never sent before.
@@ -110,48 +173,63 @@ impl Placer {
         client: SocketAddr,
     ) -> Result<PlacedMessage, PlacementError> {
         let message_crc32c = MessageCrc::of(&message);
-        let mut attempts = Attempts::default();
+        let (mut attempts, mut gone) = (Attempts::default(), Vec::new());
         match self.registry.lookup(id) {
             Ok(Some(entry)) if entry.message_crc32c != message_crc32c => {
                 return Err(PlacementError::IdConflict);
             }
-            Ok(Some(entry)) => attempts.places = self.trusted(entry.places),
+            Ok(Some(entry)) => {
+                gone = self.lost(&entry.places);
+                attempts.places = self.trusted(entry.places);
+            }
             Ok(None) if !is_new => self.check_that_nothing_is_missing()?,
             Ok(None) => {}
             Err(UnreadableLine) => return Err(PlacementError::UnreadableLine),
         }
-        if attempts.places.len() >= self.replicas {
+        if attempts.places.len() >= self.settings.replicas {
             return Ok(PlacedMessage { places: attempts.places, message_crc32c });
         }
-        let (line_bytes, bytes) = in_flight_bytes(&message, self.replicas);
+        let (line_bytes, bytes) = in_flight_bytes(&message, self.settings.replicas);
         let permits = u32::try_from(bytes.min(IN_FLIGHT_BYTES)).unwrap_or(u32::MAX);
         // This cannot fail, because the semaphore is never closed.
         let _room = self.room.acquire_many(permits).await;
         let mut line = Vec::with_capacity(line_bytes);
         let beginning = Some(beginning(&message));
         json::encode(&NodeRequest::Store { id, client, message }, &mut line);
-        self.place(id, &line, message_crc32c, &mut attempts).await;
+        self.place(id, &line, message_crc32c, &mut attempts, self.settings.replicas).await;
         if attempts.places.is_empty() {
-            return Err(attempts.verdict(self.replicas));
+            return Err(attempts.verdict(self.settings.replicas));
         }
-        let confirmed = attempts.places.len();
+        let confirmed = attempts.places.clone();
         let places = mem::take(&mut attempts.places);
-        let registration = Registration { time: None, id, client, places, message_crc32c, beginning };
+        let registration = Registration { time: None, id, client, places, gone, message_crc32c, beginning };
         let registered = self.registry.record(registration).await;
         let entry = registered.map_err(|error| not_registered(id, &error))?;
-        if confirmed >= self.replicas {
+        // A datanode may have begun to be drained meanwhile. Whoever drains it has seen this message, or it is refused here.
+        if self.discounts.borrow().count(&confirmed) >= self.settings.replicas {
+            if entry.places.len() > confirmed.len() {
+                // Some of the places that were registered before may not hold the message any more.
+                self.registry.doubt();
+            }
             return Ok(PlacedMessage { places: entry.places, message_crc32c });
         }
-        attempts.places = entry.places;
-        Err(attempts.verdict(self.replicas))
+        self.registry.doubt();
+        attempts.places = confirmed;
+        Err(attempts.verdict(self.settings.replicas))
     }
 
-    /// Sends the message to datanodes until enough have confirmed it, or none is left to try.
-    async fn place(&self, id: Id, line: &[u8], message_crc32c: MessageCrc, attempts: &mut Attempts) {
-        while attempts.places.len() < self.replicas && !attempts.conflict {
-            let wanted = self.replicas - attempts.places.len();
-            let is_untried = |name: &NodeName| attempts.is_untried(name);
-            let chosen = self.cluster.table.borrow().choose(wanted, &mut *self.rng(), is_untried);
+    /// Sends the message to datanodes until `goal` of them have confirmed it, or too few are left to try.
+    async fn place(
+        &self,
+        id: Id,
+        line: &[u8],
+        message_crc32c: MessageCrc,
+        attempts: &mut Attempts,
+        goal: usize,
+    ) {
+        while attempts.places.len() < goal && !attempts.conflict {
+            let wanted = goal - attempts.places.len();
+            let chosen = self.choose(wanted, attempts);
             if chosen.len() < wanted {
                 return;
             }
@@ -161,25 +239,66 @@ impl Placer {
                     Ok(reply) => reply.await.ok(),
                     Err(_not_connected) => None,
                 };
+                if matches!(reply, Some(NodeReply::Failed { code: NodeFailure::DiskFull, .. })) {
+                    self.cluster.report_full(link.name.clone());
+                }
                 attempts.note(link, id, message_crc32c, reply);
             }
         }
     }
 
-    /// Returns the places that can be trusted without asking the datanode. A datanode that has lost acknowledged
+    /// Chooses up to `wanted` datanodes at random that may store a message and were not tried.
+    fn choose(&self, wanted: usize, attempts: &Attempts) -> Vec<Arc<Link>> {
+        let discounts = self.discounts.borrow();
+        let is_eligible = |name: &NodeName| attempts.is_untried(name) && discounts.of(name).is_none();
+        self.cluster.table.borrow().choose(wanted, &mut *self.rng(), is_eligible)
+    }
+
+    /// Returns the places that count and can be trusted without asking the datanode. A datanode that has lost acknowledged
     /// records may have lost any record.
     fn trusted(&self, places: Vec<Place>) -> Vec<Place> {
-        let has_losses =
-            |place: &Place| self.registry.holdings(|holdings| holdings.lost(&place.datanode) > 0);
-        places.into_iter().filter(|place| !has_losses(place)).collect()
+        let discounts = self.discounts.borrow();
+        self.registry.holdings(|holdings| {
+            let has_losses = |name: &NodeName| !is_planted(Plant::LostCopyCounted) && holdings.lost(name) > 0;
+            let is_trusted =
+                |place: &Place| discounts.counts(&place.datanode) && !has_losses(&place.datanode);
+            places.into_iter().filter(is_trusted).collect()
+        })
+    }
+
+    /// Returns the registered places that do not hold the message any more.
+    fn lost(&self, places: &[Place]) -> Vec<Place> {
+        let is_lost = |holdings: &Holdings| {
+            places.iter().filter(|place| holdings.is_lost(place)).cloned().collect::<Vec<_>>()
+        };
+        self.registry.holdings(is_lost)
     }
 
     /// Fails if an id that is not registered may nevertheless have been used.
     fn check_that_nothing_is_missing(&self) -> Result<(), PlacementError> {
         match self.registry.holdings(Holdings::unasked) {
             None => Ok(()),
+            Some(_) if is_planted(Plant::NotFoundUnasked) => Ok(()),
             Some(unasked) => Err(PlacementError::CannotTell { unasked }),
         }
+    }
+
+    /// Fails if another headnode may have taken over, and stored the message, before this request began. A datanode answers
+    /// only while it serves no other headnode, and another one serves no client before a majority serves it.
+    async fn check_that_it_leads(&self, id: Id) -> Result<(), PlacementError> {
+        let Some(needed) = self.settings.confirmed_by else { return Ok(()) };
+        let mut line = Vec::new();
+        json::encode(&NodeRequest::Fetch { id }, &mut line);
+        let links: Vec<_> = self.cluster.table.borrow().links().cloned().collect();
+        let asked: Vec<_> = links.iter().filter_map(|link| link.ask(&line).ok()).collect();
+        let serves = |reply: &Result<NodeReply, _>| {
+            let taken_over = NodeFailure::TakenOver;
+            reply
+                .as_ref()
+                .is_ok_and(|reply| !matches!(reply, NodeReply::Failed { code, .. } if *code == taken_over))
+        };
+        let confirmed = join_all(asked).await.iter().filter(|reply| serves(reply)).count();
+        if confirmed >= needed { Ok(()) } else { Err(PlacementError::MayNotLead { confirmed, needed }) }
     }
 
     /// Reads a message back, from any datanode that holds it.
@@ -191,39 +310,65 @@ impl Placer {
             Ok(Some(entry)) => entry,
             Ok(None) => {
                 self.check_that_nothing_is_missing()?;
+                self.check_that_it_leads(id).await?;
                 return Err(PlacementError::NotFound);
             }
             Err(UnreadableLine) => return Err(PlacementError::UnreadableLine),
         };
-        let mut places = entry.places;
+        self.read(entry).await
+    }
+
+    /// Reads a registered message from any datanode that holds it.
+    async fn read(&self, entry: RegistryEntry) -> Result<FoundMessage, PlacementError> {
+        let mut places = entry.places.clone();
         places.shuffle(&mut *self.rng());
-        let mut line = Vec::new();
-        json::encode(&NodeRequest::Fetch { id }, &mut line);
-        let mut damaged = Vec::new();
-        let mut away = Vec::new();
+        self.registry.holdings(|holdings| places.sort_by_key(|place| holdings.is_lost(place)));
+        let (mut damaged, mut away, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
         for place in places {
-            let link = self.cluster.table.borrow().find(&place.datanode).cloned();
-            let Some(Ok(asked)) = link.map(|link| link.ask(&line)) else {
-                away.push(place);
-                continue;
-            };
-            match asked.await {
-                Ok(NodeReply::Record(record))
-                    if record.id == id && MessageCrc::of(&record.message) == entry.message_crc32c =>
-                {
-                    let from = Place { datanode: place.datanode, seq: record.seq };
-                    let (time, client, message) = (record.time, record.client, record.message);
-                    return Ok(FoundMessage { time, client, message, from });
+            match self.fetch(&entry, &place).await {
+                Ok(found) => return Ok(found),
+                Err(CopyState::Damaged) => damaged.push(place),
+                Err(_) if self.discounts.borrow().of(&place.datanode) == Some(Discount::Forgotten) => {
+                    forgotten.push(place);
                 }
-                Ok(_) => damaged.push(place),
                 Err(_) => away.push(place),
             }
         }
-        Err(if away.is_empty() {
-            PlacementError::Damaged { places: damaged }
-        } else {
+        Err(if !away.is_empty() {
             PlacementError::Away { places: away }
+        } else if !forgotten.is_empty() {
+            PlacementError::Lost { places: forgotten }
+        } else {
+            PlacementError::Damaged { places: damaged }
         })
+    }
+
+    /// Reads one copy of a message, and returns its state.
+    pub async fn check_copy(&self, entry: &RegistryEntry, place: &Place) -> CopyState {
+        self.fetch(entry, place).await.map_or_else(|state| state, |_| CopyState::Good)
+    }
+
+    /// Reads one copy of a message. If it is damaged or gone, that is noted, so that it is repaired.
+    async fn fetch(&self, entry: &RegistryEntry, place: &Place) -> Result<FoundMessage, CopyState> {
+        let mut line = Vec::new();
+        json::encode(&NodeRequest::Fetch { id: entry.id }, &mut line);
+        let link = self.cluster.table.borrow().find(&place.datanode).cloned();
+        let Some(Ok(asked)) = link.map(|link| link.ask(&line)) else { return Err(CopyState::Unknown) };
+        match asked.await {
+            Ok(NodeReply::Record(StoredRecord { seq, time, id, client, message }))
+                if (id, MessageCrc::of(&message)) == (entry.id, entry.message_crc32c) =>
+            {
+                let from = Place { datanode: place.datanode.clone(), seq };
+                Ok(FoundMessage { time, client, message, from })
+            }
+            // What the disk does not give now, it may give later.
+            Ok(NodeReply::Failed { code: NodeFailure::Unreadable, .. }) | Err(_) => Err(CopyState::Unknown),
+            Ok(NodeReply::Failed { code: NodeFailure::Damaged | NodeFailure::NotFound, .. }) => {
+                self.registry.mark_lost(place);
+                Err(CopyState::Damaged)
+            }
+            Ok(_) => Err(CopyState::Damaged),
+        }
     }
 
     /// Returns up to `last` of the messages in front of the mark `before`, newest first, and the mark for older ones.
@@ -242,24 +387,19 @@ impl Placer {
     }
 
     /// Returns the state of the whole store.
-    pub async fn overview(&self) -> StoreOverview {
-        let status = self.cluster.status().await;
-        let registered = |name: &NodeName| {
-            self.registry.holdings(|holdings| RegisteredRecords {
+    pub async fn overview(&self, events: WantedEvents) -> StoreOverview {
+        let cluster = self.cluster.status(events).await;
+        let registered = self.registry.holdings(|holdings| {
+            let of = |DatanodeStatus { name, .. }: &DatanodeStatus| RegisteredRecords {
                 held: holdings.records(name),
                 lost: holdings.lost(name),
-            })
-        };
-        let with_records = |datanode: DatanodeStatus| {
-            let records = registered(&datanode.name);
-            (datanode, records)
-        };
-        StoreOverview {
-            round: status.round,
-            datanodes: status.datanodes.into_iter().map(with_records).collect(),
-            replicas: self.replicas,
-            messages: self.registry.messages(),
-        }
+            };
+            cluster.datanodes.iter().map(of).collect()
+        });
+        let PlacerSettings { epoch, replicas, .. } = self.settings;
+        let messages = self.registry.messages();
+        let drained = self.discounts.borrow().draining().cloned().collect();
+        StoreOverview { cluster, drained, registered, replicas, messages, epoch: Some(epoch) }
     }
 
     fn rng(&self) -> MutexGuard<'_, StdRng> {

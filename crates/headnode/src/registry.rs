@@ -9,26 +9,34 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | `state` | the file and its index |
+//! | `cursor` | all messages, a page after the other |
+//! | `names` | the datanodes that there are, and those that are declared lost |
 //! | `holdings` | the registered and the lost records of each datanode, and which datanodes have still to be asked |
 //! | `completeness` | whether the file contains everything that was acknowledged |
 
-use std::fs::File;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, ensure};
 use batching::{Batcher, Executor, FailureSignal, Stopped, Work};
-use journal::{Batch, Checksum, JournalFile, OffsetIndex, Records, WriteFailure};
-use protocol::store::types::{Id, NodeName, Place, RegistryEntry};
-use records::parse_entry_key;
+use journal::{Access, Batch, Checksum, Disk, JournalFile, OffsetIndex, Records, WriteFailure};
+use protocol::store::types::{Epoch, Id, NodeName, Place, RegistryEntry};
+use records::remembered::Remembered;
+use records::{EntryKey, HEADNODE_JOURNAL, parse_entry_key};
 use roaring::RoaringTreemap;
+use service::WallClock;
+use tokio::sync::watch;
 
 mod completeness;
+mod cursor;
 mod holdings;
+mod names;
 mod state;
 
 use completeness::Completeness;
+pub use cursor::{PAGE_LINES, RegistryPage};
 pub use holdings::Holdings;
 use state::RegistryState;
 pub use state::{Holding, Registration, UnreadableLine};
@@ -54,6 +62,8 @@ pub enum RegistryError {
 #[derive(Debug, Clone)]
 pub struct Registry {
     state: Arc<Mutex<RegistryState>>,
+    /// Counts the reasons to look for messages with too few copies.
+    doubts: watch::Sender<u64>,
     /// Writes with one call what several connections register at the same time.
     writer: Batcher<RegistryWriter>,
 }
@@ -124,21 +134,23 @@ pub enum RecordComparison {
 }
 
 impl Registry {
-    /// Opens or creates the file and reads it. A task on the present runtime then writes new lines.
+    /// Opens or creates the file and reads it, for a headnode that leads in `epoch`. A task on the present runtime then
+    /// writes new lines.
     ///
     /// # Errors
     /// Fails if the file cannot be used, or if it holds anything other than a registry.
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
+    pub fn open(disk: &Disk, clock: WallClock, path: &Path, epoch: Epoch) -> anyhow::Result<Self> {
         let mut index = OffsetIndex::default();
         let mut holdings = Holdings::new(false);
         let mut unknown_lines = 0u64;
-        let (file, recovery) = JournalFile::open_verified(path, |offset, line| {
-            let Some((id, registered)) = parse_entry_key(line) else {
+        let (file, recovery) = JournalFile::open_verified_on(disk, path, |offset, line| {
+            let Some(EntryKey { id, places, gone }) = parse_entry_key(line) else {
                 unknown_lines += 1;
                 return;
             };
             index.insert(id.into(), offset);
-            registered.iter().for_each(|place| holdings.hold(place));
+            places.iter().for_each(|place| holdings.hold(place));
+            gone.iter().for_each(|place| holdings.release(place));
         })?;
         let shown = path.display();
         ensure!(
@@ -154,23 +166,28 @@ impl Registry {
                 "the registry was damaged: what is missing is asked for from the datanodes"
             );
         }
-        let completeness = Completeness::open(path, is_whole)
+        let reader = disk.open(path, Access::Read).with_context(|| format!("cannot read {shown}"))?;
+        let completeness = Completeness::open(disk, path, recovery.whole_bytes, is_whole, epoch)
             .with_context(|| format!("cannot read and write the state file beside {shown}"))?;
+        let remembered = Remembered::open(disk, &path.with_file_name(HEADNODE_JOURNAL))?;
         let (messages, complete) = (index.len(), completeness.is_complete());
         tracing::info!(path = %shown, messages, complete, "registro_server.txt opened");
-        let reader = File::open(path).with_context(|| format!("cannot read {shown}"))?;
         let state = RegistryState {
             file: Some(file),
-            reader,
+            reader: reader.into(),
+            clock,
             index,
             holdings: holdings.with_lines_lacking(!complete),
             completeness,
+            remembered: Some(remembered),
+            behind: BTreeSet::new(),
+            has_room: true,
             batch: Batch::new(Checksum::Crc32c),
         };
         let state = Arc::new(Mutex::new(state));
         // Registrations weigh nothing: the placer bounds how many messages are in flight.
         let writer = Batcher::start(Executor::Inline, 0, RegistryWriter(state.clone()));
-        Ok(Self { state, writer })
+        Ok(Self { state, doubts: watch::Sender::new(0), writer })
     }
 
     /// Returns the entry that is registered for `id`.
@@ -195,6 +212,11 @@ impl Registry {
     /// Marks these datanodes as gone for ever: the registry does not wait for what they may hold.
     pub fn forget(&self, datanodes: &[NodeName]) {
         self.lock().holdings.forget(datanodes);
+    }
+
+    /// Waits for the word of at least so many datanodes before it tells that an id is unknown, if lines may be lacking.
+    pub fn ask_at_least(&self, datanodes: usize) {
+        self.lock().holdings.ask_at_least(datanodes);
     }
 
     /// Adds a datanode that exists or existed: it may hold records that the registry lacks.
@@ -227,29 +249,38 @@ impl Registry {
         if state.file.is_none() {
             return Err(RegistryError::Closed);
         }
-        if comparison == RecordComparison::ByNumber && !state.agrees(datanode, from, page) {
+        if comparison == RecordComparison::ByNumber
+            && !state.agrees(datanode, from, page).map_err(|failure| self.failed(failure))?
+        {
             return Ok(Reconciled::Different);
         }
-        let is_registered = |holding: &&Holding| match comparison {
-            RecordComparison::ByNumber => state.holdings.contains(datanode, holding.seq),
-            RecordComparison::ById => state.is_registered(datanode, holding),
-        };
-        let (known, missing): (Vec<&Holding>, Vec<&Holding>) = page.iter().partition(is_registered);
-        held.extend(known.iter().map(|holding| holding.seq));
-        let missing: Vec<_> = missing
-            .into_iter()
-            .map(|holding| Registration {
-                time: Some(holding.time.clone()),
-                id: holding.id,
-                client: holding.client,
-                places: vec![Place { datanode: datanode.clone(), seq: holding.seq }],
-                message_crc32c: holding.message_crc32c,
-                beginning: holding.beginning.clone(),
-            })
-            .collect();
+        let mut missing = Vec::new();
+        for holding in page {
+            let is_registered = match comparison {
+                RecordComparison::ByNumber => Ok(state.holdings.contains(datanode, holding.seq)),
+                RecordComparison::ById => state.is_registered(datanode, holding),
+            };
+            if is_registered.map_err(|failure| self.failed(failure))? {
+                held.insert(holding.seq);
+            } else {
+                missing.push(Registration {
+                    time: Some(holding.time.clone()),
+                    id: holding.id,
+                    client: holding.client,
+                    places: vec![Place { datanode: datanode.clone(), seq: holding.seq }],
+                    gone: Vec::new(),
+                    message_crc32c: holding.message_crc32c,
+                    beginning: holding.beginning.clone(),
+                });
+            }
+        }
         let added = missing.len();
         let outcome = state.write(missing).map(|_| Reconciled::Added(added));
         drop(state);
+        if added > 0 {
+            // The other copies of these messages may be lost, and no line of the registry would tell of them.
+            self.doubt();
+        }
         outcome.map_err(|failure| self.failed(failure))
     }
 
@@ -264,7 +295,61 @@ impl Registry {
         lost: RoaringTreemap,
         replaced: Option<RoaringTreemap>,
     ) -> Option<RoaringTreemap> {
-        self.lock().holdings.reconciled(datanode, last, lost, replaced)
+        let lost = self.lock().holdings.reconciled(datanode, last, lost, replaced);
+        if lost.is_some() {
+            self.doubt();
+        }
+        lost
+    }
+
+    /// Notes that a datanode does not hold what is registered there.
+    pub fn mark_lost(&self, place: &Place) {
+        if self.lock().holdings.mark_lost(place) {
+            tracing::error!(%place, "registered, and damaged or gone: it is repaired from another copy");
+            self.doubt();
+        }
+    }
+
+    /// Notes that no readable record of `datanode` has a number within `ranges`, each a first and a last number.
+    pub fn mark_gaps(&self, datanode: &NodeName, ranges: &[(u64, u64)]) {
+        let lost = self.lock().holdings.mark_gaps(datanode, ranges);
+        if lost > 0 {
+            tracing::error!(%datanode, lost, "the datanode has found records damaged: they are repaired from other copies");
+            self.doubt();
+        }
+    }
+
+    /// Notes that a message may have too few copies.
+    pub fn doubt(&self) {
+        self.doubts.send_modify(|doubts| *doubts += 1);
+    }
+
+    /// Returns a channel that changes whenever a message may have too few copies.
+    #[must_use]
+    pub fn doubts(&self) -> watch::Receiver<u64> {
+        self.doubts.subscribe()
+    }
+
+    /// Reads the next `most` lines from the mark `from` on (0 at first), so that each message is met once, at its newest
+    /// line. `is_wanted` is told where each message is, and tells which entries are wanted.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read.
+    pub fn page(
+        &self,
+        from: u64,
+        most: usize,
+        is_wanted: impl FnMut(&Holdings, &EntryKey) -> bool,
+    ) -> io::Result<RegistryPage> {
+        self.lock().page(from, most, is_wanted)
+    }
+
+    /// Returns the datanodes with records that had no room in the registry, once it has room again. They have to be
+    /// compared again.
+    #[must_use]
+    pub fn take_behind(&self) -> BTreeSet<NodeName> {
+        let mut state = self.lock();
+        if state.has_room { std::mem::take(&mut state.behind) } else { BTreeSet::new() }
     }
 
     /// Returns the length of the file in bytes.
@@ -272,7 +357,7 @@ impl Registry {
     /// # Errors
     /// Fails if the file cannot be read.
     pub fn bytes(&self) -> io::Result<u64> {
-        Ok(self.lock().reader.metadata()?.len())
+        self.lock().bytes()
     }
 
     /// Returns up to `most` identifiers of messages that are registered at those `numbers` of `datanode`. This reads
@@ -287,14 +372,16 @@ impl Registry {
         bytes: u64,
         most: usize,
     ) -> io::Result<Vec<Id>> {
-        let reader = self.lock().reader.try_clone()?;
+        let reader = self.lock().reader.clone();
         let mut ids = Vec::new();
-        for (number, line) in (1u64..).zip(Records::from(&reader, 0, Checksum::Crc32c)) {
+        for (number, line) in (1u64..).zip(Records::from(&*reader, 0, Checksum::Crc32c)) {
             let (offset, line) = line?;
             if offset >= bytes || ids.len() == most {
                 break;
             }
-            let Some((id, places)) = line.and_then(|line| parse_entry_key(&line)) else { continue };
+            let Some(EntryKey { id, places, .. }) = line.and_then(|line| parse_entry_key(&line)) else {
+                continue;
+            };
             let is_at = |place: &Place| &place.datanode == datanode && numbers.contains(place.seq);
             if places.iter().any(is_at) && !ids.contains(&id) {
                 ids.push(id);
@@ -307,11 +394,28 @@ impl Registry {
         Ok(ids)
     }
 
+    /// Calls `visit` for each message, and lets other tasks have their turns meanwhile.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read.
+    pub async fn for_each(&self, mut visit: impl FnMut(&Holdings, &EntryKey)) -> io::Result<()> {
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let page = self.page(from, PAGE_LINES, |holdings, key| {
+                visit(holdings, key);
+                false
+            })?;
+            next = page.next;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
     /// Updates the note on whether the registry is complete. This has to be called from time to time.
     pub fn note_completeness(&self) {
         let mut state = self.lock();
         let complete = state.holdings.unasked().is_none();
-        let noted = state.reader.metadata().and_then(|file| state.completeness.update(file.len(), complete));
+        let noted = state.bytes().and_then(|bytes| state.completeness.update(bytes, complete));
         if let Err(error) = noted {
             tracing::warn!(%error, "cannot write registro_server.state: the next start asks every datanode");
         }
@@ -340,13 +444,14 @@ impl Registry {
         self.writer.close().await;
         let mut state = self.lock();
         let file = state.file.take();
+        state.remembered = None;
         if let Some(failure) = self.failure().get() {
             return Err(failure);
         }
         let Some(mut file) = file else { return Ok(()) };
         file.sync()?;
         let complete = state.holdings.unasked().is_none();
-        let noted = state.reader.metadata().and_then(|file| state.completeness.close(file.len(), complete));
+        let noted = state.bytes().and_then(|bytes| state.completeness.close(bytes, complete));
         if let Err(error) = noted {
             tracing::warn!(%error, "cannot write registro_server.state: the next start asks every datanode");
         }

@@ -16,6 +16,7 @@ struct Headnode {
 
 fn command(folder: &Path, group: &LocalGroup, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headnode"));
+    command.env("HEADNODE_PAGE", "none");
     command.args(["--listen", "127.0.0.1:0", "--interface", "127.0.0.1", "--interval", "200ms"]);
     command.args(["--group", &group.address.to_string(), "--data-dir"]).arg(folder).args(arguments);
     command

@@ -1,14 +1,19 @@
 //! The journal's file: its lock, its recovery at the start, and what each disk error means.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::fs::TryLockError;
+use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use crate::disk::{Access, Disk, DiskFile, DiskFileReader, Storage, folder_of, write_all};
+use crate::plants::{Plant, is_planted};
 use crate::record::Checksum;
 use crate::scan::{Recovery, scan};
 
 const READ_BUFFER_BYTES: usize = 256 * 1024;
+/// The bytes at the end of a file that a failed sync can be about. Nothing is appended after one, so these are those of
+/// the last batch.
+const DOUBTFUL_BYTES: u64 = 64 * 1024 * 1024;
 /// How many bytes of a plain file are read at a time to find its last line end.
 const TAIL_BLOCK_BYTES: u64 = 64 * 1024;
 
@@ -55,45 +60,15 @@ pub enum WriteFailure {
     },
 }
 
-/// The operations that a journal needs from a file. Tests replace the file with storage that fails.
-pub trait Storage: Send {
-    /// Appends a part of `bytes` and returns how many bytes that was, as [`Write::write`] does.
-    ///
-    /// # Errors
-    /// Fails if the bytes cannot be written.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
-    /// Waits until everything written is on disk.
-    ///
-    /// # Errors
-    /// Fails if the file cannot be synced.
-    fn sync(&mut self) -> io::Result<()>;
-    /// Returns the present length in bytes, and whether the file still has its name.
-    ///
-    /// # Errors
-    /// Fails if the file cannot be examined.
-    fn status(&self) -> io::Result<(u64, bool)>;
-    /// Cuts the file to `length` bytes.
-    ///
-    /// # Errors
-    /// Fails if the file cannot be cut.
-    fn truncate(&mut self, length: u64) -> io::Result<()>;
-}
-
-impl Storage for File {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Write::write(self, bytes)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
-    }
-
-    fn status(&self) -> io::Result<(u64, bool)> {
-        self.metadata().map(|metadata| (metadata.len(), metadata.nlink() > 0))
-    }
-
-    fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.set_len(length)
+impl WriteFailure {
+    /// Returns what the error `cause` of a step means: whether there was no space, or anything else.
+    #[must_use]
+    pub fn of(action: &'static str, path: &Path, cause: io::Error) -> Self {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        if matches!(cause.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
+            return Self::NoSpace(cause);
+        }
+        Self::Fatal { action, path: path.display().to_string(), cause }
     }
 }
 
@@ -102,6 +77,8 @@ pub struct JournalFile {
     storage: Box<dyn Storage>,
     path: String,
     stopped: bool,
+    /// How long the last sync took.
+    last_sync: Duration,
 }
 
 impl std::fmt::Debug for JournalFile {
@@ -116,8 +93,16 @@ impl JournalFile {
     /// # Errors
     /// Fails with an [`OpenError`] if the file cannot be created, locked, read or recovered.
     pub fn open(path: &Path) -> Result<(Self, Recovery), OpenError> {
-        Self::open_with(path, |file| {
-            let length = file.metadata()?.len();
+        Self::open_on(&Disk::default(), path)
+    }
+
+    /// Does what [`open`](Self::open) does, on `disk`.
+    ///
+    /// # Errors
+    /// Fails as [`open`](Self::open) does.
+    pub fn open_on(disk: &Disk, path: &Path) -> Result<(Self, Recovery), OpenError> {
+        Self::open_with(disk, path, |file| {
+            let (length, _) = file.status()?;
             let whole_bytes = end_of_last_line(file, length)?;
             Ok(Recovery { whole_bytes, torn_bytes: length - whole_bytes, ..Recovery::default() })
         })
@@ -128,24 +113,38 @@ impl JournalFile {
     /// # Errors
     /// Fails with an [`OpenError`] if the file cannot be created, locked, read or recovered.
     pub fn open_verified(path: &Path, visit: impl FnMut(u64, &[u8])) -> Result<(Self, Recovery), OpenError> {
-        Self::open_with(path, |file| {
-            scan(BufReader::with_capacity(READ_BUFFER_BYTES, file), Checksum::Crc32c, visit)
+        Self::open_verified_on(&Disk::default(), path, visit)
+    }
+
+    /// Does what [`open_verified`](Self::open_verified) does, on `disk`.
+    ///
+    /// # Errors
+    /// Fails as [`open_verified`](Self::open_verified) does.
+    pub fn open_verified_on(
+        disk: &Disk,
+        path: &Path,
+        visit: impl FnMut(u64, &[u8]),
+    ) -> Result<(Self, Recovery), OpenError> {
+        Self::open_with(disk, path, |file| {
+            let reader = DiskFileReader::new(file, 0);
+            scan(BufReader::with_capacity(READ_BUFFER_BYTES, reader), Checksum::Crc32c, visit)
         })
     }
 
     /// Returns a journal on storage that is not a file. `path` is its name in messages.
     #[must_use]
     pub fn with_storage(path: &str, storage: Box<dyn Storage>) -> Self {
-        Self { storage, path: path.to_owned(), stopped: false }
+        Self { storage, path: path.to_owned(), stopped: false, last_sync: Duration::ZERO }
     }
 
     fn open_with(
+        disk: &Disk,
         path: &Path,
-        recover: impl FnOnce(&mut File) -> io::Result<Recovery>,
+        recover: impl FnOnce(&dyn DiskFile) -> io::Result<Recovery>,
     ) -> Result<(Self, Recovery), OpenError> {
         let system_error =
             |action, cause| OpenError::System { action, path: path.display().to_string(), cause };
-        let mut file = open_or_create(path)?;
+        let mut file = open_or_create(disk, path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -153,16 +152,21 @@ impl JournalFile {
             }
             Err(TryLockError::Error(cause)) => return Err(system_error("lock", cause)),
         }
-        let recovery = recover(&mut file).map_err(|cause| system_error("read", cause))?;
-        if recovery.torn_bytes > 0 {
-            keep_torn_tail(path, &mut file, recovery.whole_bytes)
+        // What an earlier process wrote without a sync must be on disk before anything is appended to it. If the sync of
+        // an earlier process failed, the operating system may still show bytes that it could not write, so the end of
+        // the file is read from the disk.
+        file.sync().map_err(|cause| system_error("sync", cause))?;
+        let (length, _) = file.status().map_err(|cause| system_error("examine", cause))?;
+        file.forget_cached(length.saturating_sub(DOUBTFUL_BYTES), 0);
+        let recovery = recover(&*file).map_err(|cause| system_error("read", cause))?;
+        if recovery.torn_bytes > 0 && !is_planted(Plant::TornTailKept) {
+            keep_torn_tail(disk, path, &*file, recovery.whole_bytes)
                 .map_err(|cause| system_error("keep a copy of the torn tail of", cause))?;
-            file.set_len(recovery.whole_bytes)
+            file.truncate(recovery.whole_bytes)
                 .map_err(|cause| system_error("cut the torn tail of", cause))?;
+            file.sync().map_err(|cause| system_error("sync", cause))?;
         }
-        // What an earlier process wrote without a sync must be on disk before anything is appended to it.
-        file.sync_all().map_err(|cause| system_error("sync", cause))?;
-        Ok((Self::with_storage(&path.display().to_string(), Box::new(file)), recovery))
+        Ok((Self::with_storage(&path.display().to_string(), file), recovery))
     }
 
     /// Writes `bytes` (whole records), waits until they are on disk, and returns the offset of their first byte.
@@ -171,7 +175,9 @@ impl JournalFile {
     /// Fails with a [`WriteFailure`]. After a [`WriteFailure::Fatal`], every further call fails too.
     pub fn commit(&mut self, bytes: &[u8]) -> Result<u64, WriteFailure> {
         let offset = self.write(bytes)?;
-        self.sync()?;
+        if !is_planted(Plant::EarlyAcknowledgement) {
+            self.sync()?;
+        }
         Ok(offset)
     }
 
@@ -190,7 +196,7 @@ impl JournalFile {
             let reason = "the file was removed or replaced while in use";
             return Err(self.fatal("write to", io::Error::new(io::ErrorKind::NotFound, reason)));
         }
-        if let Err(error) = self.write_all(bytes) {
+        if let Err(error) = write_all(&mut *self.storage, bytes) {
             return Err(self.undo_write(before, error));
         }
         Ok(before)
@@ -201,9 +207,21 @@ impl JournalFile {
     /// # Errors
     /// Fails with [`WriteFailure::Fatal`]; the file is then not used any more.
     pub fn sync(&mut self) -> Result<(), WriteFailure> {
+        let begun = Instant::now();
         // A failed sync is never repeated. The kernel may have dropped the pages that it could not write, and a second
         // sync would report success (LWN 752063, "PostgreSQL's fsync() surprise").
-        self.storage.sync().map_err(|error| self.fatal("sync", error))
+        let mut synced = self.storage.sync();
+        if synced.is_err() && is_planted(Plant::SyncRetried) {
+            synced = self.storage.sync();
+        }
+        self.last_sync = begun.elapsed();
+        synced.map_err(|error| self.fatal("sync", error))
+    }
+
+    /// Returns how long the last sync of a [`commit`](Self::commit) took, without the write before it.
+    #[must_use]
+    pub fn last_sync(&self) -> Duration {
+        self.last_sync
     }
 
     /// Cuts the file to `length` bytes, which is the end of a record, and waits until that is on disk. Callers that
@@ -216,26 +234,18 @@ impl JournalFile {
         cut.map_err(|error| self.fatal("cut", error))
     }
 
-    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.storage.write(bytes) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => bytes = &bytes[written..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
     /// Removes what a failed write left of its batch in the file, and returns the failure to report.
     fn undo_write(&mut self, length: u64, error: io::Error) -> WriteFailure {
-        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-        if !matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
-            return self.fatal("write to", error);
+        let failure = WriteFailure::of("write to", Path::new(&self.path), error);
+        if matches!(failure, WriteFailure::Fatal { .. }) {
+            self.stopped = true;
+            return failure;
+        }
+        if is_planted(Plant::FullDiskLeftovers) {
+            return failure;
         }
         match self.storage.truncate(length).and_then(|()| self.storage.sync()) {
-            Ok(()) => WriteFailure::NoSpace(error),
+            Ok(()) => failure,
             Err(error) => self.fatal("take back a partial write to", error),
         }
     }
@@ -248,22 +258,37 @@ impl JournalFile {
 
 /// Opens `path` for appending, and creates its folders where they are missing. When this returns, the names of the file
 /// and of these folders are on disk.
-fn open_or_create(path: &Path) -> Result<File, OpenError> {
+fn open_or_create(disk: &Disk, path: &Path) -> Result<Box<dyn DiskFile>, OpenError> {
     let system_error =
         |action, path: &Path, cause| OpenError::System { action, path: path.display().to_string(), cause };
     let folder = folder_of(path);
-    let missing = folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
-    let missing: Vec<_> = missing.collect();
-    std::fs::create_dir_all(folder).map_err(|cause| system_error("create", folder, cause))?;
-    // Append mode leaves no hole in the file if another program empties it.
-    let file = OpenOptions::new().read(true).append(true).create(true).open(path);
-    let file = file.map_err(|cause| system_error("open", path, cause))?;
-    // A file name is on disk only after a sync of the folder that holds the file. A file that exists already needs this
-    // too: the process that created it may have died before its sync.
-    for folder in missing.into_iter().map(folder_of).chain([folder]) {
-        sync_folder(folder).map_err(|cause| system_error("sync", folder, cause))?;
+    let folders: Vec<_> = folder.ancestors().filter(|folder| !folder.as_os_str().is_empty()).collect();
+    let is_new: Vec<_> = folders.iter().map(|folder| !disk.exists(folder)).collect();
+    disk.create_folder(folder).map_err(|cause| system_error("create", folder, cause))?;
+    let file = disk.open(path, Access::Append).map_err(|cause| system_error("open", path, cause))?;
+    if is_planted(Plant::NoFolderSync) {
+        return Ok(file);
+    }
+    // A name is on disk only after a sync of the folder that holds it. Names that exist already need this too: the
+    // process that created them may have ended before its sync.
+    disk.sync_folder(folder).map_err(|cause| system_error("sync", folder, cause))?;
+    for (inner, is_new) in folders.into_iter().zip(is_new) {
+        let outer = folder_of(inner);
+        match disk.sync_folder(outer) {
+            Err(cause) if is_new || !cannot_be_ours(&cause) => {
+                return Err(system_error("sync", outer, cause));
+            }
+            _ => {}
+        }
     }
     Ok(file)
+}
+
+/// Returns whether the error shows that no process of this user can have created a name in the folder, or that its file
+/// system keeps nothing that has to be synced.
+fn cannot_be_ours(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported)
 }
 
 /// Returns the path of the file, beside `path`, that keeps every torn tail that was cut from `path`, one per line.
@@ -278,33 +303,28 @@ pub fn torn_tails_of(path: &Path) -> PathBuf {
 ///
 /// A torn tail is usually half of a write that was never acknowledged. An acknowledged record whose last sector was
 /// lost looks the same, so the bytes are kept.
-fn keep_torn_tail(path: &Path, file: &mut File, start: u64) -> io::Result<()> {
+fn keep_torn_tail(disk: &Disk, path: &Path, file: &dyn DiskFile, start: u64) -> io::Result<()> {
     let tails = torn_tails_of(path);
-    let mut kept = OpenOptions::new().append(true).create(true).open(&tails)?;
-    file.seek(SeekFrom::Start(start))?;
-    io::copy(file, &mut kept)?;
-    Write::write_all(&mut kept, b"\n")?;
-    kept.sync_all()?;
-    sync_folder(folder_of(&tails))
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    let mut kept = disk.open(&tails, Access::Append)?;
+    let mut block = Vec::new();
+    let mut tail = DiskFileReader::new(file, start);
+    while (&mut tail).take(TAIL_BLOCK_BYTES).read_to_end(&mut block)? > 0 {
+        write_all(&mut *kept, &block)?;
+        block.clear();
+    }
+    write_all(&mut *kept, b"\n")?;
+    kept.sync()?;
+    disk.sync_folder(folder_of(&tails))
 }
 
 /// Returns the offset behind the last line end in the first `length` bytes of `file`.
-fn end_of_last_line(file: &mut File, length: u64) -> io::Result<u64> {
+fn end_of_last_line(file: &dyn DiskFile, length: u64) -> io::Result<u64> {
     let mut block = Vec::new();
     let mut end = length;
     while end > 0 {
         let start = end.saturating_sub(TAIL_BLOCK_BYTES);
-        file.seek(SeekFrom::Start(start))?;
         block.clear();
-        file.take(end - start).read_to_end(&mut block)?;
+        DiskFileReader::new(file, start).take(end - start).read_to_end(&mut block)?;
         if let Some(at) = memchr::memrchr(b'\n', &block) {
             return Ok(start + at as u64 + 1);
         }

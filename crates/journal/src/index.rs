@@ -62,6 +62,13 @@ impl OffsetIndex {
         None
     }
 
+    /// Removes the identifiers whose offsets `is_kept` does not accept.
+    pub fn retain(&mut self, mut is_kept: impl FnMut(u64) -> bool) {
+        for table in &mut self.shards {
+            table.retain(|slot| is_kept(slot.offset));
+        }
+    }
+
     /// Returns the number of identifiers.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -99,13 +106,19 @@ mod tests {
         fn it_is_a_map(entries in prop::collection::vec((prop_oneof![0u128..50, any::<u128>()], any::<u64>()), 0..300)) {
             let mut index = OffsetIndex::default();
             let mut model = HashMap::new();
+            prop_assert!(index.is_empty());
             for (id, offset) in entries {
                 prop_assert_eq!(index.insert(id, offset), model.insert(id, offset));
                 prop_assert_eq!(index.len(), model.len());
+                prop_assert!(!index.is_empty());
             }
             for id in 0..50 {
                 prop_assert_eq!(index.get(id), model.get(&id).copied());
             }
+            prop_assert!(model.iter().all(|(id, offset)| index.get(*id) == Some(*offset)));
+            index.retain(|offset| offset.is_multiple_of(2));
+            model.retain(|_, offset| offset.is_multiple_of(2));
+            prop_assert_eq!(index.len(), model.len());
             prop_assert!(model.iter().all(|(id, offset)| index.get(*id) == Some(*offset)));
         }
     }
@@ -117,6 +130,10 @@ mod tests {
             index.insert(id, 0);
             let used = index.allocated_bytes();
             assert!(index.len() < 100_000 || used <= 64 * index.len(), "{used} bytes for {}", index.len());
+            assert!(used >= 25 * index.len(), "{used} bytes for {}", index.len());
         }
+        // No table is much larger than the others, so that little memory is needed while one grows.
+        let largest = index.shards.iter().map(HashTable::len).max();
+        assert!(largest < Some(2 * 300_000 / SHARDS), "{largest:?}");
     }
 }

@@ -5,11 +5,13 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
+//! | [`disk`] | the seam: files of the operating system or of a simulated disk |
 //! | [`record`] | one record per line: fields, escaping, optional CRC-32C |
 //! | [`read`] | reads single records while others are appended |
 //! | [`scan`](mod@scan) | reads all records; distinguishes a torn tail from damage |
 //! | [`file`](mod@file) | the file: lock, recovery, write, sync, and what each error means |
 //! | [`group`] | group commit: many writers share one file and one sync |
+//! | [`plants`] | bugs on purpose, for the simulation of the store; programs are built without them |
 //! | [`index`] | an index from identifiers to file offsets, for millions of entries |
 //!
 //! A record looks like this, with the checksum only in files opened with [`Checksum::Crc32c`]:
@@ -20,15 +22,18 @@
 //!
 //! This crate does not rotate files, compress them, or repair damage.
 
+pub mod disk;
 pub mod file;
 pub mod group;
 pub mod index;
+pub mod plants;
 pub mod read;
 pub mod record;
 pub mod scan;
 
 pub use batching::Executor;
-pub use file::{JournalFile, OpenError, Storage, WriteFailure, torn_tails_of};
+pub use disk::{Access, Disk, DiskFile, FileSystem, Storage};
+pub use file::{JournalFile, OpenError, WriteFailure, torn_tails_of};
 pub use group::{AppendError, Journal};
 pub use index::OffsetIndex;
 pub use read::{Records, record_at};

@@ -1,9 +1,8 @@
 //! Reads single records of a file, also while records are being appended to it.
 
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read};
-use std::os::unix::fs::FileExt as _;
+use std::io::{self, BufRead as _, BufReader};
 
+use crate::disk::{DiskFile, DiskFileReader};
 use crate::record::{Checksum, verified};
 
 /// Enough for most records. Longer records take further reads.
@@ -15,7 +14,7 @@ const READ_AHEAD_BYTES: usize = 64 * 1024;
 ///
 /// # Errors
 /// Fails if the file cannot be read.
-pub fn record_at(file: &File, offset: u64, checksum: Checksum) -> io::Result<Option<Vec<u8>>> {
+pub fn record_at(file: &dyn DiskFile, offset: u64, checksum: Checksum) -> io::Result<Option<Vec<u8>>> {
     Ok(Records::with_buffer(file, offset, checksum, FIRST_READ_BYTES)
         .next()
         .transpose()?
@@ -26,7 +25,7 @@ pub fn record_at(file: &File, offset: u64, checksum: Checksum) -> io::Result<Opt
 /// damaged record.
 #[derive(Debug)]
 pub struct Records<'a> {
-    reader: BufReader<At<'a>>,
+    reader: BufReader<DiskFileReader<'a>>,
     offset: u64,
     checksum: Checksum,
 }
@@ -34,12 +33,18 @@ pub struct Records<'a> {
 impl<'a> Records<'a> {
     /// Returns the records from `offset`, where a record begins, to the last line end of the file.
     #[must_use]
-    pub fn from(file: &'a File, offset: u64, checksum: Checksum) -> Self {
+    pub fn from(file: &'a dyn DiskFile, offset: u64, checksum: Checksum) -> Self {
         Self::with_buffer(file, offset, checksum, READ_AHEAD_BYTES)
     }
 
-    fn with_buffer(file: &'a File, offset: u64, checksum: Checksum, bytes: usize) -> Self {
-        Self { reader: BufReader::with_capacity(bytes, At { file, offset }), offset, checksum }
+    /// Returns the offset of the next line.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    fn with_buffer(file: &'a dyn DiskFile, offset: u64, checksum: Checksum, bytes: usize) -> Self {
+        Self { reader: BufReader::with_capacity(bytes, DiskFileReader::new(file, offset)), offset, checksum }
     }
 }
 
@@ -64,21 +69,6 @@ impl Iterator for Records<'_> {
                 line
             }),
         )))
-    }
-}
-
-/// Reads at its own offset, so the offset of the file does not move.
-#[derive(Debug)]
-struct At<'a> {
-    file: &'a File,
-    offset: u64,
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(buffer, self.offset)?;
-        self.offset += read as u64;
-        Ok(read)
     }
 }
 
@@ -108,7 +98,9 @@ mod tests {
         assert_eq!(at(offsets[2]).unwrap(), b"\"three\"");
         assert_eq!(at(offsets[2] + 1), None, "not the beginning of a record");
         assert_eq!(at(batch.as_bytes().len() as u64), None, "a torn tail");
-        let all: Vec<_> = Records::from(&file, 0, Checksum::Crc32c).map(Result::unwrap).collect();
+        let mut records = Records::from(&file, 0, Checksum::Crc32c);
+        let all: Vec<_> = records.by_ref().map(Result::unwrap).collect();
+        assert_eq!(records.offset(), batch.as_bytes().len() as u64);
         assert_eq!(all.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), offsets);
         assert!(all.iter().all(|(_, record)| record.is_some()));
     }

@@ -225,6 +225,19 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_used_again_and_keeps_little_memory() {
+        let mut batch = Batch::new(Checksum::Crc32c);
+        assert!(batch.is_empty());
+        let long = "x".repeat(10_000);
+        batch.push(|record| {
+            record.text(&long);
+        });
+        assert!(!batch.is_empty());
+        batch.clear(100);
+        assert!(batch.is_empty() && batch.bytes.capacity() < 10_000);
+    }
+
+    #[test]
     fn other_lines_are_not_records() {
         for line in ["\"open", "\"a\"b", "x \"a\" \"", "x \"\\q\""] {
             assert_eq!(fields(line), None, "{line:?}");

@@ -79,3 +79,34 @@ pub fn scan(
     found.torn_bytes = line_bytes;
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufReader;
+
+    use super::*;
+    use crate::record::Batch;
+
+    #[test]
+    fn records_and_damage_are_found_wherever_a_read_ends() {
+        let mut batch = Batch::new(Checksum::Crc32c);
+        for text in ["", "one", "a longer second one", "three"] {
+            batch.push(|record| {
+                record.text(text);
+            });
+        }
+        let mut bytes = batch.as_bytes().to_vec();
+        let third = 19 + 22;
+        bytes[third + 5] ^= 1;
+        bytes.extend_from_slice(b"torn");
+        for capacity in 1..=bytes.len() {
+            let mut offsets = Vec::new();
+            let reader = BufReader::with_capacity(capacity, &bytes[..]);
+            let found = scan(reader, Checksum::Crc32c, |offset, _| offsets.push(offset)).unwrap();
+            let whole_bytes = bytes.len() as u64 - 4;
+            let damage = Damage { offset: third as u64, bytes: 38 };
+            let expected = Recovery { records: 3, damaged: vec![damage], whole_bytes, torn_bytes: 4 };
+            assert_eq!((found, &offsets[..]), (expected, &[0, 19, 79][..]), "{capacity} bytes at a time");
+        }
+    }
+}

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use journal::{AppendError, Batch, Checksum, Executor, Journal, JournalFile, Storage, WriteFailure};
 use proptest::prelude::*;
@@ -18,12 +19,16 @@ struct Disk {
     write_error: Option<i32>,
     sync_error: Option<i32>,
     truncate_error: Option<i32>,
+    /// So many of the next writes are interrupted by a signal.
+    interruptions: usize,
+    sync_takes: Duration,
     syncs: usize,
     faults: usize,
 }
 
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
+const EINTR: i32 = 4;
 
 impl Disk {
     fn fault(&mut self, code: Option<i32>) -> io::Result<()> {
@@ -54,6 +59,10 @@ impl Storage for Shared {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.with(|disk| {
             disk.fault(disk.write_error)?;
+            if disk.interruptions > 0 {
+                disk.interruptions -= 1;
+                disk.fault(Some(EINTR))?;
+            }
             // A nearly full disk writes only a part of the bytes.
             let room = disk.capacity.map_or(usize::MAX, |capacity| capacity - disk.bytes.len()).min(7);
             if room == 0 {
@@ -68,6 +77,7 @@ impl Storage for Shared {
     fn sync(&mut self) -> io::Result<()> {
         self.with(|disk| {
             disk.syncs += 1;
+            std::thread::sleep(disk.sync_takes);
             disk.fault(disk.sync_error)?;
             disk.synced = disk.bytes.len();
             Ok(())
@@ -112,6 +122,39 @@ fn a_full_disk_refuses_the_batch_leaves_no_part_of_it_and_goes_on_when_there_is_
     disk.with(|disk| disk.capacity = None);
     assert_eq!(file.commit(b"fourth\n").unwrap(), 6);
     assert_eq!(disk.text(), "first\nfourth\n");
+}
+
+#[test]
+fn a_write_that_a_signal_interrupts_goes_on() {
+    let disk = Shared::default();
+    disk.with(|disk| disk.interruptions = 2);
+    disk.file().commit(b"Hola, servidor\n").unwrap();
+    assert_eq!(disk.text(), "Hola, servidor\n");
+    faults_happened(&disk, 2);
+}
+
+#[test]
+fn how_long_a_sync_took_is_told() {
+    let (disk, takes) = (Shared::default(), Duration::from_millis(3));
+    let mut file = disk.file();
+    assert_eq!(file.last_sync(), Duration::ZERO);
+    disk.with(|disk| disk.sync_takes = takes);
+    file.commit(b"Hola\n").unwrap();
+    assert!(file.last_sync() >= takes, "{:?}", file.last_sync());
+}
+
+#[test]
+fn a_file_is_cut_on_disk_or_not_used_any_more() {
+    let disk = Shared::default();
+    let mut file = disk.file();
+    file.commit(b"one\ntwo\n").unwrap();
+    file.truncate(4).unwrap();
+    assert_eq!((disk.text().as_str(), disk.with(|disk| disk.synced)), ("one\n", 4));
+    assert_eq!(file.commit(b"three\n").unwrap(), 4);
+    disk.with(|disk| disk.truncate_error = Some(EIO));
+    assert!(matches!(file.truncate(4), Err(WriteFailure::Fatal { .. })));
+    faults_happened(&disk, 1);
+    assert!(file.commit(b"four\n").is_err());
 }
 
 #[test]

@@ -90,6 +90,23 @@ fn what_is_cut_off_is_kept_beside_the_file() {
 }
 
 #[test]
+fn a_long_torn_tail_is_cut_and_kept_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.txt");
+    // The file is read a block of 64 KiB at a time.
+    for blocks in [0, 1, 3] {
+        let tail: Vec<u8> = (0..blocks * 64 * 1024 + 10).map(|i| b'a' + (i % 26) as u8).collect();
+        fs::write(&path, [&b"one\ntwo\n"[..], &tail].concat()).unwrap();
+        let (_, recovery, _) = open(&path, Checksum::None);
+        assert_eq!((recovery.whole_bytes, recovery.torn_bytes), (8, tail.len() as u64));
+        assert_eq!(fs::read(&path).unwrap(), b"one\ntwo\n");
+        let tails = journal::torn_tails_of(&path);
+        assert_eq!(fs::read(&tails).unwrap(), [&tail[..], b"\n"].concat());
+        fs::remove_file(tails).unwrap();
+    }
+}
+
+#[test]
 fn no_flipped_bit_is_served_and_every_other_record_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data.txt");

@@ -11,7 +11,7 @@ use crate::objectstore::ObjectStoreTransport;
 use crate::rabbitmq::RabbitmqTransport;
 use crate::redis::RedisTransport;
 use crate::xmlrpc::{Methods, XmlRpcTransport};
-use crate::{SharedTransport, TransportError};
+use crate::{MutualTls, SharedTransport, TransportError};
 
 /// A middleware by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,6 +64,15 @@ impl Middleware {
         self.example_broker().is_some()
     }
 
+    /// Whether somebody is called at an address, so that certificates are of use: workers, and without a broker the master.
+    #[must_use]
+    pub fn calls_directly(self) -> bool {
+        match self {
+            Middleware::Grpc | Middleware::XmlRpc | Middleware::HybridGrpc | Middleware::HybridXmlRpc => true,
+            Middleware::Redis | Middleware::RabbitMq | Middleware::ObjectStore => false,
+        }
+    }
+
     /// A URL of the broker that is needed, as an example.
     #[must_use]
     pub fn example_broker(self) -> Option<&'static str> {
@@ -109,6 +118,8 @@ pub struct TransportSettings {
     pub methods: Methods,
     /// What gRPC serves besides requests, at every address that is served by gRPC.
     pub services: Routes,
+    /// The certificates for the connections of gRPC and XML-RPC. Without them there is no TLS.
+    pub tls: Option<MutualTls>,
 }
 
 impl TransportSettings {
@@ -140,10 +151,10 @@ pub async fn connect(
         Middleware::RabbitMq => return rabbitmq(middleware, &settings),
         Middleware::ObjectStore => return objectstore(middleware, &settings),
         Middleware::Grpc | Middleware::HybridGrpc => {
-            Arc::new(GrpcTransport::with_services(settings.services.clone()))
+            Arc::new(GrpcTransport::with_services(settings.services.clone(), settings.tls.clone()))
         }
         Middleware::XmlRpc | Middleware::HybridXmlRpc => {
-            Arc::new(XmlRpcTransport::with_methods(settings.methods.clone()))
+            Arc::new(XmlRpcTransport::with_methods(settings.methods.clone(), settings.tls.clone()))
         }
     };
     if !middleware.has_broker() {

@@ -11,16 +11,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use mutual_tls::{Application, MutualTls, PeerRole};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 pub use tonic::service::Routes;
-use tonic::transport::{Channel, Endpoint as Peer, Server};
+use tonic::transport::{Channel, Endpoint as Target, Server};
 use tonic::{Code, Response, Status};
 
+use crate::dial::Dialer;
 use crate::intake::{Intake, intake};
-use crate::listening::{accept, bind, listen, no_shared_queue};
+use crate::listening::{Gate, accept, bind, listen, no_shared_queue};
 use crate::reply::{Delivery, DirectReply, check_length};
-use crate::{Capabilities, Endpoint, Pieces, Requests, Transport, TransportError};
+use crate::{Capabilities, Endpoint, NODES_ALONE, Pieces, Requests, Transport, TransportError, with_causes};
 use wire::middleware_client::MiddlewareClient;
 use wire::middleware_server::{Middleware as Service, MiddlewareServer};
 use wire::{Piece, Request};
@@ -44,8 +46,6 @@ const FRAME_BYTES: u32 = 64 << 10;
 const MAX_CALLS: u32 = 4_096;
 /// Calls that askers give up before they are looked at.
 const MAX_RESETS: usize = 1_024;
-/// How long connecting may take.
-const CONNECTING: Duration = Duration::from_secs(3);
 /// Between two pings.
 const PING_EVERY: Duration = Duration::from_secs(3);
 /// A peer that does not answer a ping for so long is gone. A busy machine takes a second or two.
@@ -56,10 +56,18 @@ const MAX_PEERS: usize = 4_096;
 const OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Calls by gRPC.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct GrpcTransport {
     clients: Mutex<HashMap<String, MiddlewareClient<Channel>>>,
+    dialer: Dialer,
     services: Routes,
+    tls: Option<MutualTls>,
+}
+
+impl Default for GrpcTransport {
+    fn default() -> GrpcTransport {
+        GrpcTransport::with_services(Routes::default(), None)
+    }
 }
 
 impl GrpcTransport {
@@ -71,8 +79,9 @@ impl GrpcTransport {
 
     /// Makes a transport that serves these services, too, at every address that it serves.
     #[must_use]
-    pub fn with_services(services: Routes) -> GrpcTransport {
-        GrpcTransport { services, ..GrpcTransport::default() }
+    pub fn with_services(services: Routes, tls: Option<MutualTls>) -> GrpcTransport {
+        let dialer = Dialer::new(tls.clone(), Application::Grpc, |_| ());
+        GrpcTransport { clients: Mutex::default(), dialer, services, tls }
     }
 
     /// The client for a peer, which connects when it is needed, and again when the connection broke.
@@ -81,17 +90,15 @@ impl GrpcTransport {
         if let Some(client) = clients.get(address) {
             return Ok(client.clone());
         }
-        let peer = Peer::from_shared(format!("http://{address}"))
+        let target = Target::from_shared(format!("http://{address}"))
             .map_err(|error| TransportError::Invalid(format!("{address} is no address: {error}")))?
-            .connect_timeout(CONNECTING)
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME_BYTES);
-        let client = MiddlewareClient::new(peer.connect_lazy())
+        let client = MiddlewareClient::new(target.connect_with_connector_lazy(self.dialer.clone()))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         if clients.len() >= MAX_PEERS {
@@ -133,17 +140,25 @@ impl Transport for GrpcTransport {
         let (listener, address) = listen(endpoint).await?;
         let stop = CancellationToken::new();
         let (intake, requests) = intake(address.clone(), at_once, MAX_BYTES, stop.clone());
-        let service = MiddlewareServer::new(CallService { intake })
+        let for_nodes = matches!(endpoint, Endpoint::Worker(_));
+        let service = MiddlewareServer::new(CallService { intake, for_nodes })
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        serve_services(listener, address, self.services.clone().add_service(service), stop);
+        serve_services(listener, address, self.services.clone().add_service(service), self.tls.clone(), stop);
         Ok(Box::new(requests))
     }
 }
 
 /// Serves services at an address until `stop`.
-fn serve_services(listener: TcpListener, address: String, services: Routes, stop: CancellationToken) {
-    let connections = accept(listener, OPENING, stop.clone());
+fn serve_services(
+    listener: TcpListener,
+    address: String,
+    services: Routes,
+    tls: Option<MutualTls>,
+    stop: CancellationToken,
+) {
+    let gate = Gate { opening: OPENING, tls, application: Application::Grpc };
+    let connections = accept(listener, gate, stop.clone());
     let server = Server::builder()
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
@@ -172,10 +187,14 @@ impl ServiceServer {
     ///
     /// # Errors
     /// Fails if the address cannot be bound.
-    pub async fn start(address: &str, services: Routes) -> Result<ServiceServer, TransportError> {
+    pub async fn start(
+        address: &str,
+        services: Routes,
+        tls: Option<MutualTls>,
+    ) -> Result<ServiceServer, TransportError> {
         let (listener, address) = bind(address).await?;
         let stop = CancellationToken::new();
-        serve_services(listener, address.clone(), services, stop.clone());
+        serve_services(listener, address.clone(), services, tls, stop.clone());
         Ok(ServiceServer { address, _stop: stop.drop_guard() })
     }
 
@@ -189,6 +208,8 @@ impl ServiceServer {
 /// Serves the calls to one address.
 struct CallService {
     intake: Intake,
+    /// Whether clients are refused: they ask the master, not its workers.
+    for_nodes: bool,
 }
 
 #[async_trait]
@@ -196,10 +217,14 @@ impl Service for CallService {
     type CallStream = CallStream;
 
     async fn call(&self, request: tonic::Request<Request>) -> Result<Response<CallStream>, Status> {
+        let peer = request.extensions().get().copied().unwrap_or(PeerRole::Client);
+        if self.for_nodes && peer != PeerRole::Node {
+            return Err(Status::permission_denied(NODES_ALONE));
+        }
         let body = request.into_inner().body;
         check_length("a request", body.len(), MAX_BYTES)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        match self.intake.take(body).await {
+        match self.intake.take(body, peer).await {
             Ok(reply) => Ok(Response::new(CallStream(Some(reply)))),
             Err(_closing) => Err(Status::unavailable("the server is closing")),
         }
@@ -231,17 +256,14 @@ impl Stream for CallStream {
 /// What a call that failed means for its caller.
 fn failure(peer: &str, status: &Status) -> TransportError {
     let peer = peer.to_owned();
-    let mut cause = status.message().to_owned();
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        cause = format!("{cause}: {error}");
-        source = error.source();
-    }
+    let cause = with_causes(status.message(), status);
     match status.code() {
         Code::InvalidArgument => TransportError::Invalid(cause),
-        Code::Unimplemented | Code::OutOfRange | Code::ResourceExhausted | Code::Unauthenticated => {
-            TransportError::Protocol { peer, cause }
-        }
+        Code::Unimplemented
+        | Code::OutOfRange
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::Unauthenticated => TransportError::Protocol { peer, cause },
         _ => TransportError::Unreachable { peer, cause },
     }
 }

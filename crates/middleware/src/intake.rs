@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::reply::{DirectReply, direct_reply};
-use crate::{Incoming, Requests};
+use crate::{Incoming, PeerRole, Requests};
 
 /// Takes the requests of all connections to one address.
 #[derive(Clone)]
@@ -48,10 +48,11 @@ pub(crate) fn intake(
 
 impl Intake {
     /// Waits until the request has a slot, and hands it over.
-    pub(crate) async fn take(&self, request: Bytes) -> Result<DirectReply, ServiceClosing> {
+    pub(crate) async fn take(&self, request: Bytes, peer: PeerRole) -> Result<DirectReply, ServiceClosing> {
         let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| ServiceClosing)?;
         let (sink, reply) = direct_reply(slot, self.max_bytes);
-        self.queue.send(Incoming { request, reply: Box::new(sink) }).await.map_err(|_| ServiceClosing)?;
+        let incoming = Incoming { request, peer, reply: Box::new(sink) };
+        self.queue.send(incoming).await.map_err(|_| ServiceClosing)?;
         Ok(reply)
     }
 }

@@ -17,6 +17,7 @@
 
 pub mod brokered;
 pub mod connect;
+mod dial;
 pub mod grpc;
 pub mod hybrid;
 mod intake;
@@ -34,6 +35,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
+pub use mutual_tls::{MutualTls, PeerRole, TlsHolder};
+
+/// What a worker says to a client that asks it for work.
+const NODES_ALONE: &str =
+    "only the nodes of the cluster may ask this, and the certificate that was shown is a client's";
 
 /// Who gets a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -86,6 +92,21 @@ pub enum TransportError {
     Invalid(String),
 }
 
+/// Returns `message`, which tells of `error`, with what caused the error. Some errors name their cause themselves: then it is not
+/// named again.
+fn with_causes(message: &str, error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = message.to_owned();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let of_cause = cause.to_string();
+        if !text.contains(&of_cause) {
+            text = format!("{text}: {of_cause}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
 /// The pieces of a reply. It ends after the last one; an error ends it early.
 pub type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, TransportError>> + Send>>;
 
@@ -93,6 +114,8 @@ pub type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, TransportError>> + Sen
 pub struct Incoming {
     /// The request.
     pub request: Bytes,
+    /// Who asks. Where nobody has to show a certificate, everybody counts as a node.
+    pub peer: PeerRole,
     /// Where its reply goes.
     pub reply: Box<dyn ReplySink>,
 }
@@ -203,3 +226,24 @@ pub trait Transport: Send + Sync {
 
 /// A transport that several parts of a program share.
 pub type SharedTransport = Arc<dyn Transport>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Caused {
+        text: &'static str,
+        source: Option<Box<Caused>>,
+    }
+
+    #[test]
+    fn each_cause_is_named_once() {
+        let caused = |text, source: Caused| Caused { text, source: Some(Box::new(source)) };
+        let last = Caused { text: "the key does not fit", source: None };
+        let error = caused("transport error", caused("no handshake: the key does not fit", last));
+        let shown = with_causes("cannot connect", &error);
+        assert_eq!(shown, "cannot connect: no handshake: the key does not fit");
+    }
+}

@@ -1,5 +1,10 @@
-//! Accepts connections: so many at most, and none that says nothing.
+//! Accepts connections: so many at most, and none that says nothing, or has no certificate where there is TLS.
+//!
+//! Those that have not opened yet take none of the others' places. They have [`OPENINGS`] of their own. A connection that comes
+//! when all of those are taken gets the place of the one that has waited longest, for [`AT_LEAST`] or more. So a flood of silent
+//! connections displaces only itself.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,11 +12,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use mutual_tls::{Application, MutualTls, PeerRole};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
@@ -19,19 +28,40 @@ use crate::{Endpoint, TransportError};
 
 /// Connections to one address. More of them wait to be accepted.
 const MAX_CONNECTIONS: usize = 1_024;
-/// How long a new connection may take for its first bytes.
+/// Connections that may be about to open.
+const OPENINGS: usize = 256;
+/// How long each of them has its place at least: a certificate is shown sooner.
+const AT_LEAST: Duration = Duration::from_millis(250);
+/// Between two looks whether one of them has opened.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long a new connection may take for its certificate and its first bytes.
 const OPENING: Duration = Duration::from_secs(5);
 /// A peer that takes nothing of what is written for so long loses its connection.
 const UNREAD: Duration = Duration::from_secs(30);
 /// After an error of `accept`, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What a connection has to show before it counts as open.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    /// Its first bytes.
+    pub(crate) opening: &'static [u8],
+    /// Its certificate, where there is TLS.
+    pub(crate) tls: Option<MutualTls>,
+    /// What is spoken.
+    pub(crate) application: Application,
+}
+
+/// A connection with or without TLS.
+type MaybeTls = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
 /// An accepted connection. It gives its place back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     /// What was read of the connection already.
     opening: Bytes,
-    stream: TcpStream,
+    stream: MaybeTls,
+    peer: PeerRole,
     /// Runs while the peer does not take what is written.
     unread: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
@@ -61,20 +91,24 @@ pub(crate) fn no_shared_queue() -> TransportError {
     TransportError::Invalid("a direct middleware has no queue that workers share: name a worker".to_owned())
 }
 
-/// Accepts connections until `stop`. Connections that do not begin with `opening` are closed.
+/// Accepts connections until `stop`. Those that do not open the gate are closed.
 pub(crate) fn accept(
     listener: TcpListener,
-    opening: &'static [u8],
+    gate: Gate,
     stop: CancellationToken,
 ) -> ReceiverStream<io::Result<Accepted>> {
     let (sender, receiver) = mpsc::channel(16);
     tokio::spawn(stop.run_until_cancelled_owned(async move {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut openings = VecDeque::new();
         loop {
-            let place = Arc::clone(&places).acquire_owned().await.expect("nobody closes the places");
+            // While all places are taken, new connections wait to be accepted.
+            drop(places.acquire().await.expect("nobody closes the places"));
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    tokio::spawn(open(stream, opening, place, sender.clone()));
+                    let opening = open(stream, gate.clone(), Arc::clone(&places), sender.clone());
+                    make_room(&mut openings).await;
+                    openings.push_back((Instant::now(), tokio::spawn(opening).abort_handle()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "no connection can be accepted");
@@ -86,29 +120,70 @@ pub(crate) fn accept(
     ReceiverStream::new(receiver)
 }
 
-/// Reads the opening of a connection and passes the connection on.
+/// Waits until there is room for another connection that is about to open.
+async fn make_room(openings: &mut VecDeque<(Instant, AbortHandle)>) {
+    loop {
+        openings.retain(|(_, opening)| !opening.is_finished());
+        match openings.front() {
+            Some((since, oldest)) if openings.len() >= OPENINGS => {
+                if since.elapsed() >= AT_LEAST {
+                    oldest.abort();
+                    openings.pop_front();
+                    return;
+                }
+            }
+            _ => return,
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Lets a connection show what the gate asks for, and passes the connection on.
 async fn open(
-    mut stream: TcpStream,
-    opening: &'static [u8],
-    place: OwnedSemaphorePermit,
+    stream: TcpStream,
+    gate: Gate,
+    places: Arc<Semaphore>,
     accepted: mpsc::Sender<io::Result<Accepted>>,
 ) {
-    let mut read = vec![0; opening.len()];
-    let whole = timeout(OPENING, stream.read_exact(&mut read)).await;
-    if !matches!(whole, Ok(Ok(_))) || read != opening {
-        tracing::debug!("a connection that does not speak this protocol is closed");
-        return;
-    }
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection broke at its beginning");
-        return;
-    }
-    let connection = Accepted { opening: read.into(), stream, unread: None, _place: place };
+    let shown = timeout(OPENING, gate.open(stream)).await.unwrap_or_else(|late| Err(late.into()));
+    let (opening, stream, peer) = match shown {
+        Ok(shown) => shown,
+        Err(error) => {
+            return tracing::debug!(%error, "a connection that does not speak this protocol is closed");
+        }
+    };
+    let place = places.acquire_owned().await.expect("nobody closes the places");
+    let connection = Accepted { opening, stream, peer, unread: None, _place: place };
     // If nobody takes connections any more, this one closes.
     let _closed = accepted.send(Ok(connection)).await;
 }
 
+impl Gate {
+    /// Gives the first bytes, the connection, and who is at its other end.
+    async fn open(self, stream: TcpStream) -> io::Result<(Bytes, MaybeTls, PeerRole)> {
+        stream.set_nodelay(true)?;
+        let (mut stream, peer) = match self.tls {
+            None => (Either::Left(stream), PeerRole::Node),
+            Some(tls) => {
+                let (stream, peer) = tls.accept(stream, self.application).await?;
+                (Either::Right(Box::new(stream)), peer)
+            }
+        };
+        let mut read = vec![0; self.opening.len()];
+        stream.read_exact(&mut read).await?;
+        if read != self.opening {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it begins with something else"));
+        }
+        Ok((read.into(), stream, peer))
+    }
+}
+
 impl Accepted {
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> PeerRole {
+        self.peer
+    }
+
     /// Fails a write that has waited for too long.
     fn within_time(
         &mut self,
@@ -172,7 +247,9 @@ impl AsyncWrite for Accepted {
 }
 
 impl Connected for Accepted {
-    type ConnectInfo = ();
+    type ConnectInfo = PeerRole;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> PeerRole {
+        self.peer
+    }
 }

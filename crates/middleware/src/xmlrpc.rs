@@ -10,7 +10,7 @@
 //! An answer is a struct: `id` (string; empty if nothing is left to fetch), `pieces` (array of base64), `last` (boolean: the reply is whole).
 //! `call` and `more` wait for up to 10 s until there is something to give; then the answer has no pieces, and `more` asks again. A reply
 //! that nobody fetches for 30 s is dropped. Faults 1 to 4 mean that the caller may ask again: the server is closing, the request was given
-//! up, there is no such reply, the server is busy.
+//! up, there is no such reply, the server is busy. Fault 5: a client asks a worker, which answers nodes alone.
 //!
 //! The port serves further methods of the program ([`Methods`]). It takes bodies of up to 24 MiB, at `/` and at `/RPC2`.
 
@@ -33,7 +33,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::intake::intake;
 use crate::listening::{bind, listen, no_shared_queue};
 use crate::reply::check_length;
-use crate::{Capabilities, Endpoint, Pieces, Requests, Transport, TransportError};
+use crate::{Capabilities, Endpoint, MutualTls, Pieces, Requests, Transport, TransportError};
 use poster::Poster;
 use replies::OpenReplies;
 use site::{Site, serve_site};
@@ -45,11 +45,12 @@ const MAX_BYTES: usize = 16 << 20;
 pub struct XmlRpcTransport {
     poster: Poster,
     methods: Methods,
+    tls: Option<MutualTls>,
 }
 
 impl Default for XmlRpcTransport {
     fn default() -> XmlRpcTransport {
-        XmlRpcTransport::with_methods(Methods::new())
+        XmlRpcTransport::with_methods(Methods::new(), None)
     }
 }
 
@@ -63,8 +64,8 @@ impl XmlRpcTransport {
     /// Makes a transport that serves these methods, too, at every address that it serves. A method named as one of the
     /// table above takes its place.
     #[must_use]
-    pub fn with_methods(methods: Methods) -> XmlRpcTransport {
-        XmlRpcTransport { poster: Poster::new(MAX_BYTES), methods }
+    pub fn with_methods(methods: Methods, tls: Option<MutualTls>) -> XmlRpcTransport {
+        XmlRpcTransport { poster: Poster::new(MAX_BYTES, tls.clone()), methods, tls }
     }
 }
 
@@ -96,8 +97,9 @@ impl Transport for XmlRpcTransport {
         let stop = CancellationToken::new();
         let (intake, requests) = intake(address, at_once, MAX_BYTES, stop.clone());
         let replies = Some(OpenReplies::new(intake, stop.clone()));
-        let site = Site { replies, methods: self.methods.clone(), max_bytes: MAX_BYTES };
-        tokio::spawn(serve_site(listener, site, stop));
+        let calls_for_nodes = matches!(endpoint, Endpoint::Worker(_));
+        let site = Site { replies, calls_for_nodes, methods: self.methods.clone(), max_bytes: MAX_BYTES };
+        tokio::spawn(serve_site(listener, self.tls.clone(), site, stop));
         Ok(Box::new(requests))
     }
 }
@@ -181,11 +183,15 @@ impl MethodServer {
     ///
     /// # Errors
     /// Fails if the address cannot be bound.
-    pub async fn start(address: &str, methods: Methods) -> Result<MethodServer, TransportError> {
+    pub async fn start(
+        address: &str,
+        methods: Methods,
+        tls: Option<MutualTls>,
+    ) -> Result<MethodServer, TransportError> {
         let (listener, address) = bind(address).await?;
         let stop = CancellationToken::new();
-        let site = Site { replies: None, methods, max_bytes: MAX_BYTES };
-        tokio::spawn(serve_site(listener, site, stop.clone()));
+        let site = Site { replies: None, calls_for_nodes: false, methods, max_bytes: MAX_BYTES };
+        tokio::spawn(serve_site(listener, tls, site, stop.clone()));
         Ok(MethodServer { address, _stop: stop.drop_guard() })
     }
 
@@ -204,7 +210,7 @@ pub struct MethodCaller {
 
 impl Default for MethodCaller {
     fn default() -> MethodCaller {
-        MethodCaller { poster: Poster::new(MAX_BYTES) }
+        MethodCaller { poster: Poster::new(MAX_BYTES, None) }
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use page::PageArguments;
 use service::{Common, cli};
 
 /// Starts a headnode and datanodes on this computer, then stores the lines that you type.
@@ -16,7 +17,8 @@ use service::{Common, cli};
     // Between the lines that are typed, only what is wrong.
     mut_arg("log_level", |flag| flag.default_value("warn")),
     after_help = "Examples:\n  minicluster\n  seq 1000 | minicluster\n  minicluster --datanodes 5 --replicas 2 --data-dir /tmp/store\n\
-                  Each flag can also be set in the environment: --data-dir as MINICLUSTER_DATA_DIR."
+                  Each flag can also be set in the environment: --data-dir as MINICLUSTER_DATA_DIR.\n\n\
+                  Built with --features simulation, minicluster simulate --help runs simulated stores."
 )]
 pub struct MiniclusterArguments {
     /// Number of datanodes, 1 to 100
@@ -34,6 +36,8 @@ pub struct MiniclusterArguments {
     /// Folder that gets a folder for each part of the store, and registro_cliente.txt
     #[arg(long, value_name = "DIR", default_value = "run")]
     pub data_dir: PathBuf,
+    #[command(flatten)]
+    pub page: PageArguments,
     #[command(flatten)]
     pub common: Common,
 }

@@ -3,6 +3,8 @@
 #![allow(missing_docs, reason = "a program's own library: only its binary and tests use it")]
 
 mod arguments;
+#[cfg(feature = "simulation")]
+pub mod simulate;
 mod store;
 
 use service::Shutdown;
@@ -25,9 +27,13 @@ pub async fn run(arguments: MiniclusterArguments, shutdown: Shutdown) -> anyhow:
         cluster.address(),
         data_dir.display()
     );
+    if let Some(page) = cluster.page() {
+        println!("Todo se ve en http://{page}");
+    }
     println!("Escriba mensajes, uno por línea; Ctrl-D termina.");
     let config = PutConfig {
         headnode: cluster.address().to_string(),
+        keys: None,
         data_dir: data_dir.join("client"),
         options: SessionOptions::default(),
         messages: GivenMessages::StandardInput,

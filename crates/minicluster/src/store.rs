@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use datanode::DatanodeConfig;
-use headnode::HeadnodeConfig;
+use headnode::{HeadnodeConfig, Listening};
+use journal::Disk;
+use page::PageConfig;
+use protocol::store::client_api::{NodeState, NodeStatus};
 use service::net::{Interface, LocalGroup, Sockets};
 use service::{Environment, Shutdown};
 use store_client::headnode::HeadnodeClient;
@@ -16,6 +19,8 @@ use store_client::session::SessionOptions;
 
 use crate::arguments::MiniclusterArguments;
 
+/// Time between two checks of a datanode's records: the default of `datanode`.
+const SCRUB_INTERVAL: Duration = Duration::from_secs(600);
 /// The time that the datanodes have to become available.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
@@ -23,7 +28,7 @@ const POLL: Duration = Duration::from_millis(5);
 /// A running store. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Cluster {
-    address: SocketAddr,
+    listening: Listening,
     parts: Vec<StorePart>,
     _group: LocalGroup,
 }
@@ -53,6 +58,9 @@ impl Cluster {
                 group: group.address,
                 interface: interface.clone(),
                 data_dir: config.data_dir.join(&name),
+                scrub_interval: SCRUB_INTERVAL,
+                keys: None,
+                metrics: PageConfig::none(),
             };
             parts.push(StorePart::start(name, move |environment, shutdown| {
                 datanode::run_in(environment, datanode, shutdown)
@@ -66,43 +74,54 @@ impl Cluster {
             interval: config.interval,
             expected: config.datanodes,
             replicas: config.replicas,
+            page: config.page.clone().config(headnode::PAGE_PORT),
+            page_messages: true,
             ..HeadnodeConfig::default()
         };
-        let (ready, address) = mpsc::channel();
+        let (ready, listening) = mpsc::channel();
         let mut headnode = StorePart::start("headnode".to_owned(), move |environment, shutdown| {
-            headnode::run_in(environment, headnode, shutdown, move |address| {
+            headnode::run_in(environment, headnode, shutdown, move |listening| {
                 // The receiver is gone if the start was given up.
-                let _ = ready.send(address);
+                let _ = ready.send(listening);
             })
         })?;
-        let Ok(address) = address.recv() else { return Err(headnode.why()) };
+        let Ok(listening) = listening.recv() else { return Err(headnode.why()) };
         parts.push(headnode);
-        Ok(Self { address, parts, _group: group })
+        Ok(Self { listening, parts, _group: group })
     }
 
     /// Returns the address that clients connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.clients
     }
 
-    /// Waits until messages can be sent to `datanodes` datanodes.
+    /// Returns the address of the page, if there is one.
+    #[must_use]
+    pub fn page(&self) -> Option<SocketAddr> {
+        self.listening.page
+    }
+
+    /// Waits until the headnode is connected to `datanodes` datanodes.
     ///
     /// # Errors
     /// If a part has ended, or if that takes longer than 20 s.
     pub async fn wait_until_available(&self, datanodes: usize) -> anyhow::Result<()> {
         let options = SessionOptions { wait: READY_WITHIN, ..SessionOptions::default() };
-        let mut headnode = HeadnodeClient::new(&self.address.to_string(), options);
+        let mut headnode = HeadnodeClient::new(&self.listening.clients.to_string(), options);
         let started = Instant::now();
         loop {
             if let Some(part) = self.parts.iter().find(|part| part.has_ended()) {
                 bail!("{} has ended: see what it logged", part.name);
             }
-            if headnode.status().await?.available >= datanodes {
+            let status = headnode.status().await?;
+            // Not those that get new messages: that one is drained lasts longer than a run.
+            let is_connected = |datanode: &&NodeStatus| datanode.state == NodeState::Available;
+            if status.datanodes.iter().filter(is_connected).count() >= datanodes {
                 return Ok(());
             }
             if started.elapsed() > READY_WITHIN {
-                bail!("fewer than {datanodes} datanodes are available after {READY_WITHIN:?}");
+                bail!("the headnode is connected to fewer than {datanodes} datanodes after {READY_WITHIN:?}");
             }
             tokio::time::sleep(POLL).await;
         }
@@ -135,7 +154,7 @@ impl StorePart {
     /// Runs a program on a thread of its own, as if it were a process.
     fn start<F, Fut>(name: String, program: F) -> anyhow::Result<Self>
     where
-        F: FnOnce(Environment<Sockets>, Shutdown) -> Fut + Send + 'static,
+        F: FnOnce(Environment<Sockets, Disk>, Shutdown) -> Fut + Send + 'static,
         Fut: Future<Output = anyhow::Result<()>>,
     {
         let shutdown = Shutdown::new();

@@ -6,11 +6,18 @@
 //! | `registro_server.txt` | `2026-11-21T09:30:00.124Z 01K… 172.21.0.3:40522 datanode2:17 message_crc32c=bfaac1a4 "Hola" crc32c=…` | yes |
 //! | `registro_cliente.txt` | `2026-11-21T09:30:00.125Z 01K… datanode2:17 message_crc32c=bfaac1a4 "Hola"` | no |
 //!
+//! [`epoch_file`] has the line of `datanode.epoch` and `headnode.epoch`, [`remembered`] those of `datanode.journal` and
+//! `headnode.journal`.
+//!
 //! `01K…` is the message's id; `datanode2:17` says that record 17 of datanode2's `data.txt` holds the message (commas join
-//! several places); `message_crc32c` is the CRC-32C of the message's bytes. If a retry landed on another datanode,
-//! the registry has a later line of the same id, with all places. A text is a JSON string: the whole message in `data.txt`
+//! several places); `message_crc32c` is the CRC-32C of the message's bytes. If a retry landed on another datanode, or the
+//! message was copied, the registry has a later line of the same id, with all places. If a copy was lost, that line says
+//! so between checksum and text: `gone=datanode2:17`. A text is a JSON string: the whole message in `data.txt`
 //! and in the client's file, its [`beginning`](protocol::store::types::beginning) in the registry. Earlier versions wrote
 //! `registro_server.txt` and `registro_cliente.txt` without a text; such lines can be read too.
+
+pub mod epoch_file;
+pub mod remembered;
 
 use journal::record::{Batch, fields};
 use protocol::store::client_api::RegistryEntry;
@@ -18,6 +25,10 @@ use protocol::store::types::{Id, MessageCrc, Place, StoredRecord};
 
 /// The file of a datanode: its messages.
 pub const DATA_FILE: &str = "data.txt";
+/// The file of a datanode: what it remembers besides its messages.
+pub const DATANODE_JOURNAL: &str = "datanode.journal";
+/// The file of the headnode: which datanodes there are.
+pub const HEADNODE_JOURNAL: &str = "headnode.journal";
 /// The file of the headnode: where each message is.
 pub const REGISTRY_FILE: &str = "registro_server.txt";
 /// The file of the headnode: who answered. The assignment spells it so.
@@ -26,6 +37,7 @@ pub const HEARTBEAT_FILE: &str = "hearbeat_server.txt";
 pub const RECEIPTS_FILE: &str = "registro_cliente.txt";
 
 const CRC_KEY: &str = "message_crc32c=";
+const GONE_KEY: &str = "gone=";
 
 /// Says where a client's message is, so that it can be checked later without the servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +64,24 @@ fn parse_places(text: &str) -> Option<Vec<Place>> {
 
 fn parse_crc(text: &str) -> Option<MessageCrc> {
     text.strip_prefix(CRC_KEY)?.parse().ok()
+}
+
+/// The part of a line of `registro_server.txt` that tells where a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryKey {
+    /// The identifier of the message.
+    pub id: Id,
+    /// The places of the message.
+    pub places: Vec<Place>,
+    /// Places that earlier lines name, and at which the message is not any more.
+    pub gone: Vec<Place>,
+}
+
+/// Splits the end of a line of the registry into the places that are gone and the quoted text.
+fn split_gone(end: Option<&str>) -> Option<(Vec<Place>, Option<&str>)> {
+    let Some(rest) = end.and_then(|end| end.strip_prefix(GONE_KEY)) else { return Some((Vec::new(), end)) };
+    let (gone, text) = rest.split_once(' ').map_or((rest, None), |(gone, text)| (gone, Some(text)));
+    Some((parse_places(gone)?, text))
 }
 
 /// Reads the text at the end of a line, which older versions did not write.
@@ -92,11 +122,14 @@ pub fn parse_data_key(line: &[u8]) -> Option<(u64, Id)> {
     Some((seq, Id::from_string(id).ok()?))
 }
 
-/// Adds a line of `registro_server.txt`.
-pub fn push_entry(batch: &mut Batch, entry: &RegistryEntry) {
+/// Adds a line of `registro_server.txt`. The message is not at the places `gone` any more, which earlier lines name.
+pub fn push_entry(batch: &mut Batch, entry: &RegistryEntry, gone: &[Place]) {
     batch.push(|line| {
         line.word(&entry.time).word(entry.id).word(entry.client);
         line.word(join(&entry.places)).word(format_args!("{CRC_KEY}{}", entry.message_crc32c));
+        if !gone.is_empty() {
+            line.word(format_args!("{GONE_KEY}{}", join(gone)));
+        }
         if let Some(beginning) = &entry.beginning {
             line.text(beginning);
         }
@@ -114,18 +147,24 @@ pub fn parse_entry(line: &[u8]) -> Option<RegistryEntry> {
         client: words.next()?.parse().ok()?,
         places: parse_places(words.next()?)?,
         message_crc32c: parse_crc(words.next()?)?,
-        beginning: parse_text(words.next())?,
+        beginning: parse_text(split_gone(words.next())?.1)?,
     })
 }
 
 /// Reads the identifier and the places in a line of `registro_server.txt`, and not the rest.
 #[must_use]
-pub fn parse_entry_key(line: &[u8]) -> Option<(Id, Vec<Place>)> {
+pub fn parse_entry_key(line: &[u8]) -> Option<EntryKey> {
     let mut words = line.splitn(6, |byte| *byte == b' ').map(std::str::from_utf8);
     let id = Id::from_string(words.nth(1)?.ok()?).ok()?;
     let places = parse_places(words.nth(1)?.ok()?)?;
     parse_crc(words.next()?.ok()?)?;
-    Some((id, places))
+    // Only a line that names lost places has anything but a text here.
+    let is_plain = |end: &str| !end.starts_with(GONE_KEY);
+    let gone = match words.next().transpose().ok()?.filter(|end| !is_plain(end)) {
+        Some(end) => split_gone(Some(end))?.0,
+        None => Vec::new(),
+    };
+    Some(EntryKey { id, places, gone })
 }
 
 /// Adds a line of `registro_cliente.txt`.
@@ -211,15 +250,23 @@ mod tests {
         assert_eq!(parse_data_key(line.as_bytes()), Some((17, Id::from_parts(1, 2))));
 
         let new = entry(Some("Hola \"tú\"\n"));
-        let line = written(|batch| push_entry(batch, &new));
+        let line = written(|batch| push_entry(batch, &new, &[]));
         let old_line =
             format!("{TIME} {ID} 172.21.0.3:40522 datanode2:17,datanode3:4 message_crc32c=bfaac1a4");
         assert_eq!(line, format!(r#"{old_line} "Hola \"tú\"\n""#));
-        let key = (new.id, new.places.clone());
+        let key = EntryKey { id: new.id, places: new.places.clone(), gone: Vec::new() };
         assert_eq!(parse_entry_key(line.as_bytes()), Some(key.clone()));
-        assert_eq!(parse_entry_key(old_line.as_bytes()), Some(key));
-        assert_eq!(parse_entry(line.as_bytes()), Some(new));
+        assert_eq!(parse_entry_key(old_line.as_bytes()), Some(key.clone()));
+        assert_eq!(parse_entry(line.as_bytes()), Some(new.clone()));
         assert_eq!(parse_entry(old_line.as_bytes()), Some(entry(None)));
+        let gone = parse_places("datanode1:3,datanode4:9").unwrap();
+        let moved = written(|batch| push_entry(batch, &new, &gone));
+        assert_eq!(moved, format!(r#"{old_line} gone=datanode1:3,datanode4:9 "Hola \"tú\"\n""#));
+        assert_eq!(parse_entry_key(moved.as_bytes()), Some(EntryKey { gone: gone.clone(), ..key.clone() }));
+        assert_eq!(parse_entry(moved.as_bytes()), Some(new));
+        let moved = written(|batch| push_entry(batch, &entry(None), &gone));
+        assert_eq!(parse_entry_key(moved.as_bytes()), Some(EntryKey { gone, ..key }));
+        assert_eq!(parse_entry(moved.as_bytes()), Some(entry(None)));
 
         let new = receipt(Some("Hola \"tú\"\n"));
         let line = written(|batch| push_receipt(batch, &new));
@@ -232,7 +279,7 @@ mod tests {
     #[test]
     fn an_old_entry_that_is_written_again_stays_as_it_was() {
         let (entry, receipt) = (entry(None), receipt(None));
-        let line = written(|batch| push_entry(batch, &entry));
+        let line = written(|batch| push_entry(batch, &entry, &[]));
         assert_eq!(parse_entry(line.as_bytes()), Some(entry));
         let line = written(|batch| push_receipt(batch, &receipt));
         assert_eq!(parse_receipt(&line), Some(receipt));
@@ -246,7 +293,7 @@ mod tests {
             assert_eq!(parse_entry_key(line.as_bytes()), None, "{line}");
             assert_eq!(parse_receipt(line), None, "{line}");
         }
-        for end in [" more", " \"a\" more", " \"a", " \"a\" \"b\"", " "] {
+        for end in [" more", " \"a\" more", " \"a", " \"a\" \"b\"", " ", " gone=x", " gone= \"a\""] {
             let line = format!("{TIME} {ID} datanode2:1 message_crc32c=bfaac1a4{end}");
             assert_eq!(parse_receipt(&line), None, "{line}");
             let line = format!("{TIME} {ID} 127.0.0.1:1 datanode2:1 message_crc32c=bfaac1a4{end}");
@@ -265,7 +312,7 @@ mod tests {
             let line = written(|batch| push_receipt(batch, &receipt));
             prop_assert_eq!(parse_receipt(&line), Some(receipt));
             let entry = entry(Some(&beginning(&message)));
-            let line = written(|batch| push_entry(batch, &entry));
+            let line = written(|batch| push_entry(batch, &entry, &[]));
             prop_assert_eq!(parse_entry(line.as_bytes()), Some(entry));
         }
     }

@@ -5,7 +5,7 @@
 use std::io::Write as _;
 use std::mem;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use journal::record::RecordWriter;
@@ -18,6 +18,7 @@ use text::{Quoted, timestamp};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::ServerLimits;
+use crate::metrics::ServerMetrics;
 
 /// How many messages are logged and answered together. The limit bounds the memory that a flood of empty lines takes.
 const BATCH_MESSAGES: usize = 1024;
@@ -30,6 +31,7 @@ const SHOWN_BYTES: usize = 1024;
 pub struct ServerContext {
     pub journal: Journal,
     pub limits: ServerLimits,
+    pub metrics: ServerMetrics,
     pub shutdown: Shutdown,
 }
 
@@ -47,6 +49,7 @@ pub async fn serve<S>(stream: S, peer: SocketAddr, context: &ServerContext) -> R
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let _open = context.metrics.connection();
     let codec = LineCodec::new(context.limits.max_message_bytes, AtEof::Accept);
     let limit = context.limits.idle_timeout;
     let quiet = context.limits.quiet;
@@ -112,7 +115,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientConnection<'_, S> {
         }
         // The replies are prepared before the disk answers, while there is time. If logging fails, others replace them.
         self.answer(&messages, None);
+        let began = Instant::now();
         let logged = self.append(batch).await;
+        self.context.metrics.count(&messages, text_bytes, logged.as_ref().err(), began.elapsed());
         if let Err(error) = &logged {
             self.answer(&messages, Some(error));
         }
@@ -132,6 +137,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientConnection<'_, S> {
     /// Tells a client that completed no message in time that its connection closes. The bytes that have arrived of a
     /// message are logged as refused. The bytes of a line that was too long are not: that line is logged already.
     async fn time_out(&mut self, limit: Duration) {
+        self.context.metrics.count_idle();
         let reason = format!("no whole message for {limit:?}");
         let unfinished = self.exchange.unfinished();
         // A lone `\r` is the first half of a line end, not a part of a message.

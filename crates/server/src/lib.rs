@@ -8,6 +8,7 @@
 //! `log.txt`.
 
 mod connection;
+mod metrics;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use journal::{Journal, JournalFile};
+use metrics::{ServerMetrics, ServerMonitor};
+use page::{MetricsArguments, PageConfig};
 use protocol::actividad1::{MAX_TEXT_BYTES, RefusalCode, ServerReply};
 use protocol::line::DEFAULT_MAX_LINE_BYTES;
 use service::net::{self, TcpListener};
@@ -47,6 +50,9 @@ pub struct ServerArguments {
     /// Limits on what clients may do
     #[command(flatten)]
     pub limits: ServerLimits,
+    /// Where metrics and health are served
+    #[command(flatten)]
+    pub metrics: MetricsArguments,
     /// Flags that every program has
     #[command(flatten)]
     pub common: Common,
@@ -75,10 +81,20 @@ pub struct ServerLimits {
 /// # Errors
 /// Fails if the server cannot start, or if `log.txt` fails so that nothing more can be acknowledged.
 pub async fn run(arguments: ServerArguments, shutdown: Shutdown) -> anyhow::Result<()> {
-    net::make_room_for(arguments.limits.max_connections).map_err(anyhow::Error::msg)?;
-    let log = open_log(&arguments.data_dir)?;
-    let listener = net::listen(arguments.listen)?;
-    serve(listener, log, arguments.limits, shutdown).await
+    let ServerArguments { listen, data_dir, limits, metrics: monitor, common: _ } = arguments;
+    let monitor = PageConfig::from(monitor);
+    net::make_room_for(limits.max_connections + monitor.connections()).map_err(anyhow::Error::msg)?;
+    let log = open_log(&data_dir)?;
+    let monitor = page::bind(&monitor)?;
+    let listener = net::listen(listen)?;
+    let (journal, metrics) = (Journal::start(log), ServerMetrics::new());
+    let monitor = monitor.map(|listener| {
+        let source = ServerMonitor::new(&metrics, journal.clone(), LOG_FILE);
+        let serving = page::serve(listener, source, shutdown.clone());
+        service::run_beside("metrics", serving)
+    });
+    let _monitor = monitor.transpose().context("cannot start the thread of the metrics")?;
+    serve_counted(listener, journal, metrics, limits, shutdown).await
 }
 
 fn open_log(folder: &Path) -> anyhow::Result<JournalFile> {
@@ -105,17 +121,30 @@ pub async fn serve(
     limits: ServerLimits,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
+    serve_counted(listener, Journal::start(log), ServerMetrics::new(), limits, shutdown).await
+}
+
+async fn serve_counted(
+    listener: TcpListener,
+    journal: Journal,
+    metrics: ServerMetrics,
+    limits: ServerLimits,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let address = listener.local_addr().context("cannot tell the listening address")?;
     tracing::info!(%address, "listening");
-    let journal = Journal::start(log);
     let log_open = shutdown.hold(LOG_FILE);
     let reason =
         format!("the server serves its {} connections already: try again later", limits.max_connections);
     let refusal =
         format!("{}\n", ServerReply::Refused { code: RefusalCode::TooManyConnections, reason: &reason });
     let max_connections = limits.max_connections;
-    let context =
-        Arc::new(connection::ServerContext { journal: journal.clone(), limits, shutdown: shutdown.clone() });
+    let context = Arc::new(connection::ServerContext {
+        journal: journal.clone(),
+        limits,
+        metrics,
+        shutdown: shutdown.clone(),
+    });
     let handle = |stream, peer| {
         let context = context.clone();
         async move {

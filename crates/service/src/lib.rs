@@ -39,7 +39,7 @@ pub mod net;
 pub mod shutdown;
 
 pub use cli::Common;
-pub use environment::{Environment, new_ulid};
+pub use environment::{Environment, WallClock, new_ulid, run_beside};
 pub use shutdown::Shutdown;
 
 /// Time for background threads to end after the program. Then the process ends without them.

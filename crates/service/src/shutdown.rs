@@ -53,6 +53,13 @@ impl Shutdown {
         Ok(shutdown)
     }
 
+    /// Returns a shutdown for a part of the program, which ends with the whole program, or before it if the part alone is
+    /// asked to end. What the part holds open counts for the whole program.
+    #[must_use]
+    pub fn of_part(&self) -> Self {
+        Self { requested: self.requested.child_token(), deadline: None, open: self.open.clone() }
+    }
+
     /// Asks every part of the program to end.
     pub fn request(&self) {
         if self.is_requested() {
@@ -159,7 +166,12 @@ mod tests {
         drop(one);
         assert_eq!(shutdown.left(), "1 connections, 1 log.txt");
         assert!(!shutdown.is_requested());
+        let (part, other) = (shutdown.of_part(), shutdown.of_part());
+        part.request();
+        part.requested().await;
+        assert!(!shutdown.is_requested() && !other.is_requested(), "a part ends alone");
         shutdown.clone().request();
         shutdown.requested().await;
+        other.requested().await;
     }
 }

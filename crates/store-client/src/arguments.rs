@@ -4,12 +4,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use cluster_key::{KeyError, KeyHolder, Keyring};
 use protocol::store::types::Id;
 use service::cli::AtAnyPosition;
 use service::{Common, cli};
 
+use crate::datanode::DatanodeCommand;
+use crate::keys::KeyCommand;
 use crate::message::{DEFAULT_WINDOW, SessionOptions};
 use crate::put::{GivenMessages, PutConfig, SummaryConfig};
+use crate::top::TopConfig;
 use crate::verify::NamedFile;
 
 /// Stores messages through the headnode, keeps receipts for them, and checks that they are still there.
@@ -23,6 +27,7 @@ use crate::verify::NamedFile;
         store-client put Hola \"¿Qué tal?\"\n  \
         seq 1000 | store-client --headnode headnode:5000 put -\n  \
         store-client list --last 3\n  \
+        store-client top\n  \
         store-client get 01KAJ3YQ5WZ3M3J9Y8Q6T2B7XC\n  \
         store-client verify registro_cliente.txt datanode1/data.txt datanode2=/mnt/copy.txt\n\n\
         Each flag can also be set in the environment: --headnode as STORE_CLIENT_HEADNODE."
@@ -49,11 +54,22 @@ pub struct StoreClientSettings {
     /// Longest wait for a reply before the client makes another connection
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = cli::duration)]
     pub reply_timeout: Duration,
+    /// File of the client's key, which store-client key client makes, for a headnode that serves only who shows one
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
     #[command(flatten)]
     pub common: Common,
 }
 
 impl StoreClientSettings {
+    /// Reads the client's key, if there is to be one.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be used.
+    pub fn keys(&self) -> Result<Option<Keyring>, KeyError> {
+        self.key_file.as_ref().map(|path| Keyring::open(path, KeyHolder::Client)).transpose()
+    }
+
     /// Returns the limits of a session.
     #[must_use]
     pub fn options(&self) -> SessionOptions {
@@ -98,6 +114,35 @@ pub enum StoreClientCommand {
         /// Print everything as a JSON object
         #[arg(long)]
         json: bool,
+        /// Only tell whether messages can be stored now: exit code 0 if so, else 1 and a line that says why not
+        ///
+        /// The headnode is asked once, without waiting until it is up, as health checks want it.
+        #[arg(long, conflicts_with = "json")]
+        ready: bool,
+    },
+    /// Shows the datanodes, totals and rates, again and again
+    ///
+    /// On a terminal: q ends, p pauses, ? explains. With NO_COLOR set it has no colours. Elsewhere it
+    /// prints a table after each answer.
+    #[command(after_help = "Examples:\n  store-client top\n  store-client top --once\n  \
+                            store-client top --json --interval 5s")]
+    Top(TopArguments),
+    /// Drains a datanode, or declares it lost
+    #[command(subcommand)]
+    Datanode(DatanodeCommand),
+    /// Checks the copies of all messages
+    ///
+    /// Stdout names each message that is not healthy: under-replicated, damaged (a copy, and another one is good), lost,
+    /// extra (more copies than wanted), not-reconciled (a datanode was not asked yet). Exit code 0: all messages are healthy
+    /// or extra; 1: some are not.
+    #[command(after_help = "Examples:\n  store-client fsck\n  store-client fsck --deep --json")]
+    Fsck {
+        /// Read each copy and check its checksum
+        #[arg(long)]
+        deep: bool,
+        /// Print each message, and at the end the totals, as a JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Checks receipts against the files of the datanodes, without any server
     ///
@@ -112,6 +157,9 @@ pub enum StoreClientCommand {
         #[arg(value_name = "[NAME=]FILE", required = true)]
         files: Vec<NamedFile>,
     },
+    /// Makes the files of keys, which --key-file names
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Prints a completion script
     #[command(after_help = "Example:\n  store-client completions bash > \
                             ~/.local/share/bash-completion/completions/store-client")]
@@ -119,6 +167,27 @@ pub enum StoreClientCommand {
         /// Shell that the script is for
         shell: clap_complete::Shell,
     },
+}
+
+/// The arguments of `top`.
+#[derive(Debug, Clone, Args)]
+pub struct TopArguments {
+    /// Time from one answer of the headnode to the next question, at least 100ms
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
+    pub interval: Duration,
+    /// Print one table, with the rates of one interval, and end
+    #[arg(long)]
+    pub once: bool,
+    /// Print a JSON object on a line of its own after each answer
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl TopArguments {
+    pub(crate) fn with(self, headnode: String) -> TopConfig {
+        let Self { interval, once, json } = self;
+        TopConfig { headnode, interval, once, json }
+    }
 }
 
 /// The arguments of `put`.
@@ -137,14 +206,25 @@ pub struct PutArguments {
 
 impl PutArguments {
     /// Returns what is to be stored and how. A lone `-` stands for standard input.
-    pub(crate) fn with(self, settings: StoreClientSettings) -> PutConfig {
+    pub(crate) fn with(self, settings: StoreClientSettings, keys: Option<Keyring>) -> PutConfig {
         let options = settings.options();
         let messages = match self.messages {
             messages if messages == ["-"] => GivenMessages::StandardInput,
             messages => GivenMessages::Texts(messages),
         };
         let summary = self.summary.then_some(SummaryConfig { check_command: self.check_command });
-        PutConfig { headnode: settings.headnode, data_dir: settings.data_dir, options, messages, summary }
+        let StoreClientSettings { headnode, data_dir, .. } = settings;
+        PutConfig { headnode, keys, data_dir, options, messages, summary }
+    }
+}
+
+/// Parses the time between two questions, which must not keep the headnode busy.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = cli::duration(text)?;
+    if interval < Duration::from_millis(100) {
+        Err("must be at least 100ms".to_owned())
+    } else {
+        Ok(interval)
     }
 }
 

@@ -4,10 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use cluster_key::{KeyedStream, Keyring};
 use protocol::store::client_api::{ClientRequest, HeadnodeReply, StoreStatus};
-use service::net::{TcpStream, connect};
+use service::net::TcpStream;
 use text::Shown;
 
+use crate::addresses::HeadnodeAddresses;
 use crate::backoff::{next_pause, pauses};
 use crate::message::SessionOptions;
 use crate::request::{RequestError, request};
@@ -16,15 +18,23 @@ use crate::request::{RequestError, request};
 #[derive(Debug)]
 pub struct HeadnodeClient {
     address: String,
+    addresses: HeadnodeAddresses,
     options: SessionOptions,
-    stream: Option<TcpStream>,
+    stream: Option<KeyedStream<TcpStream>>,
 }
 
 impl HeadnodeClient {
     /// Returns a client of the headnode at `address`. It connects with the first request.
     #[must_use]
     pub fn new(address: &str, options: SessionOptions) -> Self {
-        Self { address: address.to_owned(), options, stream: None }
+        let addresses = HeadnodeAddresses::new(address, None, options.reply_timeout);
+        Self { address: address.to_owned(), addresses, options, stream: None }
+    }
+
+    /// Shows a client's key on each connection.
+    #[must_use]
+    pub fn with_keys(self, keys: Option<Keyring>) -> Self {
+        Self { addresses: HeadnodeAddresses::new(&self.address, keys, self.options.reply_timeout), ..self }
     }
 
     /// Returns the reply to `ask`. While the headnode is not up, or if the connection breaks, it tries again for
@@ -63,10 +73,26 @@ impl HeadnodeClient {
     /// # Errors
     /// Those of [`ask`](Self::ask); also if the reply is about something else.
     pub async fn status(&mut self) -> anyhow::Result<StoreStatus> {
-        match self.ask(ClientRequest::Status).await? {
-            HeadnodeReply::Status(status) => Ok(status),
-            other => Err(unexpected(&other)),
+        as_status(self.ask(ClientRequest::Status).await?)
+    }
+
+    /// Returns the datanodes and totals as they are now: a headnode that is not up is not waited for.
+    ///
+    /// # Errors
+    /// Says why there is no such reply within [`SessionOptions::reply_timeout`].
+    pub async fn status_now(&mut self) -> anyhow::Result<StoreStatus> {
+        let was_connected = self.stream.is_some();
+        let reply_timeout = self.options.reply_timeout;
+        let mut reply = self.try_once(&ClientRequest::Status, reply_timeout).await;
+        if let Err(error) = &reply
+            && was_connected
+            && error.is_about_connection()
+            && !matches!(error, RequestError::Late(_))
+        {
+            // The headnode closes a connection that was idle for long, which says nothing about a new one.
+            reply = self.try_once(&ClientRequest::Status, reply_timeout).await;
         }
+        as_status(reply.with_context(|| format!("no answer from {}", Shown(&self.address)))?)
     }
 
     async fn try_once(
@@ -76,14 +102,22 @@ impl HeadnodeClient {
     ) -> Result<HeadnodeReply, RequestError> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => connect(&self.address, reply_timeout).await.map_err(|error| match error.kind() {
+            None => self.addresses.connect().await.map_err(|error| match error.kind() {
                 io::ErrorKind::TimedOut => RequestError::Late(reply_timeout),
+                io::ErrorKind::PermissionDenied => RequestError::Unauthenticated(error.to_string()),
                 _ => RequestError::Broken(error.to_string()),
             })?,
         };
         let reply = request(&mut stream, ask.clone(), reply_timeout).await?;
         self.stream = Some(stream);
         Ok(reply)
+    }
+}
+
+fn as_status(reply: HeadnodeReply) -> anyhow::Result<StoreStatus> {
+    match reply {
+        HeadnodeReply::Status(status) => Ok(status),
+        other => Err(unexpected(&other)),
     }
 }
 

@@ -137,7 +137,7 @@ impl Outbox {
         let answered = match &reply {
             HeadnodeReply::Saved { id, .. } => Some(*id),
             HeadnodeReply::Error { id: named, .. } => Some(named.unwrap_or(id)),
-            HeadnodeReply::Record { .. } | HeadnodeReply::Messages { .. } | HeadnodeReply::Status(_) => None,
+            _ => None,
         };
         if answered != Some(id) {
             return Err(format!("the reply to {id} is about something else: is this a headnode?"));
@@ -263,9 +263,7 @@ impl OpenMessage {
                 }
             }
             HeadnodeReply::Error { code, reason, .. } => PutFailure::Refused { code, reason },
-            HeadnodeReply::Record { .. } | HeadnodeReply::Messages { .. } | HeadnodeReply::Status(_) => {
-                PutFailure::Refused { code: ErrorCode::Malformed, reason: "not a reply to put".to_owned() }
-            }
+            _ => PutFailure::Refused { code: ErrorCode::Malformed, reason: "not a reply to put".to_owned() },
         };
         PutOutcome::Failed(UnsavedMessage { id, failure })
     }

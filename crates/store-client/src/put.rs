@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use service::{Shutdown, net};
+use cluster_key::Keyring;
+use service::Shutdown;
 use tokio::sync::mpsc;
 
+use crate::addresses::HeadnodeAddresses;
 use crate::input::MessageInput;
 use crate::message::SessionOptions;
 use crate::receipts::{ReceiptCounts, Receipts};
@@ -23,6 +25,8 @@ const WAITING_GROUPS: usize = 4;
 pub struct PutConfig {
     /// Host and port.
     pub headnode: String,
+    /// A client's keys, if the headnode asks for one.
+    pub keys: Option<Keyring>,
     /// Folder of `registro_cliente.txt`.
     pub data_dir: PathBuf,
     pub options: SessionOptions,
@@ -51,7 +55,7 @@ pub struct SummaryConfig {
 /// # Errors
 /// If a message has no receipt.
 pub async fn run(config: PutConfig, shutdown: &Shutdown) -> anyhow::Result<()> {
-    let PutConfig { headnode, data_dir, options, messages, summary } = config;
+    let PutConfig { headnode, keys, data_dir, options, messages, summary } = config;
     let receipts = Receipts::open(&data_dir)?;
     let is_typed = matches!(messages, GivenMessages::StandardInput) && std::io::stdin().is_terminal();
     let (input, receipts) = match messages {
@@ -62,7 +66,7 @@ pub async fn run(config: PutConfig, shutdown: &Shutdown) -> anyhow::Result<()> {
         ),
     };
     let summary = summary.map(|summary| Summary::of(input.left(), summary.check_command));
-    let done = put(&headnode, options, input, receipts.noting(summary), shutdown).await;
+    let done = put(&headnode, keys.as_ref(), options, input, receipts.noting(summary), shutdown).await;
     if is_typed {
         // The prompt stands on the last line; whoever closed stderr does not see it.
         let _ = std::io::stderr().write_all(b"\n");
@@ -72,6 +76,7 @@ pub async fn run(config: PutConfig, shutdown: &Shutdown) -> anyhow::Result<()> {
 
 async fn put(
     headnode: &str,
+    keys: Option<&Keyring>,
     options: SessionOptions,
     mut input: MessageInput,
     receipts: Receipts,
@@ -79,7 +84,7 @@ async fn put(
 ) -> anyhow::Result<()> {
     let (outcomes, told) = mpsc::channel(WAITING_GROUPS);
     // The session limits how long it waits for a connection.
-    let connector = || net::connect(headnode, Duration::MAX);
+    let connector = HeadnodeAddresses::new(headnode, keys.cloned(), Duration::MAX);
     let session = session::run(connector, &mut input, options, rand::make_rng(), shutdown, outcomes);
     let (ended, kept) = tokio::join!(session, receipts.keep(told));
     let (ReceiptCounts { saved, failed }, summary) = kept?;

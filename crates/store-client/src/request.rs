@@ -20,6 +20,9 @@ pub enum RequestError {
     /// The other side does not speak this protocol.
     #[error("what answers is no headnode: {0}")]
     Foreign(String),
+    /// The two sides have no common key.
+    #[error("{0}")]
+    Unauthenticated(String),
     /// The headnode did not do what was asked for, and says why.
     #[error("{reason} ({code})")]
     Refused { code: ErrorCode, reason: String },
@@ -31,7 +34,7 @@ impl RequestError {
     pub fn is_about_connection(&self) -> bool {
         match self {
             Self::Broken(_) | Self::Late(_) => true,
-            Self::Foreign(_) => false,
+            Self::Foreign(_) | Self::Unauthenticated(_) => false,
             Self::Refused { code, .. } => code.ends_connection(),
         }
     }

@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 
 use protocol::store::types::{Id, Place};
 use text::Shown;
-use unicode_width::UnicodeWidthChar as _;
 
 use crate::message::{OutgoingMessage, SavedMessage};
-use crate::table::aligned;
+use crate::table::{aligned, cut};
 
 /// The most columns that a message takes; a longer one is cut.
 const MESSAGE_COLUMNS: usize = 40;
@@ -30,7 +29,7 @@ impl Summary {
         messages: impl Iterator<Item = &'a OutgoingMessage>,
         check_command: Option<String>,
     ) -> Self {
-        let messages = messages.map(|message| (message.id, cut(&message.text))).collect();
+        let messages = messages.map(|message| (message.id, cut(&message.text, MESSAGE_COLUMNS))).collect();
         Self { messages, places: HashMap::new(), check_command }
     }
 
@@ -67,31 +66,10 @@ impl Summary {
     }
 }
 
-/// Returns the message as a terminal may show it, in at most [`MESSAGE_COLUMNS`].
-fn cut(message: &str) -> String {
-    // Most characters take a column or more, or are shown escaped.
-    let end = message.char_indices().nth(4 * MESSAGE_COLUMNS).map_or(message.len(), |(index, _)| index);
-    let shown = Shown(&message[..end]).to_string();
-    let mut columns = 0;
-    let mut fits = shown.len();
-    for (index, c) in shown.char_indices() {
-        columns += c.width().unwrap_or(0);
-        if columns < MESSAGE_COLUMNS {
-            fits = index + c.len_utf8();
-        }
-    }
-    if columns <= MESSAGE_COLUMNS && end == message.len() {
-        return shown;
-    }
-    format!("{}…", &shown[..fits])
-}
-
 #[cfg(test)]
 mod tests {
-    use protocol::store::types::MessageCrc;
-    use unicode_width::UnicodeWidthStr as _;
-
     use super::*;
+    use protocol::store::types::MessageCrc;
 
     fn message(number: u128, text: &str) -> OutgoingMessage {
         OutgoingMessage { id: protocol::store::types::ulid(1, number), text: text.to_owned() }
@@ -130,19 +108,5 @@ Para comprobarlo: store-client verify
         summary.note(&[saved(&message(1, "Hola"), "datanode1:1")]);
         assert!(summary.places.is_empty());
         assert_eq!(summary.text(1, 1), "\nGuardados: 1 de 1\n");
-    }
-
-    #[test]
-    fn a_message_takes_its_columns_at_most() {
-        let exact = "x".repeat(MESSAGE_COLUMNS);
-        assert_eq!(cut(&exact), exact);
-        assert_eq!(cut(&format!("{exact}x")), format!("{}…", &exact[1..]));
-        for long in
-            ["漢".repeat(99), "\u{1b}".repeat(99), "a\u{301}".repeat(999), "\u{301}".repeat(65_536 / 2)]
-        {
-            let cut = cut(&long);
-            assert!(cut.width() <= MESSAGE_COLUMNS && cut.ends_with('…'), "{cut:?}");
-            assert!(cut.len() < 1000, "{}", cut.len());
-        }
     }
 }

@@ -3,7 +3,10 @@
 //!
 //! The file of a datanode must hold, for each place of each receipt, an intact record with that number and that id, the
 //! only one with that id, whose message has the receipt's checksum. Anything else is a problem; so is a datanode whose file
-//! was not given, since nobody has looked there. The text in a receipt must have the receipt's checksum too.
+//! was not given, since nobody has looked there. It is none if as many other datanodes hold the message, because the
+//! headnode copies messages when datanodes are lost, drained or damaged. Of several lines of the registry about one message,
+//! that with the fewest places tells how many copies there have to be: a later one also has those that were made since. The
+//! text in a receipt must have the receipt's checksum too.
 //!
 //! The check keeps no more of a record than id, number and checksum: 32 bytes.
 
@@ -11,6 +14,7 @@ mod file;
 mod finding;
 mod index;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -18,7 +22,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use journal::Checksum;
 use protocol::store::client_api::RegistryEntry;
-use protocol::store::types::MessageCrc;
+use protocol::store::types::{Id, MessageCrc, Place};
 use records::{Receipt, parse_entry, parse_receipt};
 
 use file::{FileKind, folder_name, kind_of, read, tell_tail};
@@ -95,6 +99,33 @@ pub fn print(files: &[NamedFile]) -> anyhow::Result<VerifyReport> {
     Ok(report)
 }
 
+fn parse(checksum: Checksum, line: &[u8]) -> Option<Receipt> {
+    match checksum {
+        Checksum::None => parse_receipt(std::str::from_utf8(line).ok()?),
+        Checksum::Crc32c => {
+            let RegistryEntry { time, id, places, message_crc32c, .. } = parse_entry(line)?;
+            Some(Receipt { time, id, places, message_crc32c, text: None })
+        }
+    }
+}
+
+/// Returns the messages that are not at every place where a line says that they are. Each gets, line by line, the number of
+/// copies that there have to be: the fewest places of a line so far.
+fn not_as_told(
+    path: &Path,
+    checksum: Checksum,
+    indexes: &Indexes,
+) -> Result<HashMap<Id, usize>, VerifyError> {
+    let mut messages = HashMap::new();
+    read(path, checksum, |_, line| {
+        let Some(Receipt { id, places, message_crc32c, .. }) = parse(checksum, line) else { return };
+        if places.iter().any(|place| indexes.check(place, id, message_crc32c).is_err()) {
+            messages.insert(id, usize::MAX);
+        }
+    })?;
+    Ok(messages)
+}
+
 fn check_receipts(
     path: &Path,
     checksum: Checksum,
@@ -102,17 +133,11 @@ fn check_receipts(
     report: &mut VerifyReport,
     tell: &mut dyn FnMut(Finding),
 ) -> Result<(), VerifyError> {
-    let parse = |line: &[u8]| match checksum {
-        Checksum::None => parse_receipt(std::str::from_utf8(line).ok()?),
-        Checksum::Crc32c => {
-            let RegistryEntry { time, id, places, message_crc32c, .. } = parse_entry(line)?;
-            Some(Receipt { time, id, places, message_crc32c, text: None })
-        }
-    };
+    let mut wanted = not_as_told(path, checksum, indexes)?;
     let mut number = 0;
     let recovery = read(path, checksum, |_, line| {
         number += 1;
-        let Some(Receipt { id, places, message_crc32c, text, .. }) = parse(line) else {
+        let Some(Receipt { id, places, message_crc32c, text, .. }) = parse(checksum, line) else {
             report.problems += 1;
             return tell(Finding::NoReceipt { file: path.to_owned(), line: number });
         };
@@ -122,12 +147,21 @@ fn check_receipts(
             let (file, expected) = (path.to_owned(), message_crc32c);
             tell(Finding::OtherText { file, line: number, id, found, expected });
         }
-        for place in places {
-            report.places += 1;
-            if let Err(wrong) = indexes.check(&place, id, message_crc32c) {
-                report.problems += 1;
-                tell(Finding::Problem { file: path.to_owned(), line: number, id, place, wrong });
-            }
+        report.places += places.len() as u64;
+        let problems = |place: &Place| indexes.check(place, id, message_crc32c).err();
+        let wrong: Vec<_> =
+            places.iter().filter_map(|place| Some((place.clone(), problems(place)?))).collect();
+        let intact = if wrong.is_empty() { Vec::new() } else { indexes.intact(id, message_crc32c, &places) };
+        let fewest = wanted.get_mut(&id).map(|fewest| {
+            *fewest = places.len().min(*fewest);
+            *fewest
+        });
+        if !wrong.is_empty() && fewest.is_some_and(|fewest| intact.len() >= fewest) {
+            return tell(Finding::Moved { file: path.to_owned(), line: number, id, places: intact });
+        }
+        for (place, wrong) in wrong {
+            report.problems += 1;
+            tell(Finding::Problem { file: path.to_owned(), line: number, id, place, wrong });
         }
     })?;
     tell_tail(path, &recovery, tell);

@@ -5,11 +5,15 @@
 
 mod support;
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use protocol::store::client_api::{
-    ClientRequest, ErrorCode, HeadnodeReply, NodeState, NodeStatus, RegistryEntry, StoreStatus,
+    CheckedMessage, ClientRequest, ErrorCode, FsckPage, FsckVerdict, HeadnodeReply, NodeState, NodeStatus,
+    RegistryEntry, StoreStatus,
 };
 use protocol::store::types::{Id, MessageCrc};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use support::{Do, ScriptedHeadnode, client, ends_with, error, line, text};
 
@@ -85,6 +89,7 @@ fn what_the_headnode_refuses_is_told_at_once() {
         (ErrorCode::NotFound, "not-found"),
         (ErrorCode::Damaged, "damaged"),
         (ErrorCode::Unavailable, "unavailable"),
+        (ErrorCode::Lost, "lost"),
     ] {
         let headnode = ScriptedHeadnode::start(move |_| Do::Say(error(Some(id(7)), code)));
         let output = headnode.run(folder.path(), &["get", &id(7).to_string()]);
@@ -164,6 +169,8 @@ fn status_is_a_table_or_json() {
         free_bytes: 1 << 30,
         last_answer: Some(TIME.to_owned()),
         round_trip_us: 412,
+        cause: None,
+        draining: false,
     };
     let status = StoreStatus {
         datanodes: vec![node],
@@ -173,6 +180,7 @@ fn status_is_a_table_or_json() {
         replicas: 2,
         messages: 9,
         round: 7,
+        epoch: None,
     };
     let headnode = ScriptedHeadnode::start(move |_| Do::Say(HeadnodeReply::Status(status.clone())));
     let folder = tempfile::tempdir().unwrap();
@@ -192,6 +200,54 @@ fn status_is_a_table_or_json() {
 }
 
 #[test]
+fn ready_is_a_matter_of_available_datanodes_and_replicas() {
+    let folder = tempfile::tempdir().unwrap();
+    let with_replicas = |replicas| {
+        let (datanodes, operative, available, expected) = (Vec::new(), 2, 1, 3);
+        let status = StoreStatus {
+            datanodes,
+            operative,
+            available,
+            expected,
+            replicas,
+            messages: 9,
+            round: 7,
+            epoch: None,
+        };
+        ScriptedHeadnode::start(move |_| Do::Say(HeadnodeReply::Status(status.clone())))
+    };
+    let output = with_replicas(1).run(folder.path(), &["status", "--ready"]);
+    ends_with(&output, 0, &[]);
+    assert_eq!(text(&output.stdout), "2 de 3 operativos; se guardan mensajes\n");
+
+    let output = with_replicas(2).run(folder.path(), &["status", "--ready"]);
+    let why = "messages cannot be stored now: available datanodes: 1, needed for each message: 2";
+    ends_with(&output, 1, &[why]);
+    assert_eq!((text(&output.stdout).as_str(), text(&output.stderr).lines().count()), ("", 1));
+}
+
+#[test]
+fn ready_does_not_wait_for_a_headnode() {
+    let folder = tempfile::tempdir().unwrap();
+    let closed = ScriptedHeadnode::start(|_| Do::Close);
+    let silent = ScriptedHeadnode::start(|_| Do::Nothing);
+    // A port at which nobody listens, and that nobody else gets while the test has it.
+    let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    bound.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let nobody = bound.local_addr().unwrap().as_socket().unwrap();
+    for (address, told) in
+        [(closed.address, "closed"), (silent.address, "no reply for 200ms"), (nobody, "refused")]
+    {
+        let mut ready = client(folder.path());
+        ready.args(["--headnode", &address.to_string(), "status", "--ready", "--reply-timeout", "200ms"]);
+        let output = ready.output().unwrap();
+        ends_with(&output, 1, &[&format!("no answer from {address}: "), told]);
+        assert_eq!((text(&output.stdout).as_str(), text(&output.stderr).lines().count()), ("", 1));
+    }
+    assert_eq!((closed.asked().len(), silent.asked().len()), (1, 1));
+}
+
+#[test]
 fn completions_name_the_subcommands() {
     let folder = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish"] {
@@ -199,4 +255,91 @@ fn completions_name_the_subcommands() {
         ends_with(&output, 0, &[]);
         assert!(text(&output.stdout).contains("verify"), "{shell}");
     }
+}
+
+#[test]
+fn fsck_asks_for_page_after_page_and_tells_all_that_is_not_healthy() {
+    let message = |number, verdict| CheckedMessage {
+        id: id(number),
+        verdict,
+        places: vec!["datanode1:7".parse().unwrap()],
+        damaged: if verdict == FsckVerdict::Damaged {
+            vec!["datanode2:9".parse().unwrap()]
+        } else {
+            Vec::new()
+        },
+    };
+    let pages = move |from| match from {
+        0 => FsckPage {
+            healthy: 98,
+            others: vec![message(1, FsckVerdict::Extra)],
+            messages: 101,
+            next: Some(50),
+        },
+        _ => {
+            FsckPage { healthy: 1, others: vec![message(2, FsckVerdict::Damaged)], messages: 102, next: None }
+        }
+    };
+    let headnode = ScriptedHeadnode::start(move |asked| match asked.request {
+        ClientRequest::Fsck { deep: true, from } => Do::Say(HeadnodeReply::Fsck(pages(from))),
+        _ => Do::Close,
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let output = headnode.run(folder.path(), &["fsck", "--deep"]);
+    ends_with(&output, 1, &["messages with problems: 1"]);
+    let printed = text(&output.stdout);
+    let lines: Vec<_> = printed.lines().collect();
+    assert_eq!(lines[0], format!("extra {} datanode1:7", id(1)));
+    assert_eq!(lines[1], format!("damaged {} datanode1:7 damaged=datanode2:9", id(2)));
+    assert!(lines[2].starts_with("99 sanos, 1 con copias de más, 0 sin comparar, 0 con"), "{}", lines[2]);
+    let output = headnode.run(folder.path(), &["fsck", "--deep", "--json"]);
+    ends_with(&output, 1, &[]);
+    assert_eq!(json_lines(&output)[1]["verdict"], "damaged");
+    assert_eq!(json_lines(&output)[2]["under-replicated"], 0);
+
+    // More messages are registered than the pages have.
+    let headnode = ScriptedHeadnode::start(|_| {
+        Do::Say(HeadnodeReply::Fsck(FsckPage { healthy: 5, messages: 7, ..FsckPage::default() }))
+    });
+    let output = headnode.run(folder.path(), &["fsck", "--json"]);
+    ends_with(&output, 1, &["messages with problems: 2"]);
+    assert_eq!(json_lines(&output)[0]["unreadable"], 2);
+    let headnode = ScriptedHeadnode::start(|_| {
+        Do::Say(HeadnodeReply::Fsck(FsckPage { healthy: 5, messages: 5, ..FsckPage::default() }))
+    });
+    ends_with(&headnode.run(folder.path(), &["fsck"]), 0, &[]);
+}
+
+#[test]
+fn drain_asks_until_the_messages_are_elsewhere() {
+    let datanode = || "datanode2".parse().unwrap();
+    let headnode = ScriptedHeadnode::start(move |asked| {
+        Do::Say(match asked.number {
+            0 => HeadnodeReply::Draining { datanode: datanode(), left: None },
+            1 => HeadnodeReply::Draining { datanode: datanode(), left: Some(12) },
+            _ => HeadnodeReply::Drained { datanode: datanode() },
+        })
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let output = headnode.run(folder.path(), &["datanode", "drain", "datanode2"]);
+    ends_with(&output, 0, &[]);
+    let printed = text(&output.stdout);
+    assert_eq!(
+        printed,
+        "datanode2: faltan 12 mensajes\ndatanode2: drained, sus mensajes están en otros datanodes\n"
+    );
+    assert_eq!(headnode.asked()[0].request, ClientRequest::Drain { datanode: datanode(), undo: false });
+
+    let headnode = ScriptedHeadnode::start(|_| Do::Say(error(None, ErrorCode::WouldLose)));
+    let output = headnode.run(folder.path(), &["datanode", "forget", "datanode2"]);
+    ends_with(&output, 1, &["the reason why (would-lose)"]);
+    let headnode =
+        ScriptedHeadnode::start(move |_| Do::Say(HeadnodeReply::Forgotten { datanode: datanode(), lost: 3 }));
+    let output = headnode.run(folder.path(), &["datanode", "forget", "datanode2", "--accept-loss"]);
+    ends_with(&output, 0, &[]);
+    assert!(text(&output.stdout).contains("mensajes perdidos: 3"));
+    assert_eq!(
+        headnode.asked()[0].request,
+        ClientRequest::Forget { datanode: datanode(), accept_loss: true }
+    );
 }

@@ -204,9 +204,12 @@ fn duplicates_and_other_numbers_are_found() {
     assert_eq!(store.only_problem(), (3, PlaceProblem::Duplicate { seqs: vec![2, 9] }));
 
     let store = FilesOnDisk::new(3);
-    store.write("datanode2/data.txt", b"");
-    store.append("datanode2/data.txt", &record(8, 2, &message(2)));
-    assert_eq!(store.only_problem(), (2, PlaceProblem::Elsewhere { seqs: vec![8] }));
+    store.write("datanode1/data.txt", b"");
+    store.append("datanode1/data.txt", &record(1, 3, &message(3)));
+    store.append("datanode1/data.txt", &record(8, 1, &message(1)));
+    let (report, findings) = store.verify();
+    assert_eq!(report.problems, 1, "a copy on the same datanode has a higher number: {findings:?}");
+    assert!(matches!(findings[1], Finding::Problem { line: 3, wrong: PlaceProblem::Elsewhere { .. }, .. }));
 }
 
 #[test]
@@ -266,4 +269,41 @@ fn files_that_cannot_be_checked_are_named() {
     store.write("junk", b"junk\n");
     ends_with(&store.run(&[receipts, "junk"]), 1, &["junk holds neither receipts"]);
     ends_with(&store.run(&[]), 2, &["FILE"]);
+}
+
+#[test]
+fn a_copy_that_was_made_since_is_no_problem() {
+    let store = FilesOnDisk::new(9);
+    store.change("datanode1/data.txt", |text| {
+        text.lines().filter(|line| !line.starts_with("3 ")).map(|line| format!("{line}\n")).collect()
+    });
+    store.append("datanode2/data.txt", &record(5, 5, &message(5)));
+    let (report, findings) = store.verify();
+    assert_eq!(report, VerifyReport { receipts: 9, places: 9, problems: 0 });
+    assert!(
+        matches!(&findings[..], [Finding::Moved { line: 5, places, .. }] if places[0].seq == 5),
+        "{findings:?}"
+    );
+    let output = store.run(&["cliente/registro_cliente.txt", "datanode1/data.txt", "datanode2/data.txt"]);
+    ends_with(&output, 0, &[]);
+    assert!(text(&output.stdout).contains("ahora está en datanode2:5"));
+}
+
+#[test]
+fn the_line_with_the_fewest_places_tells_how_many_copies_there_have_to_be() {
+    let store = FilesOnDisk::new(2);
+    store.append("datanode1/data.txt", &record(9, 2, &message(2)));
+    let files = ["cliente/registro_cliente.txt", "datanode1/data.txt"];
+    let write = |lines: &[&str]| {
+        let mut batch = Batch::new(Checksum::None);
+        lines.iter().for_each(|places| push_receipt(&mut batch, &receipt(2, places)));
+        store.write("cliente/registro_cliente.txt", batch.as_bytes());
+    };
+    // The message was at datanode2 only, and then at both: now that datanode2 is gone, there is still one copy.
+    write(&["datanode2:1", "datanode2:1,datanode1:9"]);
+    ends_with(&store.run(&files), 0, &[]);
+    write(&["datanode1:9", "datanode1:9,datanode2:1"]);
+    ends_with(&store.run(&files), 0, &[]);
+    write(&["datanode2:1,datanode1:9"]);
+    ends_with(&store.run(&files), 1, &["1 problems were found"]);
 }

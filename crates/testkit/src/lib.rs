@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+pub mod crash;
+
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -289,4 +291,79 @@ pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
         assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+impl Process {
+    /// Returns the address of the program's page or metrics, which it has logged.
+    ///
+    /// # Panics
+    /// If it has none.
+    #[must_use]
+    pub fn page(&self) -> SocketAddr {
+        let events = self.events.lock().unwrap();
+        let messages = events.iter().filter_map(|event| event["message"].as_str());
+        let mut addresses = messages.filter_map(|message| message.strip_prefix("page at http://"));
+        addresses.next().expect("the program has logged the address of its page").parse().unwrap()
+    }
+}
+
+/// Asks for `path` by HTTP, and returns the status and the body of the answer.
+///
+/// # Panics
+/// If there is no answer.
+#[must_use]
+pub fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// Returns the metrics in the rows of Markdown tables of which the first cell is a name that begins with `prefix`, and the
+/// second one is a type: each as `name{labels} type`, in order.
+#[must_use]
+pub fn listed_metrics(markdown: &str, prefix: &str) -> Vec<String> {
+    let row = |line: &str| {
+        let mut cells = line.strip_prefix('|')?.split('|').map(|cell| cell.trim().trim_matches('`'));
+        let (name, kind) = (cells.next()?, cells.next()?);
+        name.starts_with(prefix).then(|| format!("{name} {kind}"))
+    };
+    let mut listed: Vec<_> = markdown.lines().filter_map(row).collect();
+    listed.sort();
+    listed
+}
+
+/// Returns the metrics in an answer of `/metrics` in the format of Prometheus, in the form of [`listed_metrics`]. Labels
+/// are known only of metrics that have a sample.
+///
+/// # Panics
+/// If the answer is not in that format.
+#[must_use]
+pub fn exposed_metrics(answer: &str) -> Vec<String> {
+    let types = answer.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let labels = |name: &str, kind: &str| {
+        let sample = if kind == "histogram" { format!("{name}_count") } else { name.to_owned() };
+        let labels = answer.lines().find_map(|line| line.strip_prefix(&sample)?.strip_prefix('{'));
+        let labels = labels.map(|labels| labels.split_once('}').unwrap().0.split(','));
+        let names: Vec<_> =
+            labels.into_iter().flatten().map(|label| label.split('=').next().unwrap()).collect();
+        if names.is_empty() { String::new() } else { format!("{{{}}}", names.join(",")) }
+    };
+    let mut exposed: Vec<_> =
+        types.map(|(name, kind)| format!("{name}{} {kind}", labels(name, kind))).collect();
+    exposed.sort();
+    exposed
+}
+
+/// Returns the value of a sample in an answer of `/metrics`, such as `server_messages_total{result="ok"}`.
+///
+/// # Panics
+/// If the sample is not there.
+#[must_use]
+pub fn metric(answer: &str, sample: &str) -> f64 {
+    let value = answer.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_else(|| panic!("no sample {sample} in:\n{answer}"))
 }

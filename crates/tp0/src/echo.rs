@@ -10,4 +10,5 @@
 
 pub mod client;
 mod connection;
+mod metrics;
 pub mod server;

@@ -8,6 +8,7 @@
 //! | `listener` | a server's listening socket, with action lines for its connections and its end |
 //! | [`echo`] | exercises 1 to 4: `echo-server` and `echo-client` |
 //! | [`lottery`] | exercises 5 to 8: `lottery-server` and `lottery-agency` |
+//! | `monitor` | what the metrics and the health of both servers have in common |
 //! | `go_duration` | durations as Go reads and prints them |
 
 #![allow(missing_docs, reason = "a program's own library: only its binaries use it")]
@@ -18,4 +19,5 @@ pub mod echo;
 mod go_duration;
 mod listener;
 pub mod lottery;
+mod monitor;
 pub mod start;

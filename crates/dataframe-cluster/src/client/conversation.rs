@@ -106,7 +106,7 @@ pub(super) fn unreachable(masters: &MasterAddresses, cause: &str) -> Failure {
         shown => format!(" at {shown}"),
     };
     let message = format!(
-        "the master{place} does not answer: {cause}. Is dataframe-master running, with the same --middleware?"
+        "the master{place} does not answer: {cause}. Is dataframe-master running, with the same --middleware and --tls?"
     );
     Failure { code: FailureCode::NoWorkers, message, worker: None }
 }

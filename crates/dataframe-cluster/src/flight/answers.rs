@@ -17,7 +17,7 @@ const MAX_STATUS_BYTES: usize = 4 << 10;
 /// A failure as a status. The text is the failure's.
 pub(super) fn status(failure: &Failure) -> Status {
     let code = match failure.code {
-        FailureCode::BadJob | FailureCode::WidenType => Code::InvalidArgument,
+        FailureCode::BadJob | FailureCode::NoModule | FailureCode::WidenType => Code::InvalidArgument,
         FailureCode::File => Code::NotFound,
         FailureCode::Resources => Code::ResourceExhausted,
         FailureCode::NoWorkers | FailureCode::Refused => Code::Unavailable,

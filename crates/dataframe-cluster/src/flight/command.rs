@@ -4,7 +4,7 @@ use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::sql::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, Any, Command,
 };
-use arrow_flight::{Action, FlightDescriptor};
+use arrow_flight::{Action, CancelFlightInfoRequest, FlightDescriptor};
 use bytes::Bytes;
 use dataframe_jobs::operation::{self, CsvOptions, Operation, ReadCsv};
 use dataframe_jobs::packet::MAX_HEADER_BYTES;
@@ -20,9 +20,10 @@ use super::answers::invalid;
 const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
 
 /// The actions, and what they do.
-pub(super) const ACTIONS: [(&str, &str); 4] = [
+pub(super) const ACTIONS: [(&str, &str); 5] = [
     ("workers", "Gives a JSON object for each worker."),
     ("cancel", "Gives up the job whose id (a ULID) is the body. Nothing happens if it has ended."),
+    ("CancelFlightInfo", "Gives up the job of a FlightInfo. Nothing happens if it has ended."),
     ("CreatePreparedStatement", "Flight SQL: prepares a query, whose parameters are written ? or $1."),
     ("ClosePreparedStatement", "Flight SQL: forgets a prepared query."),
 ];
@@ -55,12 +56,19 @@ pub(super) struct JobList {
     pub(super) job: Option<Ulid>,
     /// Whether the plan is wanted, in place of the rows.
     pub(super) explain: bool,
+    /// The tasks that were done, and all tasks, when the client asked last.
+    pub(super) seen: Option<(u32, u32)>,
 }
 
 impl JobList {
     /// The rows of these operations.
     pub(super) fn new(operations: Vec<Operation>) -> JobList {
-        JobList { operations, job: None, explain: false }
+        JobList { operations, job: None, explain: false, seen: None }
+    }
+
+    /// The id of the client's, or a new one.
+    pub(super) fn job_id(&self) -> String {
+        self.job.unwrap_or_else(|| service::new_ulid(rand::random())).to_string()
     }
 }
 
@@ -72,6 +80,7 @@ struct JobKeys {
     job: Option<String>,
     #[serde(default)]
     explain: bool,
+    seen: Option<(u32, u32)>,
 }
 
 /// Reads a descriptor.
@@ -129,7 +138,7 @@ fn json(bytes: &[u8]) -> Result<JobList, Status> {
     let keys: JobKeys = serde_json::from_str(text).map_err(|error| no_command(&error))?;
     let operations = operation::parse(&keys.operations.to_string()).map_err(invalid)?;
     let job = keys.job.as_deref().map(ulid).transpose()?;
-    Ok(JobList { operations, job, explain: keys.explain })
+    Ok(JobList { operations, job, explain: keys.explain, seen: keys.seen })
 }
 
 /// The rows of these files.
@@ -175,6 +184,8 @@ pub(super) enum FlightAction {
     Workers,
     /// Gives up a job.
     Cancel(Ulid),
+    /// The same, by the client's standard call.
+    CancelInfo(Ulid),
     /// Prepares a query.
     Prepare(String),
     /// Forgets a prepared query. Nothing is kept for one.
@@ -190,6 +201,7 @@ pub(super) fn action(action: &Action) -> Result<FlightAction, Status> {
             Ok(job) => ulid(job).map(FlightAction::Cancel),
             Err(_) => Err(invalid("the body of cancel is the id of a job")),
         },
+        "CancelFlightInfo" => job_of_info(body).map(FlightAction::CancelInfo),
         "CreatePreparedStatement" => {
             let message: ActionCreatePreparedStatementRequest = unpacked(body, &action.r#type)?;
             Ok(FlightAction::Prepare(message.query))
@@ -204,6 +216,14 @@ pub(super) fn action(action: &Action) -> Result<FlightAction, Status> {
             Err(Status::unimplemented(format!("there is no action {shown:?}: there are {known}")))
         }
     }
+}
+
+/// The job that a FlightInfo of this server tells.
+fn job_of_info(body: &[u8]) -> Result<Ulid, Status> {
+    let request = CancelFlightInfoRequest::decode(body).map_err(invalid)?;
+    let told = request.info.unwrap_or_default().app_metadata;
+    let text = std::str::from_utf8(&told).map_err(|_| invalid("the FlightInfo is not one of this server"))?;
+    ulid(text)
 }
 
 /// The message inside the body of an action.

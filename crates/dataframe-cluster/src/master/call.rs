@@ -87,6 +87,7 @@ pub(super) async fn run(
                 return tell(broken(&format!("{worker} sent partition {stream} of {partitions}")));
             }
             Reply::Result { piece, worker, stream } => {
+                context.metrics.result_bytes.inc_by(body.len() as u64);
                 if let Err(news) = keep(&mut spools, &worker, (piece, stream), body) {
                     return tell(*news);
                 }

@@ -11,6 +11,7 @@ use dataframe_jobs::scheduler::SchedulerEvent;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::call::{TaskNews, TaskOutput};
+use super::snapshot::{ClusterSnapshot, SnapshotWanted};
 
 /// Task, worker and attempt whose result counts, in the order of the tasks.
 pub(crate) type Places = Vec<(u32, String, u32)>;
@@ -19,6 +20,10 @@ pub(crate) type Places = Vec<(u32, String, u32)>;
 pub(crate) enum Command {
     /// Something happened to a worker, or somebody wants to change the workers.
     Worker(SchedulerEvent, oneshot::Sender<Result<Standing, Failure>>),
+    /// A worker of this name has so many bytes in memory.
+    Memory { worker: String, bytes: u64 },
+    /// The page or a monitor looks.
+    Observe(SnapshotWanted, oneshot::Sender<ClusterSnapshot>),
     /// Who is there?
     Nodes(oneshot::Sender<Vec<WorkerStatus>>),
     /// Somebody wants to hear of each change of the workers.

@@ -1,5 +1,7 @@
 //! What the parts of a master share.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use dataframe_engine::Engine;
@@ -7,6 +9,7 @@ use dataframe_jobs::message::Lead;
 use middleware::SharedTransport;
 use tokio::sync::{Semaphore, watch};
 
+use super::metrics::MasterMetrics;
 use super::results::Results;
 use super::shuffles::Shuffles;
 use super::uploads::ModuleUploads;
@@ -38,4 +41,7 @@ pub(crate) struct MasterContext {
     /// A place for each client that watches the workers.
     pub(crate) watchers: Semaphore,
     pub(crate) lease: Duration,
+    pub(crate) metrics: MasterMetrics,
+    /// Whether a page is open.
+    pub(crate) watched: Arc<AtomicBool>,
 }

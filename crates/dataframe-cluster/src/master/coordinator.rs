@@ -1,12 +1,16 @@
 //! The owner of everything that changes in a master: the scheduler, the running jobs, and the open attempts.
 
+mod observation;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use chrono::Utc;
 use dataframe_jobs::failure::{Failure, FailureCode};
 use dataframe_jobs::message::{Finished, Progress, Task, TaskId, WorkerStatus};
+use dataframe_jobs::operation;
 use dataframe_jobs::scheduler::{
     Recipient, Scheduler, SchedulerAction, SchedulerConfig, SchedulerEvent, TaskSpec,
 };
@@ -18,6 +22,8 @@ use super::call::{self, TaskNews, TaskOutput};
 use super::command::{Command, JobOrder, JobStatus, Places, PlannedRound, Standing};
 use super::context::MasterContext;
 use super::job;
+use super::ledger::ClusterLedger;
+use super::snapshot::TaskOutcome;
 
 /// How often the state of jobs is published.
 const PUBLISH: Duration = Duration::from_millis(100);
@@ -25,8 +31,15 @@ const PUBLISH: Duration = Duration::from_millis(100);
 /// Ended jobs whose end is remembered, besides the stored results.
 const REMEMBERED: usize = 256;
 
+/// Operations of a job that are named to those who look.
+const OPERATIONS_SHOWN: usize = 8;
+
 struct Attempt {
     worker: Option<String>,
+    /// When it was sent, or when its worker told that it began.
+    start: Duration,
+    /// Whether the ledger knows what became of it.
+    is_noted: bool,
     _call: AbortOnDropHandle<()>,
 }
 
@@ -43,6 +56,7 @@ pub(crate) struct Coordinator {
     rounds: HashMap<String, PlannedRound>,
     attempts: HashMap<TaskId, Attempt>,
     members: watch::Sender<Vec<WorkerStatus>>,
+    ledger: ClusterLedger,
 }
 
 impl Coordinator {
@@ -62,7 +76,13 @@ impl Coordinator {
             ..SchedulerConfig::default()
         });
         let (own, commands) = mpsc::unbounded_channel();
+        let (metrics, watched) = (context.metrics.clone(), Arc::clone(&context.watched));
+        let mut ledger = ClusterLedger::new(metrics, watched, Utc::now());
+        if context.is_one_of_pair {
+            ledger.took_lead(context.lead.term);
+        }
         Self {
+            ledger,
             context,
             scheduler,
             begun: Instant::now(),
@@ -107,6 +127,8 @@ impl Coordinator {
             Command::Worker(event, answer) => {
                 let _ = answer.send(self.worker_event(event));
             }
+            Command::Memory { worker, bytes } => self.ledger.worker_memory(&worker, bytes),
+            Command::Observe(wanted, answer) => drop(answer.send(self.observe(wanted))),
             Command::Nodes(answer) => drop(answer.send(self.scheduler.nodes(self.begun.elapsed()))),
             Command::Watch(answer) => {
                 self.publish_members();
@@ -146,6 +168,7 @@ impl Coordinator {
         let (status, watched) = watch::channel(JobStatus::Running(none));
         let job = order.job().to_owned();
         tracing::debug!(job, "job begins");
+        self.ledger.job_submitted(&job, operations_of(&order), self.begun.elapsed());
         let driver = tokio::spawn(job::drive(Arc::clone(&self.context), self.own.clone(), order));
         self.drivers.insert(job.clone(), AbortOnDropHandle::new(driver));
         self.jobs.insert(job, status);
@@ -181,6 +204,7 @@ impl Coordinator {
             tasks: tasks.collect(),
             wait: round.wait,
         };
+        self.ledger.stage_planned(&round.job, round.round, round.tasks.len());
         self.rounds.insert(round.job.clone(), round);
         self.step(event);
     }
@@ -191,6 +215,7 @@ impl Coordinator {
             TaskNews::Started { worker } => {
                 if let Some(attempt) = self.attempts.get_mut(&task) {
                     attempt.worker = Some(worker.clone());
+                    attempt.start = self.begun.elapsed();
                 }
                 self.step(SchedulerEvent::Started { task, worker });
             }
@@ -199,40 +224,56 @@ impl Coordinator {
             }
             TaskNews::Complete(output) => self.task_complete(&task, output),
             TaskNews::Failed(failure) => {
-                self.attempts.remove(&task);
                 let worker = failure.worker.clone().or(worker).unwrap_or_default();
-                self.step(SchedulerEvent::TaskFailed { task, worker, failure });
+                // The scheduler takes the others for lost.
+                if !matches!(
+                    failure.code,
+                    FailureCode::Refused | FailureCode::Cancelled | FailureCode::NoWorkers
+                ) {
+                    self.note_end(&task, &worker, TaskOutcome::Failed);
+                }
+                self.step(SchedulerEvent::TaskFailed { task: task.clone(), worker, failure });
+                self.attempts.remove(&task);
             }
             TaskNews::Lost { why, unreachable } => {
+                self.task_lost(&task, worker, why, unreachable);
                 self.attempts.remove(&task);
-                tracing::warn!(?task, worker, why, "an attempt at a task is lost");
-                let capabilities = self.context.transport.capabilities();
-                match worker {
-                    Some(worker) if unreachable && capabilities.starts_functions => {
-                        self.step(SchedulerEvent::TaskDied { task, worker, why });
-                    }
-                    Some(worker) if unreachable && capabilities.calls_workers_directly => {
-                        self.step(SchedulerEvent::WorkerLost { worker, incarnation: None, why: why.clone() });
-                        self.step(SchedulerEvent::TaskLost { task, worker: None, why });
-                    }
-                    worker => {
-                        self.step(SchedulerEvent::TaskLost { task, worker, why });
-                    }
-                }
+            }
+        }
+    }
+
+    fn task_lost(&mut self, task: &TaskId, worker: Option<String>, why: String, unreachable: bool) {
+        tracing::warn!(?task, worker, why, "an attempt at a task is lost");
+        let capabilities = self.context.transport.capabilities();
+        let task = task.clone();
+        match worker {
+            Some(worker) if unreachable && capabilities.starts_functions => {
+                self.step(SchedulerEvent::TaskDied { task, worker, why });
+            }
+            Some(worker) if unreachable && capabilities.calls_workers_directly => {
+                self.step(SchedulerEvent::WorkerLost { worker, incarnation: None, why: why.clone() });
+                self.step(SchedulerEvent::TaskLost { task, worker: None, why });
+            }
+            worker => {
+                self.step(SchedulerEvent::TaskLost { task, worker, why });
             }
         }
     }
 
     fn task_complete(&mut self, task: &TaskId, output: TaskOutput) {
-        self.attempts.remove(task);
+        let now = self.begun.elapsed();
+        let start = self.attempts.remove(task).map_or(now, |attempt| attempt.start);
         let worker = output.finished.worker.clone();
         let mut output = Some(output);
-        let actions = self
-            .scheduler
-            .step(SchedulerEvent::ResultComplete { task: task.clone(), worker }, self.begun.elapsed());
+        let actions = self.scheduler.step(SchedulerEvent::ResultComplete { task: task.clone(), worker }, now);
+        self.note_losses(now);
         for action in actions {
             match action {
-                SchedulerAction::UseResult { task: used, .. } if used == *task => {
+                SchedulerAction::DiscardResult { task: late, worker } if late == *task => {
+                    self.ledger.task_ended(task, Some(&worker), (start, now), TaskOutcome::Discarded);
+                }
+                SchedulerAction::UseResult { task: used, worker } if used == *task => {
+                    self.ledger.task_ended(task, Some(&worker), (start, now), TaskOutcome::Done);
                     if let (Some(output), Some(round)) = (output.take(), self.rounds.get(&task.job)) {
                         // A driver that has enough rows does not receive any more.
                         let _ = round.results.send((task.task, output));
@@ -245,7 +286,9 @@ impl Coordinator {
 
     /// Takes a step, does what is to be done, and returns it for whoever asked.
     fn step(&mut self, event: SchedulerEvent) -> Vec<SchedulerAction> {
-        let actions = self.scheduler.step(event, self.begun.elapsed());
+        let now = self.begun.elapsed();
+        let actions = self.scheduler.step(event, now);
+        self.note_losses(now);
         for action in &actions {
             self.act(action);
         }
@@ -254,11 +297,15 @@ impl Coordinator {
 
     fn act(&mut self, action: &SchedulerAction) {
         match action {
-            SchedulerAction::Admit { worker, .. } => tracing::info!(worker, "worker taken in"),
+            SchedulerAction::Admit { worker, incarnation } => {
+                tracing::info!(worker, "worker taken in");
+                self.ledger.worker_joined(worker, incarnation, self.begun.elapsed());
+            }
             // A worker that is refused asks again at each heartbeat, and logs the reason itself.
             SchedulerAction::Refuse { worker, failure } => tracing::debug!(worker, %failure, "refused"),
-            SchedulerAction::WorkerGone { worker, why, .. } => {
+            SchedulerAction::WorkerGone { worker, cause, why, .. } => {
                 tracing::warn!(worker, why, "worker gone");
+                self.note_gone(worker, *cause);
                 self.attempts.retain(|_, attempt| attempt.worker.as_ref() != Some(worker));
             }
             SchedulerAction::Send { task, to } => self.send(task.clone(), to),
@@ -303,10 +350,12 @@ impl Coordinator {
         };
         let call =
             tokio::spawn(call::run(Arc::clone(&self.context), endpoint, message, plan, partitions, tell));
-        self.attempts.insert(task, Attempt { worker, _call: AbortOnDropHandle::new(call) });
+        let (start, call) = (self.begun.elapsed(), AbortOnDropHandle::new(call));
+        self.attempts.insert(task, Attempt { worker, start, is_noted: false, _call: call });
     }
 
     fn stop(&mut self, task: &TaskId, worker: &str) {
+        self.note_end(task, worker, TaskOutcome::Stopped);
         self.attempts.remove(task);
         let (context, endpoint, task) = (Arc::clone(&self.context), self.endpoint(worker), task.clone());
         tokio::spawn(async move { call::stop(&context, &endpoint, task).await });
@@ -331,6 +380,7 @@ impl Coordinator {
             self.rounds.remove(&job);
         }
         self.attempts.retain(|task, _| task.job != job);
+        self.ledger.job_ended(&job, &outcome, self.begun.elapsed());
         let Some(status) = self.jobs.get(&job) else { return };
         status.send_replace(match outcome {
             Ok(finished) => JobStatus::Done(finished),
@@ -370,6 +420,16 @@ impl Coordinator {
             }
             changed
         });
+    }
+}
+
+/// The names of the first operations of a job; `probe` for empty tasks.
+fn operations_of(order: &JobOrder) -> Vec<&'static str> {
+    match order {
+        JobOrder::Compute { operations, .. } => {
+            operations.iter().take(OPERATIONS_SHOWN).map(operation::name_of).collect()
+        }
+        JobOrder::Probe { .. } => vec!["probe"],
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where jobs are ordered: by the requests of clients, and by the services that the master's program offers besides.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use dataframe_engine::Widenings;
@@ -64,6 +65,7 @@ impl Desk {
         }
         if let JobOrder::Compute { operations, .. } = &order {
             check(operations)?;
+            self.check_modules(operations)?;
         }
         if let Some((finished, _)) = self.context.results.find(job) {
             return Ok(WantedJob::Stored(finished));
@@ -90,6 +92,29 @@ impl Desk {
         }
     }
 
+    /// Tells how a job is, which begins now unless it runs already: at once, or when it is no longer as it was `seen`, in tasks done and
+    /// all tasks, or after a time at the latest.
+    pub(crate) async fn news(
+        &self,
+        order: JobOrder,
+        seen: Option<(u32, u32)>,
+        longest: Duration,
+    ) -> Result<JobStatus, Failure> {
+        let (mut status, _place) = match self.begin(order).await? {
+            WantedJob::Stored(finished) => return Ok(JobStatus::Done(finished)),
+            WantedJob::Begun { status, place } => (status, place),
+        };
+        let is_news = |now: &JobStatus| match now {
+            JobStatus::Running(progress) => seen != Some((progress.done, progress.total)),
+            JobStatus::Done(_) | JobStatus::Failed(_) => true,
+        };
+        let told = match tokio::time::timeout(longest, status.wait_for(is_news)).await {
+            Ok(news) => Some(news.map_err(|_| refused("the master ends"))?.clone()),
+            Err(_late) => None,
+        };
+        Ok(told.unwrap_or_else(|| status.borrow().clone()))
+    }
+
     /// The schema that a list of operations has before it is run. A value that does not fit may still widen a type.
     pub(crate) async fn schema(&self, operations: &[Operation]) -> Result<SchemaRef, Failure> {
         check(operations)?;
@@ -107,6 +132,16 @@ impl Desk {
     pub(crate) fn cancel(&self, job: &str) {
         // The coordinator is gone only when the master ends.
         let _ = self.commands.send(Command::Cancel(job.to_owned()));
+    }
+
+    /// A job without its modules does not begin, because its end would be remembered under its id. A broker may hand a new master the job
+    /// alone, which its client had sent to another one.
+    fn check_modules(&self, operations: &[Operation]) -> Result<(), Failure> {
+        let kept = self.context.engine.modules();
+        let missing = operation::modules(operations).into_iter().find(|hash| kept.get(hash).is_none());
+        let Some(missing) = missing else { return Ok(()) };
+        let message = format!("apply: the module {missing} is not here; give its file with --wasm");
+        Err(Failure { code: FailureCode::NoModule, message, worker: None })
     }
 
     fn place(&self) -> Result<SemaphorePermit<'_>, Failure> {

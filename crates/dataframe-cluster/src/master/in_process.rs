@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
-use middleware::{Capabilities, Endpoint, Incoming, Pieces, ReplySink, Requests, Transport, TransportError};
+use middleware::{
+    Capabilities, Endpoint, Incoming, PeerRole, Pieces, ReplySink, Requests, Transport, TransportError,
+};
 use tokio::sync::mpsc;
 
 use super::command::Command;
@@ -45,7 +47,7 @@ impl Transport for InProcess {
 
     async fn request(&self, _to: &Endpoint, request: Bytes) -> Result<Pieces, TransportError> {
         let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
-        let incoming = Incoming { request, reply: Box::new(Handed(sender)) };
+        let incoming = Incoming { request, peer: PeerRole::Node, reply: Box::new(Handed(sender)) };
         tokio::spawn(requests::answer(Arc::clone(&self.context), self.commands.clone(), incoming));
         let pieces =
             stream::unfold(receiver, |mut receiver| async { Some((Ok(receiver.recv().await?), receiver)) });

@@ -45,12 +45,15 @@ impl PairConfig {
     }
 }
 
-/// Waits until no master leads. Returns the term of the last leader that was heard of, which is `term` if there was none.
-pub(crate) async fn stand_by(transport: &SharedTransport, pair: &PairConfig, term: u64) -> u64 {
-    let mut watcher = LeaderWatch { transport, pair, term, heard: Instant::now(), has_heard: false };
+/// Waits until no master leads. Returns the term of the lead that begins then, which is higher than `heard` and than those of all
+/// leaders that were heard of meanwhile.
+pub(crate) async fn stand_by(transport: &SharedTransport, pair: &PairConfig, heard: u64) -> u64 {
+    let mut watcher = LeaderWatch { transport, pair, term: heard, heard: Instant::now(), has_heard: false };
     while watcher.watch().await == Outlook::Leader {}
-    tracing::warn!(term = watcher.term.saturating_add(1), peer = pair.peer, "taking over: no master leads");
-    watcher.term
+    // A term comes from the network. Whoever claims the last one that there is must not end this program.
+    let term = watcher.term.saturating_add(1);
+    tracing::warn!(term, peer = pair.peer, "taking over: no master leads");
+    term
 }
 
 /// What is known of the leader after its words have ended.
@@ -159,5 +162,68 @@ pub(crate) async fn hold_lead(transport: SharedTransport, pair: PairConfig, own:
             }
             Err(error) => tracing::warn!(%error, "the other master answers with nonsense"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use futures_util::stream;
+    use middleware::{Capabilities, Pieces, Requests, Transport};
+
+    use super::*;
+
+    /// The other master: says once that it leads, and is gone.
+    struct LastWords {
+        term: u64,
+        is_gone: AtomicBool,
+    }
+
+    #[async_trait]
+    impl Transport for LastWords {
+        fn capabilities(&self) -> Capabilities {
+            Capabilities {
+                name: "test",
+                shared_queue: false,
+                calls_workers_directly: true,
+                starts_functions: false,
+                max_bytes: 1 << 20,
+            }
+        }
+
+        async fn request(&self, _: &Endpoint, _: Bytes) -> Result<Pieces, TransportError> {
+            if self.is_gone.swap(true, Ordering::Relaxed) {
+                return Err(TransportError::Unreachable { peer: "a:1".to_owned(), cause: "gone".to_owned() });
+            }
+            let lead = Lead { term: self.term, incarnation: "A".to_owned() };
+            Ok(Box::pin(stream::iter([Ok(packet::encode(&Reply::Leads(lead), &[]))])))
+        }
+
+        async fn serve(&self, _: &Endpoint, _: usize) -> Result<Box<dyn Requests>, TransportError> {
+            Err(TransportError::Invalid("nobody serves in this test".to_owned()))
+        }
+    }
+
+    /// The term of the lead that follows one of `term`.
+    async fn next_term(heard: u64, term: u64) -> u64 {
+        let transport: SharedTransport = Arc::new(LastWords { term, is_gone: AtomicBool::new(false) });
+        let pair = PairConfig { peer: Some("a:1".to_owned()), takeover_after: Duration::from_secs(10) };
+        stand_by(&transport, &pair, heard).await
+    }
+
+    #[tokio::test]
+    async fn a_lead_has_a_higher_term_than_all_that_were_heard_of() {
+        assert_eq!(next_term(0, 4).await, 5);
+        assert_eq!(next_term(7, 4).await, 8);
+    }
+
+    #[tokio::test]
+    async fn a_claim_of_the_last_term_does_not_end_a_master() {
+        assert_eq!(next_term(0, u64::MAX).await, u64::MAX);
+        assert_eq!(next_term(u64::MAX, 1).await, u64::MAX);
     }
 }

@@ -8,7 +8,7 @@ use dataframe_jobs::failure::{Failure, FailureCode};
 use dataframe_jobs::message::{Finished, Lead, NodesCommand, Reply, Request};
 use dataframe_jobs::packet;
 use dataframe_jobs::scheduler::SchedulerEvent;
-use middleware::{Endpoint, Incoming, ReplySink, TransportError};
+use middleware::{Endpoint, Incoming, PeerRole, ReplySink, TransportError};
 use tokio::sync::{mpsc, watch};
 
 use super::command::{Command, JobOrder, JobStatus, Standing};
@@ -39,10 +39,16 @@ pub(super) async fn answer(
     commands: mpsc::UnboundedSender<Command>,
     incoming: Incoming,
 ) {
-    let Incoming { request, mut reply } = incoming;
+    let Incoming { request, peer, mut reply } = incoming;
     let desk = Desk::new(context, commands);
     let request = packet::decode::<Request>(&request);
     let answered = match request {
+        Ok((request, _)) if peer != PeerRole::Node && is_for_nodes(&request) => {
+            let failure = refused(
+                "only the nodes of the cluster may ask this, and the certificate that was shown is a client's",
+            );
+            send(reply.as_mut(), &Reply::Failed(failure), &[]).await
+        }
         Ok((Request::Submit { job, operations, wait_ms, explain }, _)) => {
             let wait = Duration::from_millis(wait_ms);
             desk.job(JobOrder::Compute { job, operations, wait, explain }, reply.as_mut()).await
@@ -78,6 +84,26 @@ pub(super) async fn answer(
     }
 }
 
+/// Whether only workers and the other master of a pair ask this. Clients submit jobs, and look after the workers.
+fn is_for_nodes(request: &Request) -> bool {
+    match request {
+        Request::Join(_)
+        | Request::Heartbeat { .. }
+        | Request::Leave { .. }
+        | Request::Fetch { .. }
+        | Request::FetchModule { .. }
+        | Request::Supersede(_) => true,
+        Request::Submit { .. }
+        | Request::Probe { .. }
+        | Request::Watch
+        | Request::Module { .. }
+        | Request::Cancel { .. }
+        | Request::Nodes(_) => false,
+        // A worker is asked these, and every master refuses them.
+        Request::Run(_) | Request::Inspect { .. } | Request::Stop(_) | Request::Identify => false,
+    }
+}
+
 /// Takes in the workers that the directory of the middleware names, so that a new master does not wait for their next
 /// sign of life.
 pub(super) async fn greet(context: Arc<MasterContext>, commands: mpsc::UnboundedSender<Command>) {
@@ -103,7 +129,11 @@ impl Desk {
             Request::Join(worker) => {
                 self.member(SchedulerEvent::WorkerJoined { worker, invited: false }).await
             }
-            Request::Heartbeat { worker, running } => {
+            Request::Heartbeat { worker, running, resident_bytes } => {
+                if let Some(bytes) = resident_bytes {
+                    // The coordinator is gone only when the master ends.
+                    let _ = self.commands.send(Command::Memory { worker: worker.name.clone(), bytes });
+                }
                 self.member(SchedulerEvent::WorkerHeartbeat { worker, running }).await
             }
             Request::Leave { worker, incarnation } => {

@@ -16,7 +16,7 @@ const FAILED: i32 = 503;
 /// A failure as a fault. The text is the failure's.
 pub(super) fn fault(failure: &Failure) -> MethodFault {
     let code = match failure.code {
-        FailureCode::BadJob | FailureCode::File | FailureCode::WidenType => WRONG_JOB,
+        FailureCode::BadJob | FailureCode::File | FailureCode::NoModule | FailureCode::WidenType => WRONG_JOB,
         FailureCode::Refused => WRONG_CALL,
         _ => FAILED,
     };

@@ -11,6 +11,7 @@ use middleware::{ReplySink, SharedTransport, TransportError};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::metrics::WorkerMetrics;
 use crate::masters::MasterAddresses;
 use crate::threads::ComputeThreads;
 
@@ -25,6 +26,7 @@ pub(super) struct WorkerContext {
     pub(super) masters: MasterAddresses,
     /// Where messages are sent from: not a thread that computes.
     pub(super) network: Handle,
+    pub(super) metrics: WorkerMetrics,
 }
 
 impl WorkerContext {

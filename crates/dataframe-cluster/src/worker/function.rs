@@ -8,7 +8,7 @@ use std::io::{BufRead as _, Write as _};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use dataframe_engine::{Engine, EngineConfig};
@@ -22,6 +22,7 @@ use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::context::WorkerContext;
+use super::metrics::{WorkEnd, WorkerMetrics};
 use super::{WorkerConfig, task};
 use crate::masters::MasterAddresses;
 use crate::threads::ComputeThreads;
@@ -47,10 +48,16 @@ pub(crate) struct FunctionOrder {
 /// Has a process run a task. A process that dies, or is silent for longer than its lease, takes nothing with it: the master is told,
 /// and starts the task again.
 pub(super) async fn run(context: &Arc<WorkerContext>, task: Task, reply: Box<dyn ReplySink>) {
-    let cancelled = context.begin(&task.id);
+    let (begun, cancelled) = (Instant::now(), context.begin(&task.id));
     let ticket = reply.ticket();
     let ended = cancelled.run_until_cancelled(run_process(context, &task, ticket)).await;
     context.end(&task.id);
+    let end = match &ended {
+        Some(Ok(())) => WorkEnd::Done,
+        Some(Err(_)) => WorkEnd::Died,
+        None => WorkEnd::Stopped,
+    };
+    context.metrics.ended(end, begun.elapsed());
     let why = match ended {
         // Whatever the process has not finished is delivered again.
         Some(Ok(())) => return drop(reply),
@@ -118,7 +125,7 @@ pub(crate) async fn serve(config: WorkerConfig, transport: SharedTransport) -> a
     let Some(incoming) = transport.take_up(&order.ticket).await.context("the task cannot be pulled")? else {
         return Ok(());
     };
-    let Incoming { request, reply } = incoming;
+    let Incoming { request, reply, .. } = incoming;
     let (Request::Run(task), plan) = packet::decode(&request)? else {
         anyhow::bail!("a process is started for a task, and the request is none");
     };
@@ -162,6 +169,7 @@ fn context(
         attempts: Mutex::default(),
         masters: MasterAddresses::new(config.masters.clone()),
         network: Handle::current(),
+        metrics: WorkerMetrics::new(),
     })
 }
 

@@ -11,12 +11,16 @@ use tokio::sync::watch;
 use super::context::WorkerContext;
 use crate::ask::{AskError, ask};
 use crate::masters::MasterAddresses;
+use crate::resident::resident_bytes;
 
 /// Time for the answer to a sign of life.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// The same, where another master may be the one that answers.
 const ANSWER_OF_ONE: Duration = Duration::from_secs(1);
+
+/// Between two tries of a worker that neither master of a pair answers: one of them is about to lead.
+const REJOIN: Duration = Duration::from_millis(100);
 
 /// Time for the good-bye.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -47,7 +51,11 @@ pub(super) async fn keep(
         let is_member = *member.borrow();
         let request = match is_member {
             false => Request::Join(context.info.clone()),
-            true => Request::Heartbeat { worker: context.info.clone(), running: context.running() },
+            true => Request::Heartbeat {
+                worker: context.info.clone(),
+                running: context.running(),
+                resident_bytes: resident_bytes(),
+            },
         };
         let (now_member, word) = match ask_masters(&context, &masters, &request).await {
             Ok((Reply::Accepted, _)) => (true, "the master has taken the worker in".to_owned()),
@@ -60,7 +68,12 @@ pub(super) async fn keep(
                 (false, failure.to_string())
             }
             // The worker goes on with its tasks, and joins the next master.
-            Err(error) => (false, format!("the master does not answer: {error}")),
+            Err(error) => {
+                if masters.count() > 1 {
+                    interval.reset_after(REJOIN.min(heartbeat));
+                }
+                (false, format!("the master does not answer: {error}"))
+            }
         };
         was_member |= now_member;
         if word != last_word {

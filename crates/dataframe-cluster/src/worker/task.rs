@@ -10,10 +10,12 @@ use dataframe_jobs::message::{Finished, Reply, Task};
 use dataframe_jobs::packet;
 use futures_util::StreamExt;
 use middleware::{ReplySink, TransportError};
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 
 use super::context::{WorkerContext, end_reply, send_last};
 use super::fetch::MasterShuffles;
+use super::metrics::WorkEnd;
 use super::modules::fetch_missing;
 use crate::split::{StreamPiece, TaskEncoder};
 
@@ -30,10 +32,17 @@ pub(super) async fn run(
     plan: Bytes,
     mut reply: Box<dyn ReplySink>,
 ) {
-    let cancelled = context.begin(&task.id);
+    let (begun, cancelled) = (Instant::now(), context.begin(&task.id));
     let work = execute(context, &task, plan, reply.as_mut());
     let outcome = cancelled.run_until_cancelled(work).await;
     context.end(&task.id);
+    let end = match &outcome {
+        None => WorkEnd::Stopped,
+        Some(Ok(_)) => WorkEnd::Done,
+        Some(Err(TaskEnd::Failed(_))) => WorkEnd::Failed,
+        Some(Err(TaskEnd::Unwanted(_))) => WorkEnd::Unwanted,
+    };
+    context.metrics.ended(end, begun.elapsed());
     let last = match outcome {
         None => {
             Reply::Failed(failure(context, FailureCode::Cancelled, "the master stopped the task".to_owned()))
@@ -91,7 +100,7 @@ async fn execute(
         source,
         budget,
         max_bytes,
-        send,
+        (send, context.metrics.spilled_bytes.clone()),
     ));
     let mut alive =
         tokio::time::interval(Duration::from_millis(task.lease_ms / 3).max(Duration::from_millis(1)));
@@ -107,10 +116,12 @@ async fn execute(
             _ = alive.tick() => (Reply::Alive { task: task.id.clone() }, Bytes::new()),
         };
         count += u32::from(matches!(header, Reply::Result { .. }));
+        context.metrics.result_bytes.inc_by(body.len() as u64);
         reply.send(packet::encode(&header, &body)).await.map_err(TaskEnd::Unwanted)?;
     }
     match produced.await {
         Ok(Ok(rows)) => {
+            context.metrics.rows.inc_by(rows);
             Ok(Finished { rows, pieces: count, micros: micros(begun), worker: name(), places: Vec::new() })
         }
         Ok(Err(error)) => Err(TaskEnd::Failed(Failure { worker: Some(name()), ..Failure::from(error) })),
@@ -126,7 +137,7 @@ async fn produce(
     source: Arc<MasterShuffles>,
     budget: Option<TaskBudget>,
     max_bytes: usize,
-    pieces: mpsc::Sender<StreamPiece>,
+    (pieces, spilled_bytes): (mpsc::Sender<StreamPiece>, Counter),
 ) -> Result<u64, FrameError> {
     let TaskRun { rows: mut batches, exchange, spilling } =
         engine.run_shuffling_task(&plan, &task.files, source, budget.as_ref())?;
@@ -143,6 +154,7 @@ async fn produce(
     for piece in encoder.finish()? {
         let _ = pieces.send(piece).await;
     }
+    spilled_bytes.inc_by(spilling.bytes() as u64);
     if spilling.bytes() > 0 {
         tracing::info!(task = ?task.id, bytes = spilling.bytes(), "a task did not fit in memory, and was spilled");
     }

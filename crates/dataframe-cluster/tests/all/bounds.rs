@@ -1,7 +1,5 @@
 //! What is bounded: results that are kept, clients that wait, and the length of what is sent.
 
-use std::time::Duration;
-
 use dataframe_cluster::ClusterClient;
 use dataframe_jobs::failure::{Failure, FailureCode};
 use dataframe_jobs::operation::Operation;
@@ -70,7 +68,7 @@ fn among(cluster: &Cluster, values: usize) -> Vec<Operation> {
 }
 
 async fn fails_at_once(client: &ClusterClient, operations: &[Operation]) -> Failure {
-    let done = tokio::time::timeout(Duration::from_secs(20), client.submit(operations)).await;
+    let done = tokio::time::timeout(WAIT, client.submit(operations)).await;
     done.expect("nothing is tried again that can never be sent").unwrap_err()
 }
 

@@ -99,16 +99,23 @@ impl Cluster {
 
     /// Starts two masters, of which the second one stands by, and workers that know both.
     pub fn start_pair(middleware: Middleware, workers: usize) -> Option<(Cluster, Process)> {
+        Self::start_pair_with(middleware, workers, &[])
+    }
+
+    /// As [`Cluster::start_pair`], with further arguments of both masters.
+    pub fn start_pair_with(
+        middleware: Middleware,
+        workers: usize,
+        master_arguments: &'static [&'static str],
+    ) -> Option<(Cluster, Process)> {
         let broker = Broker::start(middleware)?;
         let folder = tempfile::tempdir().unwrap();
         let addresses = [free_address(), free_address()];
-        let master = Process::start(paired_master_command(
-            middleware,
-            &broker,
-            [&addresses[0], &addresses[1]],
-            &folder,
-        ));
-        let command = paired_master_command(middleware, &broker, [&addresses[1], &addresses[0]], &folder);
+        let mut command = paired_master_command(middleware, &broker, [&addresses[0], &addresses[1]], &folder);
+        command.args(master_arguments);
+        let master = Process::start(command);
+        let mut command = paired_master_command(middleware, &broker, [&addresses[1], &addresses[0]], &folder);
+        command.args(master_arguments);
         let standby = Process::start_until("standing by", command);
         let listen = addresses.join(",");
         let mut cluster = Cluster {
@@ -119,7 +126,7 @@ impl Cluster {
             folder,
             fast_store: None,
             listen,
-            master_arguments: &[],
+            master_arguments,
         };
         for _ in 0..workers {
             cluster.add_worker(&[]);
@@ -263,6 +270,8 @@ pub fn master_command(
         "--worker-timeout",
         "1500ms",
     ]);
+    // Only tests of the page have one, by a flag.
+    command.env("DATAFRAME_MASTER_PAGE", "none");
     command.env("DATAFRAME_MASTER_DATA_DIR", folder.path().join("master"));
     if let Some(url) = broker {
         command.args(["--broker", url]);

@@ -11,7 +11,9 @@ use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
     Any, Command, CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTables, ProstMessageExt, SqlInfo,
 };
-use arrow_flight::{Action, FlightClient, FlightDescriptor, FlightInfo, Ticket};
+use arrow_flight::{
+    Action, CancelFlightInfoRequest, CancelStatus, FlightClient, FlightDescriptor, FlightInfo, Ticket,
+};
 use dataframe_engine::Frame;
 use dataframe_jobs::message::WorkerStatus;
 use dataframe_jobs::operation::Operation;
@@ -25,7 +27,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use crate::cluster::{Cluster, WAIT};
-use crate::work::{csv, on_one_machine, operations, write_csv};
+use crate::faults::busy_worker;
+use crate::work::{csv, long_work, on_one_machine, operations, write_csv};
 
 async fn channel(address: &str) -> Channel {
     Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
@@ -232,10 +235,7 @@ async fn workers(client: &mut FlightClient) -> Vec<WorkerStatus> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_hangs_up_gives_its_job_up() {
     let (cluster, mut client) = ready(1).await;
-    let list = operations(
-        &[write_csv(cluster.folder.path(), "long.csv", 300_000)],
-        r#"{"query": {"predicate": "length(repeat(name, 3000)) > 0"}}, {"len": {}}"#,
-    );
+    let list = endless_work(&cluster);
     let channel = client.inner().clone();
     let mut asked = JoinSet::new();
     asked
@@ -254,6 +254,130 @@ async fn a_client_that_hangs_up_gives_its_job_up() {
     runs(&mut client, false).await;
     let results = cluster.folder.path().join("master/results");
     assert_eq!(std::fs::read_dir(results).unwrap().count(), 0, "nothing was to be stored");
+}
+
+/// A job of half a minute and more, of which nobody waits for the end.
+fn endless_work(cluster: &Cluster) -> Vec<Operation> {
+    operations(
+        &[write_csv(cluster.folder.path(), "long.csv", 300_000)],
+        r#"{"query": {"predicate": "length(repeat(name, 3000)) > 0"}}, {"len": {}}"#,
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_job_is_polled_until_its_rows_are_there() {
+    let (cluster, mut client) = ready(2).await;
+    let operations = long_work(cluster.folder.path());
+    let mut wanted = descriptor(&operations);
+    let (mut last, mut told) = (0.0, 0);
+    let info = loop {
+        let polled = client.poll_flight_info(wanted).await.unwrap();
+        let (info, progress) = (polled.info.unwrap(), polled.progress.unwrap());
+        assert!((last..=1.0).contains(&progress), "{progress} after {last}");
+        last = progress;
+        match polled.flight_descriptor {
+            None => break info,
+            Some(next) => wanted = next,
+        }
+        assert!(info.endpoint.is_empty() && progress < 1.0, "the job runs: {info:?}");
+        told += 1;
+    };
+    assert!(told >= 2, "the progress was told {told} times");
+    assert_eq!(last, 1.0);
+    assert_eq!(as_csv(rows(&mut client, info).await), on_one_machine(&operations).await);
+    let no_column = r#"{"max": {"columns": ["z"]}}"#;
+    let path = cluster.folder.path().join("long.csv");
+    let mut wanted = descriptor(&crate::work::operations(&[path], no_column));
+    let failure = loop {
+        match client.poll_flight_info(wanted).await {
+            Ok(polled) => wanted = polled.flight_descriptor.expect("it cannot end well"),
+            Err(error) => break status(error),
+        }
+    };
+    assert_eq!(failure.code(), Code::InvalidArgument, "{failure}");
+    let question = Command::CommandGetSqlInfo(CommandGetSqlInfo::default()).into_any().encode_to_vec();
+    let polled = client.poll_flight_info(FlightDescriptor::new_cmd(question)).await.unwrap();
+    assert!(polled.flight_descriptor.is_none() && !polled.info.unwrap().endpoint.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_polled_job_goes_on_until_it_is_cancelled() {
+    let (cluster, mut client) = ready(1).await;
+    let begun = client.poll_flight_info(descriptor(&endless_work(&cluster))).await.unwrap();
+    let seen = async {
+        while workers(&mut client).await.iter().all(|worker| worker.running == 0) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, seen).await.expect("the job was to run, although nobody waits");
+    let request = CancelFlightInfoRequest::new(begun.info.unwrap());
+    let cancelled = client.cancel_flight_info(request).await.unwrap();
+    assert_eq!(cancelled.status(), CancelStatus::Cancelled);
+    let mut wanted = begun.flight_descriptor.unwrap();
+    let failure = loop {
+        match client.poll_flight_info(wanted).await {
+            Ok(polled) => wanted = polled.flight_descriptor.expect("it cannot end well"),
+            Err(error) => break status(error),
+        }
+    };
+    assert_eq!(failure.code(), Code::Cancelled, "{failure}");
+    let foreign = CancelFlightInfoRequest::new(FlightInfo::new());
+    let refused = status(client.cancel_flight_info(foreign).await.unwrap_err());
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+}
+
+/// Asks a master that may not lead yet.
+async fn eventually(address: &str, operations: &[Operation]) -> (FlightClient, FlightInfo) {
+    let asked = async {
+        loop {
+            if let Ok(channel) = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await {
+                let mut client = FlightClient::new(channel);
+                match client.get_flight_info(descriptor(operations)).await {
+                    Ok(info) => return (client, info),
+                    Err(error) => assert_eq!(status(error).code(), Code::Unavailable),
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, asked).await.expect("the other master was to lead")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_master_is_killed_gets_all_rows_from_the_other_one() {
+    let (mut cluster, standby) = Cluster::start_pair(Middleware::Grpc, 2).expect("gRPC needs no broker");
+    cluster.ready(&cluster.client().await, 2).await;
+    let (leading, other) =
+        cluster.address().split_once(',').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let operations = long_work(cluster.folder.path());
+    let expected = on_one_machine(&operations).await;
+    let waiting = Endpoint::from_shared(format!("http://{other}")).unwrap().connect().await;
+    assert!(waiting.is_err(), "a master that stands by is not called");
+
+    let mut polling = FlightClient::new(channel(&leading).await);
+    let begun = polling.poll_flight_info(descriptor(&operations)).await.unwrap();
+    let (mut asking, wanted) = (FlightClient::new(channel(&leading).await), descriptor(&operations));
+    let asked = tokio::spawn(async move { asking.get_flight_info(wanted).await });
+    busy_worker(&cluster.client().await).await;
+    assert!(!asked.is_finished(), "the master was to be killed in the middle");
+    cluster.master.kill();
+    let broken = status(asked.await.unwrap().unwrap_err());
+    assert!(matches!(broken.code(), Code::Unavailable | Code::Unknown), "{broken:?}");
+    println!("a client of a master that is killed sees: {broken:?}");
+
+    let (mut client, info) = eventually(&other, &operations).await;
+    assert_eq!(as_csv(rows(&mut client, info).await), expected);
+    // What the killed master gave for the next question holds the whole job.
+    let mut next = begun.flight_descriptor.expect("the job had just begun");
+    let info = loop {
+        let polled = client.poll_flight_info(next).await.unwrap();
+        match polled.flight_descriptor {
+            Some(descriptor) => next = descriptor,
+            None => break polled.info.unwrap(),
+        }
+    };
+    assert_eq!(as_csv(rows(&mut client, info).await), expected);
+    assert!(!standby.events("taking over: no master leads").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,8 @@ mod jobs;
 mod membership;
 mod methods;
 mod modules;
+mod page;
 mod pair;
 mod shuffles;
+mod tls;
 mod work;

@@ -10,6 +10,7 @@ use dataframe_jobs::operation::Operation;
 use middleware::connect::Middleware;
 
 use crate::cluster::{Cluster, on_each_middleware};
+use crate::faults::{busy_worker, submit};
 use crate::work::{csv, on_one_machine, operations, write_csv};
 
 /// The example of the documentation: `score`, by row, and `bytes`, by batch.
@@ -189,9 +190,31 @@ async fn a_master_that_comes_back_is_sent_the_module_again() {
     let stranger = cluster.client().await;
     cluster.ready(&stranger, 1).await;
     let failure = stranger.submit(&score).await.unwrap_err();
+    assert_eq!(failure.code, FailureCode::NoModule);
     assert!(failure.message.contains("is not here"), "{failure}");
     assert_eq!(csv(&client.submit(&score).await.unwrap().frame), before);
 }
+
+/// The client sends the module to the master that takes over, also where a broker has handed that master the job already.
+async fn a_standby_that_takes_over_gets_the_module(middleware: Middleware) {
+    let Some((mut cluster, standby)) = Cluster::start_pair(middleware, 0) else { return };
+    cluster.add_worker(&["--allow-wasm"]);
+    let client = cluster.client().await;
+    cluster.ready(&client, 1).await;
+    let path = write_csv(cluster.folder.path(), "long.csv", 30_000);
+    let hash = give(&client, module(SCORES));
+    let work = r#"{"query": {"predicate": "length(repeat(name, 3000)) > 0"}}"#;
+    let call = apply(&hash, "score", r#"["y", "x"]"#, "float64");
+    let score = operations(&[path], &format!("{work}, {call}, {{\"sum\": {{}}}}"));
+    let expected = on_one_machine_with(module(SCORES), &score).await;
+    let job = submit(&client, &score);
+    busy_worker(&client).await;
+    cluster.master.kill();
+    assert!(!job.is_finished(), "the master was to be killed in the middle");
+    assert_eq!(csv(&job.await.unwrap().unwrap().frame), expected);
+    assert!(!standby.events("taking over: no master leads").is_empty(), "the standby was to take over");
+}
+on_each_middleware!(a_standby_that_takes_over_gets_the_module);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_given_up_stops_a_function_that_loops() {

@@ -14,6 +14,7 @@ use datafusion_proto::protobuf::PhysicalPlanNode;
 use prost::Message;
 
 use super::layout::ScanLayout;
+use super::objects;
 use super::scan::CsvScan;
 use super::table::as_csv_scan;
 
@@ -59,6 +60,7 @@ impl CsvScanCodec {
             .downcast_ref::<DataSourceExec>()
             .and_then(DataSourceExec::downcast_to_file_source::<CsvSource>);
         let (config, _) = carrier.ok_or_else(broken)?;
+        objects::register(layout.bucket.as_deref(), &context.runtime_env())?;
         let mut scan = CsvScan::new(Arc::new(layout));
         if let Some(projection) = config.file_source().projection() {
             scan = scan.with_projection(projection);

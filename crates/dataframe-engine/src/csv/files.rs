@@ -1,15 +1,18 @@
 //! The files behind the paths of a `read_csv`.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
+use buckets::ObjectUrl;
 use dataframe_jobs::message::FileRange;
 use dataframe_jobs::operation::Compression;
-use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::object_store::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
+use super::file_bytes::FileState;
+use super::objects;
 use crate::error::FrameError;
 
 /// What of a folder is read.
@@ -18,12 +21,15 @@ const SUFFIXES: [&str; 6] = [".csv", ".csv.gz", ".csv.zst", ".csv.gzip", ".csv.z
 /// A file, and what it was like when it was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CsvFile {
-    /// Absolute, on the machine that has the file.
+    /// Absolute, on the machine that has the file, or the URL of an object.
     pub path: String,
     /// In bytes, as it is stored.
     pub size: u64,
     /// When the file was changed last, in nanoseconds since 1970.
     pub modified_ns: i64,
+    /// Tells the states of an object apart. Absent for files on disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e_tag: Option<String>,
     /// Never [`Compression::Auto`].
     pub compression: Compression,
     /// The only worker that has the file; absent where all reach it.
@@ -51,6 +57,7 @@ impl CsvFile {
             path: path.to_owned(),
             size: metadata.len(),
             modified_ns: modified_ns(&metadata).map_err(|error| unreadable(&shown, &error))?,
+            e_tag: None,
             compression: by_name(path, compression),
             worker: None,
             order: Vec::new(),
@@ -58,24 +65,27 @@ impl CsvFile {
         })
     }
 
+    fn of_object(url: String, object: ObjectMeta, compression: Compression) -> Self {
+        Self {
+            size: object.size,
+            modified_ns: object_modified_ns(&object),
+            e_tag: object.e_tag,
+            compression: by_name(&url, compression),
+            path: url,
+            worker: None,
+            order: Vec::new(),
+            boundaries: Vec::new(),
+        }
+    }
+
+    /// The file as it was looked at.
+    pub(super) fn state(&self) -> FileState {
+        FileState { path: self.path.clone(), size: self.size, e_tag: self.e_tag.clone() }
+    }
+
     /// Opens the file and decompresses it.
     pub(super) fn open(&self) -> Result<Box<dyn Read + Send>, FrameError> {
-        open(&self.path, self.compression).map_err(|error| unreadable(&self.path, &error))
-    }
-}
-
-/// Opens a file and decompresses it.
-pub(super) fn open(path: &str, compression: Compression) -> io::Result<Box<dyn Read + Send>> {
-    let file = File::open(path)?;
-    file_compression_type(compression).convert_read(file).map_err(io::Error::other)
-}
-
-/// DataFusion's name for a compression.
-pub(super) fn file_compression_type(compression: Compression) -> FileCompressionType {
-    match compression {
-        Compression::Auto | Compression::None => FileCompressionType::UNCOMPRESSED,
-        Compression::Gzip => FileCompressionType::GZIP,
-        Compression::Zstd => FileCompressionType::ZSTD,
+        self.state().decompressed(self.compression).map_err(|error| unreadable(&self.path, &error))
     }
 }
 
@@ -93,6 +103,10 @@ fn by_name(path: &str, compression: Compression) -> Compression {
     }
 }
 
+fn object_modified_ns(object: &ObjectMeta) -> i64 {
+    object.last_modified.timestamp_nanos_opt().unwrap_or(i64::MAX)
+}
+
 fn modified_ns(metadata: &Metadata) -> io::Result<i64> {
     let modified = metadata.modified()?;
     let nanoseconds = match modified.duration_since(UNIX_EPOCH) {
@@ -104,8 +118,12 @@ fn modified_ns(metadata: &Metadata) -> io::Result<i64> {
     Ok(nanoseconds)
 }
 
-/// Lists the files behind files, folders and patterns: in the order of `paths`, and by name within a folder or a pattern.
-pub(super) fn list(paths: &[String], compression: Compression) -> Result<Vec<CsvFile>, FrameError> {
+/// Lists the files behind files, folders, patterns and URLs of objects: in the order of `paths`, and by name within a folder or a
+/// pattern.
+///
+/// # Errors
+/// [`FrameError::File`] if there is no file, or if one cannot be looked at.
+pub fn list_files(paths: &[String], compression: Compression) -> Result<Vec<CsvFile>, FrameError> {
     let mut files = Vec::new();
     for path in paths {
         if path.starts_with("worker://") {
@@ -114,7 +132,10 @@ pub(super) fn list(paths: &[String], compression: Compression) -> Result<Vec<Csv
             )));
         }
         let before = files.len();
-        if Path::new(path).is_dir() {
+        if ObjectUrl::is_one(path) {
+            let objects = objects::list(path, is_csv_name)?.into_iter();
+            files.extend(objects.map(|(url, object)| CsvFile::of_object(url, object, compression)));
+        } else if Path::new(path).is_dir() {
             list_folder(path, compression, &mut files)?;
         } else if Path::new(path).exists() || !path.contains(['*', '?', '[']) {
             files.push(CsvFile::new(Path::new(path), compression)?);
@@ -131,13 +152,17 @@ pub(super) fn list(paths: &[String], compression: Compression) -> Result<Vec<Csv
     Ok(files)
 }
 
+fn is_csv_name(name: &str) -> bool {
+    let name = name.to_lowercase();
+    SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+}
+
 fn list_folder(path: &str, compression: Compression, files: &mut Vec<CsvFile>) -> Result<(), FrameError> {
     let entries = std::fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     let mut entries = entries.map_err(|error| unreadable(path, &error))?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
-        let name = entry.file_name().to_string_lossy().to_lowercase();
-        if SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) && entry.path().is_file() {
+        if is_csv_name(&entry.file_name().to_string_lossy()) && entry.path().is_file() {
             files.push(CsvFile::new(&entry.path(), compression)?);
         }
     }
@@ -163,10 +188,9 @@ fn list_pattern(path: &str, compression: Compression, files: &mut Vec<CsvFile>) 
 pub fn check_unchanged(files: &[FileRange]) -> Result<(), FrameError> {
     for file in files {
         let path = &file.path;
-        let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
-        let modified = modified_ns(&metadata).map_err(|error| unreadable(path, &error))?;
-        if metadata.len() != file.size {
-            let (was, is) = (file.size, metadata.len());
+        let (is, modified) = size_and_time(path)?;
+        if is != file.size {
+            let was = file.size;
             return Err(FrameError::File(format!(
                 "{path}: the file has changed since the job was planned: it had {was} bytes and has {is}. Run the job again"
             )));
@@ -178,6 +202,16 @@ pub fn check_unchanged(files: &[FileRange]) -> Result<(), FrameError> {
         }
     }
     Ok(())
+}
+
+fn size_and_time(path: &str) -> Result<(u64, i64), FrameError> {
+    if ObjectUrl::is_one(path) {
+        let object = objects::look_at(path)?;
+        return Ok((object.size, object_modified_ns(&object)));
+    }
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    let modified = modified_ns(&metadata).map_err(|error| unreadable(path, &error))?;
+    Ok((metadata.len(), modified))
 }
 
 #[cfg(test)]
@@ -195,18 +229,18 @@ mod tests {
             std::fs::write(folder.path().join(name), "x\n1\n").unwrap();
         }
         let path = folder.path().to_str().unwrap().to_owned();
-        let files = list(std::slice::from_ref(&path), Compression::Auto).unwrap();
+        let files = list_files(std::slice::from_ref(&path), Compression::Auto).unwrap();
         assert_eq!(names(&files), ["A.CSV", "a.csv.gz", "b.csv", "c.csv.zst"]);
         let compressions: Vec<_> = files.iter().map(|file| file.compression).collect();
         assert_eq!(
             compressions,
             [Compression::None, Compression::Gzip, Compression::None, Compression::Zstd]
         );
-        let files = list(&[format!("{path}/*.txt"), format!("{path}/b*")], Compression::Auto).unwrap();
+        let files = list_files(&[format!("{path}/*.txt"), format!("{path}/b*")], Compression::Auto).unwrap();
         assert_eq!(names(&files), ["notes.txt", "b.csv"]);
-        let error = list(&[format!("{path}/*.parquet")], Compression::Auto).unwrap_err();
+        let error = list_files(&[format!("{path}/*.parquet")], Compression::Auto).unwrap_err();
         assert!(error.to_string().ends_with("*.parquet: there is no CSV file here"), "{error}");
-        let error = list(&[format!("{path}/none.csv")], Compression::Auto).unwrap_err();
+        let error = list_files(&[format!("{path}/none.csv")], Compression::Auto).unwrap_err();
         assert!(matches!(error, FrameError::File(_)) && error.to_string().contains("none.csv"), "{error}");
     }
 

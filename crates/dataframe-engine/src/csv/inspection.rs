@@ -1,7 +1,5 @@
 //! What is known of the files behind a `read_csv` before they are read.
 
-use std::fs::File;
-
 use dataframe_jobs::operation::{Compression, CsvOptions, Dtype, ReadCsv};
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +75,7 @@ fn inspect_blocking(read: &ReadCsv) -> Result<Inspection, FrameError> {
     let dialect = Dialect::new(options)?;
     let null_words = NullWords::new(options.null_words.as_deref());
     let mut first: Option<(String, FileSample)> = None;
-    let mut files = files::list(&read.paths, options.compression)?;
+    let mut files = files::list_files(&read.paths, options.compression)?;
     for file in &mut files {
         let bytes = if first.is_none() { FIRST_SAMPLE_BYTES } else { OTHER_SAMPLE_BYTES };
         let sample = sample_file(file, dialect, &null_words, bytes)?;
@@ -254,17 +252,18 @@ impl Inspection {
             let targets: Vec<u64> =
                 (1..file.size.div_ceil(BOUNDARY_DISTANCE)).map(|n| n * BOUNDARY_DISTANCE).collect();
             if file.compression == Compression::None && !targets.is_empty() {
-                file.boundaries = boundaries(&file.path, dialect, &targets)?;
+                file.boundaries = boundaries(file, dialect, &targets)?;
             }
         }
         Ok(())
     }
 }
 
-/// Finds the first beginning of a record at or after each target, in a file of this machine.
-pub(super) fn boundaries(path: &str, dialect: Dialect, targets: &[u64]) -> Result<Vec<u64>, FrameError> {
-    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    record_starts(file, dialect, targets).map_err(|error| match error {
+/// Finds the first beginning of a record at or after each target, in a file that this machine reaches.
+pub(super) fn boundaries(file: &CsvFile, dialect: Dialect, targets: &[u64]) -> Result<Vec<u64>, FrameError> {
+    let path = &file.path;
+    let bytes = file.state().open().map_err(|error| unreadable(path, &error))?;
+    record_starts(bytes, dialect, targets).map_err(|error| match error {
         RecordsError::Io(error) => unreadable(path, &error),
         RecordsError::OpenQuote { .. } => FrameError::BadJob(format!("{path}: {error}")),
     })

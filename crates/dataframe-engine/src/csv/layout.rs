@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use dataframe_jobs::message::FileRange;
 use dataframe_jobs::operation::{Compression, Dtype};
 use serde::{Deserialize, Serialize};
 
 use super::dialect::Dialect;
+use super::file_bytes::FileState;
 use super::inspection::CsvColumn;
 
 /// How the files of a scan are read.
@@ -17,7 +19,10 @@ pub(super) struct ScanLayout {
     pub(super) null_words: Option<Vec<String>>,
     /// A file was cut on the word of a sample without quotes: a quote that comes later must be noticed.
     pub(super) watch_quotes: bool,
-    /// Files that are compressed, or that have their columns in another order, by path.
+    /// The bucket in which all files are; absent where they are on disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) bucket: Option<String>,
+    /// Files that are compressed, that have their columns in another order, or that are objects, by path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) files: BTreeMap<String, FileLayout>,
     /// For each partition the only worker that has its files; absent where all reach them.
@@ -32,6 +37,9 @@ pub(super) struct FileLayout {
     /// Which column of the frame each column of the file is; empty where they are the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) order: Vec<usize>,
+    /// Tells the states of an object apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) e_tag: Option<String>,
 }
 
 impl ScanLayout {
@@ -62,6 +70,12 @@ impl ScanLayout {
     pub(super) fn file_column(&self, path: &str, frame_column: usize) -> usize {
         let order = self.files.get(path).map(|file| file.order.as_slice()).unwrap_or_default();
         order.iter().position(|column| *column == frame_column).unwrap_or(frame_column)
+    }
+
+    /// A file as it was when the job was planned.
+    pub(super) fn state(&self, part: &FileRange) -> FileState {
+        let e_tag = self.files.get(&part.path).and_then(|file| file.e_tag.clone());
+        FileState { path: part.path.clone(), size: part.size, e_tag }
     }
 
     pub(super) fn compression(&self, path: &str) -> Compression {

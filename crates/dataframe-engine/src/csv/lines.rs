@@ -1,9 +1,10 @@
 //! The lines of a part of a file.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 use dataframe_jobs::message::FileRange;
+
+use super::file_bytes::{FileBytes, FileState};
 
 /// How much is read at a time to find the first line.
 const SKIP_BYTES: usize = 4 << 10;
@@ -12,7 +13,7 @@ const SKIP_BYTES: usize = 4 << 10;
 /// These are DataFusion's rules.
 #[derive(Debug)]
 pub(super) struct PartLines {
-    file: File,
+    file: FileBytes,
     /// Where the next byte is in the file.
     position: u64,
     /// Where the part ends.
@@ -24,8 +25,8 @@ pub(super) struct PartLines {
 
 impl PartLines {
     /// Opens the file at the first line of the part.
-    pub(super) fn open(part: &FileRange) -> io::Result<Self> {
-        let mut file = File::open(&part.path)?;
+    pub(super) fn open(file: &FileState, part: &FileRange) -> io::Result<Self> {
+        let mut file = file.open()?;
         let mut position = part.start;
         let mut has_ended = part.start >= part.end || part.start >= part.size;
         if part.start > 0 && !has_ended {

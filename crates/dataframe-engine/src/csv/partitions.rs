@@ -30,6 +30,9 @@ pub enum FileCut {
 }
 
 impl FileCut {
+    /// All files lie in one partition, and none is cut.
+    pub const WHOLE_FILES: Self = Self::Even { partitions: 1, min_bytes: 1, max_bytes: u64::MAX };
+
     /// Even partitions of 16 to 512 MiB.
     pub fn even(partitions: usize) -> Self {
         Self::Even { partitions, min_bytes: 16 << 20, max_bytes: 512 << 20 }
@@ -179,7 +182,7 @@ impl Cutter {
             let after = |target: &u64| file.boundaries.iter().copied().find(|boundary| boundary >= target);
             targets.iter().filter_map(after).collect()
         } else if file.worker.is_none() {
-            boundaries(&file.path, self.dialect, targets)?
+            boundaries(file, self.dialect, targets)?
         } else {
             // Nobody here can look into the file.
             Vec::new()
@@ -211,6 +214,7 @@ mod tests {
             path: path.to_owned(),
             size,
             modified_ns: 0,
+            e_tag: None,
             compression,
             worker: worker.map(str::to_owned),
             order: Vec::new(),

@@ -10,6 +10,7 @@ use dataframe_jobs::message::FileRange;
 
 use super::dialect::Dialect;
 use super::fields::{FieldIndex, UnusualBlock};
+use super::file_bytes::FileState;
 use super::lines::PartLines;
 use super::numbers::PADDING_BYTES;
 use super::plain_columns::{IndexedBlock, MisfitField, PlainColumn};
@@ -31,6 +32,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// What is read, and as what.
 #[derive(Debug, Clone)]
 pub(super) struct PlainRead {
+    pub(super) file: FileState,
     pub(super) part: FileRange,
     pub(super) dialect: Dialect,
     /// The number of columns of the file.
@@ -108,7 +110,7 @@ impl PlainReader {
         let bytes = usize::try_from(read.part.end.saturating_sub(read.part.start)).unwrap_or(BLOCK_BYTES);
         let bytes = bytes.min(read.batch_size.saturating_mul(ROW_BYTES)).clamp(MIN_BLOCK_BYTES, BLOCK_BYTES);
         Ok(Self {
-            lines: PartLines::open(&read.part)?,
+            lines: PartLines::open(&read.file, &read.part)?,
             buffer: vec![0; bytes + BEHIND_BYTES],
             filled: 0,
             index: FieldIndex::default(),

@@ -1,7 +1,6 @@
 //! Why a scan fails, in words for people, or as the widening that helps.
 
 use std::error::Error;
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +11,8 @@ use dataframe_jobs::operation::{Compression, Dtype};
 use datafusion::error::DataFusionError;
 
 use super::conversion::{ConversionError, MisfitValue, fits};
-use super::files::{self, check_unchanged, unreadable};
+use super::file_bytes::FileState;
+use super::files::{check_unchanged, unreadable};
 use super::inference::{not_utf8, shown_line, too_many_fields};
 use super::inspection::CsvColumn;
 use super::layout::ScanLayout;
@@ -44,6 +44,11 @@ enum ParserComplaint {
 }
 
 impl ScanPlace {
+    /// The file as it was when the job was planned.
+    pub(super) fn state(&self) -> FileState {
+        self.layout.state(&self.range)
+    }
+
     /// Explains the error of a conversion.
     pub(super) fn explain_conversion(&self, error: ConversionError) -> FrameError {
         match error {
@@ -117,7 +122,7 @@ impl ScanPlace {
 
     fn has_quote(&self) -> bool {
         let mut found = false;
-        let read = File::open(&self.range.path).and_then(|file| {
+        let read = self.state().open().and_then(|file| {
             for_each_chunk(file, |chunk| {
                 found = memchr::memchr(self.layout.dialect.quote, chunk).is_some();
                 !found
@@ -215,9 +220,9 @@ impl ScanPlace {
     /// Opens the file at the first record of the part, and counts the newlines before it.
     fn open(&self) -> io::Result<(Box<dyn Read + Send>, u64)> {
         if self.range.start == 0 {
-            return Ok((files::open(&self.range.path, self.compression)?, 0));
+            return Ok((self.state().decompressed(self.compression)?, 0));
         }
-        let mut file = File::open(&self.range.path)?;
+        let mut file = self.state().open()?;
         // The first record is the first one that begins at `start` or later.
         let before = self.range.start - 1;
         let mut lines = 0;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arrow::datatypes::SchemaRef;
+use buckets::ObjectUrl;
 use dataframe_jobs::message::FileRange;
 use dataframe_jobs::operation::Compression;
 use datafusion::common::config::CsvOptions as EngineCsvOptions;
@@ -28,12 +29,12 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::batches::open_batches;
 use super::conversion::Conversion;
-use super::files::file_compression_type;
+use super::file_bytes::file_compression_type;
 use super::layout::ScanLayout;
 use super::null_words::NullWords;
 use super::plain_reader::PlainRead;
 use super::problem::ScanPlace;
-use super::watched_store::{QuoteWatch, WatchedStore};
+use super::watched_store::{QuoteWatch, WatchedObject, WatchedStore};
 use crate::error::FrameError;
 
 /// The source of a scan of CSV files, around DataFusion's `CsvSource`.
@@ -96,9 +97,13 @@ impl CsvScan {
 
     /// The part of a file that a partition reads.
     pub(super) fn file_range(&self, file: &PartitionedFile) -> Result<FileRange> {
-        let path = LocalFileSystem::new().path_to_filesystem(&file.object_meta.location)?;
-        let path =
-            path.to_str().ok_or_else(|| internal_datafusion_err!("a path that is not UTF-8"))?.to_owned();
+        let location = &file.object_meta.location;
+        let path = if let Some(bucket) = &self.layout.bucket {
+            ObjectUrl { bucket: bucket.clone(), key: location.clone() }.to_string()
+        } else {
+            let path = LocalFileSystem::new().path_to_filesystem(location)?;
+            path.to_str().ok_or_else(|| internal_datafusion_err!("a path that is not UTF-8"))?.to_owned()
+        };
         let (start, end) = file.range();
         Ok(FileRange {
             path,
@@ -218,7 +223,7 @@ impl CsvScanOpener {
         columns
     }
 
-    fn parser(&self, place: &ScanPlace, file_columns: &[usize]) -> Result<CsvOpener> {
+    fn parser(&self, place: &ScanPlace, file: &PartitionedFile, file_columns: &[usize]) -> Result<CsvOpener> {
         let path = &place.range.path;
         let schema = Arc::new(self.scan.layout.file_schema(path));
         let projection = ProjectionExprs::from_indices(file_columns, &schema);
@@ -229,6 +234,12 @@ impl CsvScanOpener {
         let source = source.ok_or_else(|| internal_datafusion_err!("CsvSource has become another source"))?;
         let store = WatchedStore {
             inner: Arc::clone(&self.store),
+            object: self
+                .scan
+                .layout
+                .bucket
+                .as_ref()
+                .map(|_| WatchedObject { file: place.state(), meta: file.object_meta.clone() }),
             quotes: QuoteWatch {
                 quote: self.scan.layout.dialect.quote,
                 stops: place.is_watched(),
@@ -245,6 +256,7 @@ impl CsvScanOpener {
         }
         let schema = self.scan.layout.file_schema(&place.range.path);
         Ok(Some(PlainRead {
+            file: place.state(),
             part: place.range.clone(),
             dialect: self.scan.layout.dialect,
             file_columns: schema.fields().len(),
@@ -283,7 +295,8 @@ impl FileOpener for CsvScanOpener {
         }
         let file_columns = self.file_columns(&place.range.path);
         let plain = self.plain_read(&place, &file_columns)?;
-        let opening = open_batches(plain, self.parser(&place, &file_columns)?.open(file)?);
+        let engine = self.parser(&place, &file, &file_columns)?.open(file)?;
+        let opening = open_batches(plain, engine);
         let mut conversion = self.conversion(&place, &file_columns);
         Ok(Box::pin(async move {
             let batches = match opening.await {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use buckets::ObjectUrl;
 use chrono::DateTime;
 use dataframe_jobs::message::FileRange;
 use dataframe_jobs::operation::Compression;
@@ -14,15 +15,16 @@ use datafusion::common::{Result, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder};
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::object_store::ObjectMeta;
 use datafusion::object_store::path::Path;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::dialect::Dialect;
+use super::files::CsvFile;
 use super::inspection::Inspection;
 use super::layout::{FileLayout, ScanLayout};
+use super::objects;
 use super::partitions::{CsvPartition, FileCut, cut_files};
 use super::scan::CsvScan;
 use crate::error::{FrameError, Widenings};
@@ -51,14 +53,14 @@ impl CsvTable {
             columns: inspection.columns,
             null_words: inspection.options.null_words,
             watch_quotes: cut.watch_quotes,
+            bucket: objects::common_bucket(inspection.files.iter().map(|file| file.path.as_str()))?,
             files: BTreeMap::new(),
             workers: if workers.iter().any(Option::is_some) { workers } else { Vec::new() },
         };
         for file in inspection.files {
-            if file.compression != Compression::None || !file.order.is_empty() {
-                layout
-                    .files
-                    .insert(file.path, FileLayout { compression: file.compression, order: file.order });
+            let CsvFile { path, compression, order, e_tag, .. } = file;
+            if compression != Compression::None || !order.is_empty() || e_tag.is_some() {
+                layout.files.insert(path, FileLayout { compression, order, e_tag });
             }
         }
         let schema = Arc::new(layout.frame_schema());
@@ -84,9 +86,12 @@ impl CsvTable {
 
 fn file_group(layout: &ScanLayout, partition: &CsvPartition) -> Result<FileGroup, FrameError> {
     let file = |range: &FileRange| {
-        let location = Path::from_absolute_path(&range.path).map_err(|error| {
-            FrameError::BadJob(format!("{}: the path cannot be used: {error}", range.path))
-        })?;
+        let unusable =
+            |cause: String| FrameError::BadJob(format!("{}: the path cannot be used: {cause}", range.path));
+        let location = match layout.bucket {
+            None => Path::from_absolute_path(&range.path).map_err(|error| unusable(error.to_string()))?,
+            Some(_) => ObjectUrl::parse(&range.path).map_err(|error| unusable(error.to_string()))?.key,
+        };
         let file = PartitionedFile::new_from_meta(ObjectMeta {
             location,
             last_modified: DateTime::from_timestamp_nanos(range.modified_ns),
@@ -115,7 +120,7 @@ impl TableProvider for CsvTable {
 
     async fn scan(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         projection: Option<&Vec<usize>>,
         _filters: &[Expr],
         limit: Option<usize>,
@@ -123,7 +128,8 @@ impl TableProvider for CsvTable {
         let mut statistics = Statistics::new_unknown(&self.schema);
         statistics.total_byte_size = Precision::Inexact(usize::try_from(self.bytes).unwrap_or(usize::MAX));
         let source = Arc::new(CsvScan::new(Arc::clone(&self.layout)));
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), source)
+        let url = objects::register(self.layout.bucket.as_deref(), state.runtime_env())?;
+        let config = FileScanConfigBuilder::new(url, source)
             .with_file_groups(self.groups.clone())
             .with_statistics(statistics)
             .with_projection_indices(projection.cloned())?

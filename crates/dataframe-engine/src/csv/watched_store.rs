@@ -1,7 +1,6 @@
 //! Files in pieces, looked through for quotes on the way.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,22 +10,34 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::object_store::path::Path;
 use datafusion::object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
+use super::file_bytes::{FileBytes, FileState};
+
 /// Large enough for few system calls, and small enough for the processor's second cache.
 const PIECE_BYTES: u64 = 128 << 10;
 
-/// A store of files whose parts are read in pieces of 128 KiB; DataFusion reads 8 KiB at a time.
+/// A store of files whose parts are read in pieces of 128 KiB; DataFusion reads 8 KiB at a time. An object comes in the larger pieces
+/// of [`FileBytes`], because a request for a long part would outlive the patience of its client.
 ///
 /// It notes whether a piece has a quote. Where the cuts of the file are right only without quotes, it stops there with an error.
 #[derive(Debug)]
 pub(super) struct WatchedStore {
     pub(super) inner: Arc<dyn ObjectStore>,
+    /// What is read, where it is an object.
+    pub(super) object: Option<WatchedObject>,
     pub(super) quotes: QuoteWatch,
+}
+
+/// An object in the state in which it was looked at.
+#[derive(Debug, Clone)]
+pub(super) struct WatchedObject {
+    pub(super) file: FileState,
+    pub(super) meta: ObjectMeta,
 }
 
 /// What is looked for.
@@ -44,7 +55,7 @@ impl fmt::Display for WatchedStore {
 }
 
 struct PieceReader {
-    file: File,
+    file: FileBytes,
     remaining: u64,
     quotes: QuoteWatch,
 }
@@ -76,7 +87,7 @@ fn local_error(error: io::Error) -> Error {
 }
 
 impl WatchedStore {
-    fn pieces(&self, mut file: File, range: &Range<u64>) -> Result<BoxStream<'static, Result<Bytes>>> {
+    fn pieces(&self, mut file: FileBytes, range: &Range<u64>) -> Result<BoxStream<'static, Result<Bytes>>> {
         file.seek(SeekFrom::Start(range.start)).map_err(local_error)?;
         let reader = PieceReader { file, remaining: range.end - range.start, quotes: self.quotes.clone() };
         let pieces = stream::try_unfold(reader, |mut reader| async move {
@@ -84,16 +95,36 @@ impl WatchedStore {
         });
         Ok(pieces.boxed())
     }
+
+    fn read_object(&self, object: &WatchedObject, options: &GetOptions) -> Result<GetResult> {
+        let whole = 0..object.meta.size;
+        let range = match &options.range {
+            Some(range) => range
+                .as_range(object.meta.size)
+                .map_err(|error| Error::Generic { store: "bucket", source: Box::new(error) })?,
+            None => whole,
+        };
+        let file = object.file.open().map_err(local_error)?;
+        Ok(GetResult {
+            payload: GetResultPayload::Stream(self.pieces(file, &range)?),
+            meta: object.meta.clone(),
+            range,
+            attributes: Attributes::default(),
+        })
+    }
 }
 
 #[async_trait]
 impl ObjectStore for WatchedStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if let Some(object) = &self.object {
+            return self.read_object(object, &options);
+        }
         let is_part = options.range.is_some();
         let mut result = self.inner.get_opts(location, options).await?;
         result.payload = match result.payload {
             GetResultPayload::File(file, _) if is_part => {
-                GetResultPayload::Stream(self.pieces(file, &result.range)?)
+                GetResultPayload::Stream(self.pieces(FileBytes::Disk(file), &result.range)?)
             }
             payload => payload,
         };

@@ -47,6 +47,14 @@ pub struct PlannedExchange {
     pub exchange: HashExchange,
 }
 
+/// A part of a plan that tasks run, for people.
+pub(super) struct ExplainedPart {
+    pub(super) tasks: usize,
+    /// Whether the rows go into an exchange.
+    pub(super) is_exchanged: bool,
+    pub(super) plan: String,
+}
+
 /// Takes the parts out of a plan that tasks can run.
 pub(super) struct PlanCutter {
     pub(super) header: PlanHeader,
@@ -57,7 +65,7 @@ pub(super) struct PlanCutter {
     pub(super) partitions: u32,
     pub(super) tasks: Vec<PlannedTask>,
     pub(super) exchanges: Vec<PlannedExchange>,
-    pub(super) parts: Vec<String>,
+    pub(super) parts: Vec<ExplainedPart>,
 }
 
 impl PlanCutter {
@@ -91,7 +99,8 @@ impl PlanCutter {
         exchange: Option<HashExchange>,
     ) -> Result<Arc<dyn ExecutionPlan>, FrameError> {
         let first = self.earlier + self.tasks.len();
-        self.parts.push(displayable(part.as_ref()).indent(false).to_string());
+        let text = displayable(part.as_ref()).indent(false).to_string();
+        self.parts.push(ExplainedPart { tasks: inputs.len(), is_exchanged: exchange.is_some(), plan: text });
         let (count, partitions) = (inputs.len(), exchange.as_ref().map_or(0, HashExchange::partitions));
         for (index, input) in inputs.into_iter().enumerate() {
             let mut task = of_partition(part, index).map_err(|error| internal(&error))?;

@@ -3,6 +3,7 @@
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlanBuilder, lit};
 
 use super::aggregates::{Aggregate, NamedAggregate};
+use super::distinct::{WantedAggregate, aggregated};
 use super::frame_plan::{FramePlan, OrderKey, build, check_unique, column, planning};
 use crate::error::FrameError;
 use crate::functions::is_present;
@@ -18,7 +19,7 @@ pub(crate) fn groupby(frame: FramePlan, by: &[String], agg: &[String]) -> Result
         ));
     }
     let mut named = Vec::new();
-    let mut exprs = Vec::new();
+    let mut wanted = Vec::new();
     for (index, text) in agg.iter().enumerate() {
         let entry = NamedAggregate::parse(text)?;
         let expr = match &entry.column {
@@ -28,25 +29,14 @@ pub(crate) fn groupby(frame: FramePlan, by: &[String], agg: &[String]) -> Result
             }
             None => entry.aggregate.over(lit(1_i64)),
         };
-        exprs.push(expr.alias(inner(index)));
+        let (aggregate, column) = (entry.aggregate, entry.column.clone());
+        wanted.push(WantedAggregate { aggregate, column, expr, alias: inner(index) });
         named.push(entry);
     }
     let names: Vec<String> = by.iter().cloned().chain(named.iter().map(|entry| entry.name.clone())).collect();
     check_unique(&names)?;
-    let mut rows = LogicalPlanBuilder::from(frame.plan);
-    if let [NamedAggregate { aggregate: Aggregate::Nunique, column: Some(counted), .. }] = named.as_slice()
-        && !by.contains(counted)
-    {
-        // The distinct values of a group are groups as well, which can be spilled and shuffled, and no set in one place.
-        let none: [Expr; 0] = [];
-        let keys = by.iter().chain([counted]).map(|name| column(name));
-        rows = rows.aggregate(keys, none).map_err(planning)?;
-        exprs = vec![Aggregate::Count.over(column(counted)).alias(inner(0))];
-    }
-    let plan = build(
-        rows.aggregate(by.iter().map(|name| column(name)), exprs)
-            .and_then(|builder| builder.filter(all_present(by))),
-    )?;
+    let groups = aggregated(frame.plan, by, wanted)?;
+    let plan = build(LogicalPlanBuilder::from(groups).filter(all_present(by)))?;
     let mut results: Vec<Expr> = by.iter().map(|name| column(name)).collect();
     for (index, entry) in named.iter().enumerate() {
         let value = column(&inner(index));

@@ -6,6 +6,7 @@ use datafusion::logical_expr::conditional_expressions::CaseBuilder;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, lit};
 
 use super::aggregates::{Aggregate, percentile};
+use super::distinct::{WantedAggregate, aggregated};
 use super::frame_plan::{FramePlan, OrderKey, build, column, planning};
 use super::types::{is_number, is_ordered};
 use crate::error::FrameError;
@@ -47,10 +48,13 @@ fn one_row(
     aggregate: Aggregate,
     columns: &[(String, Expr)],
 ) -> Result<FramePlan, FrameError> {
-    let plan = match (aggregate, columns) {
-        (Aggregate::Nunique, [(name, _)]) => counted_distinct(frame, name)?,
-        _ => aggregated(frame, columns)?,
-    };
+    let wanted = columns.iter().map(|(name, expr)| WantedAggregate {
+        aggregate,
+        column: Some(name.clone()),
+        expr: expr.clone(),
+        alias: inner(name),
+    });
+    let plan = aggregated(frame.plan, &[], wanted.collect())?;
     let mut results = Vec::new();
     for (name, _) in columns {
         let value = column(&inner(name));
@@ -60,23 +64,6 @@ fn one_row(
     let plan = build(LogicalPlanBuilder::from(plan).project(results))?;
     let names = columns.iter().map(|(name, _)| name.clone()).collect();
     Ok(FramePlan::new(plan, names, Vec::new(), true))
-}
-
-fn aggregated(frame: FramePlan, columns: &[(String, Expr)]) -> Result<LogicalPlan, FrameError> {
-    let exprs: Vec<Expr> = columns.iter().map(|(name, expr)| expr.clone().alias(inner(name))).collect();
-    let none: [Expr; 0] = [];
-    build(LogicalPlanBuilder::from(frame.plan).aggregate(none, exprs))
-}
-
-/// The number of distinct values of one column. They are groups, which can be spilled and shuffled, and no set in one place.
-fn counted_distinct(frame: FramePlan, name: &str) -> Result<LogicalPlan, FrameError> {
-    let (none, no_keys): ([Expr; 0], [Expr; 0]) = ([], []);
-    let count = Aggregate::Count.over(column(name)).alias(inner(name));
-    build(
-        LogicalPlanBuilder::from(frame.plan)
-            .aggregate([column(name)], none)
-            .and_then(|distinct| distinct.aggregate(no_keys, [count])),
-    )
 }
 
 fn inner(name: &str) -> String {
@@ -106,7 +93,9 @@ pub(crate) fn describe(frame: FramePlan, reduction: &Reduction) -> Result<FrameP
             add(statistic, percentile(number.clone(), *fraction));
         }
     }
-    let plan = aggregated(frame, &aggregates)?;
+    let exprs = aggregates.iter().map(|(name, expr)| expr.clone().alias(inner(name)));
+    let none: [Expr; 0] = [];
+    let plan = build(LogicalPlanBuilder::from(frame.plan).aggregate(none, exprs))?;
     let floats: Vec<Expr> = aggregates
         .iter()
         .map(|(name, _)| nan_to_null(cast(column(&inner(name)), DataType::Float64)).alias(name))

@@ -7,3 +7,4 @@ mod meaning;
 mod modules;
 mod same;
 mod shuffled;
+mod stock;

@@ -26,7 +26,7 @@ pub fn numbers() -> Data {
 }
 
 /// The operations, and how many lines their result has.
-const ALL: &[(&str, usize)] = &[
+pub const ALL: &[(&str, usize)] = &[
     ("", 6001),
     (r#"{"apply": {"expression": "v1 * v3"}}"#, 6001),
     (r#"{"apply": {"function": "year", "column": "when"}}"#, 6001),
@@ -115,7 +115,7 @@ async fn plans_are_cut_below_the_first_exchange() {
     let plan = data.engine.plan_cut(&operations, &data.engine, &Default::default(), cut).await.unwrap();
     assert!(plan.tasks().len() >= 6, "{}", plan.tasks().len());
     let text = plan.explain();
-    let (rest, tasks) = text.split_once("In tasks:").unwrap();
+    let (tasks, rest) = text.split_once("The master, with the results of the tasks:").unwrap();
     assert!(tasks.contains("mode=Partial") && !rest.contains("mode=Partial"), "{text}");
     assert!(rest.contains("mode=Final") && rest.contains("ResultsExec"), "{text}");
     assert!(!text.contains("PositionExec"), "the position costs, and is not used: {text}");

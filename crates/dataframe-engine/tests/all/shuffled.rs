@@ -119,6 +119,9 @@ async fn run(
     Ok((Frame { schema, batches }, told))
 }
 
+/// What stands in an explained plan between the tasks and the rest.
+const REST: &str = "The master, with the results of the tasks:";
+
 const CUT: FileCut = FileCut::Even { partitions: 6, min_bytes: 1, max_bytes: u64::MAX };
 
 fn keys(rows: usize, distinct: usize) -> Data {
@@ -142,9 +145,11 @@ async fn groups_are_finished_in_tasks_that_read_one_partition_each() {
     let operations = data.after_read(r#"{"groupby": {"by": ["k"], "agg": ["sum(x)", "size"]}}"#);
     let told = shuffled(&data, &operations, 0).await;
     assert_eq!(told.stages, 2, "{}", told.explained);
-    let (rest, tasks) = told.explained.split_once("In tasks:").unwrap();
+    let (tasks, rest) = told.explained.split_once(REST).unwrap();
     assert!(!rest.contains("Aggregate") && rest.contains("SortPreservingMerge"), "{}", told.explained);
     assert!(tasks.contains("mode=Final") && tasks.contains("ShuffleExec"), "{}", told.explained);
+    let lines: Vec<_> = tasks.lines().filter(|line| line.contains("task")).collect();
+    assert_eq!(lines, ["22 tasks", "Stage 1, 6 tasks, whose rows are shuffled:", "Stage 2, 16 tasks:"]);
     assert!(told.partitions.len() > 10, "{:?}", told.partitions);
     assert!(told.partitions.values().all(|rows| *rows < 1_500), "{:?}", told.partitions);
 }
@@ -155,7 +160,7 @@ async fn one_column_is_counted_distinct_in_tasks() {
     let operations = data.after_read(r#"{"nunique": {"columns": ["name"]}}"#);
     let told = shuffled(&data, &operations, 0).await;
     assert_eq!(told.stages, 2, "{}", told.explained);
-    assert!(told.explained.split_once("In tasks:").unwrap().1.contains("ShuffleExec"), "{}", told.explained);
+    assert!(told.explained.split_once(REST).unwrap().0.contains("ShuffleExec"), "{}", told.explained);
 }
 
 const MERGED: &str = r#"{"merge": {"right": [{"read_csv": {"paths": ["FOLDER/b.csv"]}}], "how": "HOW", "left_on": ["k"], "right_on": ["k"]}}"#;
@@ -169,7 +174,7 @@ async fn both_sides_of_a_join_meet_in_tasks_and_large_sides_are_sorted() {
         assert!(hashed.explained.contains("HashJoinExec"), "{}", hashed.explained);
         let sorted = shuffled(&data, &operations, 0).await;
         assert!(sorted.explained.contains("SortMergeJoin"), "{}", sorted.explained);
-        let (rest, _) = sorted.explained.split_once("In tasks:").unwrap();
+        let (_, rest) = sorted.explained.split_once(REST).unwrap();
         assert!(!rest.contains("Join"), "{}", sorted.explained);
     }
 }
@@ -189,6 +194,22 @@ async fn the_distinct_values_of_groups_are_groups() {
     let operations = data.after_read(r#"{"groupby": {"by": ["x"], "agg": ["nunique(name)"]}}"#);
     let told = shuffled(&data, &operations, 0).await;
     assert_eq!(told.stages, 3, "{}", told.explained);
+}
+
+/// In any combination, also beside aggregates of all rows and of the same column.
+#[tokio::test]
+async fn distinct_values_of_several_columns_are_counted_in_tasks() {
+    let data = keys(2_000, 300);
+    for list in [
+        r#"{"nunique": {}}"#,
+        r#"{"groupby": {"by": ["x"], "agg": ["nunique(name)", "nunique(k)"]}}"#,
+        r#"{"groupby": {"by": ["x"], "agg": ["nunique(name)", "sum(k)", "first(name)", "max(name)", "nunique(k) as n", "nunique(name) as m", "std(k)", "size", "nunique(x)"]}}"#,
+    ] {
+        let operations = data.after_read(list);
+        let told = shuffled(&data, &operations, 0).await;
+        assert_eq!(told.stages, 3 - usize::from(list.contains("{}")), "{list}: {}", told.explained);
+        assert!(!told.explained.contains("DISTINCT") || list.contains("nunique(x)"), "{}", told.explained);
+    }
 }
 
 #[tokio::test]
@@ -230,4 +251,28 @@ async fn what_does_not_fit_in_the_memory_of_a_worker_is_spilled_or_fails_with_a_
         }
         assert!(spilled > 0 && refused > 0, "{list}: {spilled} bytes spilled, {refused} times refused");
     }
+}
+
+/// A set of the distinct values of each group could not be spilled.
+#[tokio::test]
+async fn distinct_values_of_several_columns_are_spilled() {
+    let data = keys(10_000, 10_000);
+    let master = data.engine.clone().with_shuffles(ShuffleSettings { above: 0, hashed_side: 0 });
+    let list = r#"{"groupby": {"by": ["x"], "agg": ["nunique(name)", "nunique(k)", "sum(k)"]}}"#;
+    let operations = data.after_read(list);
+    let expected = text(&data.engine.compute(&operations).await.unwrap());
+    let mut spilled = 0;
+    for memory in [800_000, 400_000, 250_000] {
+        let spill_folder = Some(data.folder.path().join("spill"));
+        let tight = EngineConfig { threads: 1, memory_bytes: Some(memory), spill_folder, wasm: None };
+        match compute_on(&master, &Engine::new(tight).unwrap(), &operations, CUT).await {
+            Ok((frame, told)) => {
+                assert!(text(&frame) == expected, "{memory} bytes give something else");
+                spilled += told.spilled;
+            }
+            Err(FrameError::Resources(reason)) => assert!(reason.contains("--memory"), "{reason}"),
+            Err(other) => panic!("{memory} bytes: {other:?}"),
+        }
+    }
+    assert!(spilled > 0, "nothing was spilled");
 }

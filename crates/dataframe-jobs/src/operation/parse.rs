@@ -71,6 +71,13 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     ARGUMENTS.iter().map(|(name, _)| *name)
 }
 
+/// The name of an operation.
+pub fn name_of(operation: &Operation) -> &'static str {
+    let written = serde_json::to_value(operation).unwrap_or_default();
+    // Each operation is written as an object whose only key is its name.
+    names().find(|name| written.get(name).is_some()).unwrap_or("operation")
+}
+
 /// Reads a list of operations from JSON, and [checks](check) it.
 ///
 /// # Errors

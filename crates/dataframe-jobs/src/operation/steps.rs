@@ -162,14 +162,34 @@ impl Operation {
     pub fn sql(query: impl Into<String>) -> Operation {
         Operation::Sql { query: query.into(), name: df(), tables: BTreeMap::new() }
     }
+
+    /// The lists of operations inside this one: that of a merge, or those of a query's tables.
+    pub fn lists(&self) -> impl Iterator<Item = &Vec<Operation>> {
+        let (right, tables) = match self {
+            Operation::Merge { right, .. } => (Some(right), None),
+            Operation::Sql { tables, .. } => (None, Some(tables)),
+            _ => (None, None),
+        };
+        right.into_iter().chain(tables.into_iter().flat_map(BTreeMap::values))
+    }
+
+    /// As [`Operation::lists`], to change them.
+    pub fn lists_mut(&mut self) -> impl Iterator<Item = &mut Vec<Operation>> {
+        let (right, tables) = match self {
+            Operation::Merge { right, .. } => (Some(right), None),
+            Operation::Sql { tables, .. } => (None, Some(tables)),
+            _ => (None, None),
+        };
+        right.into_iter().chain(tables.into_iter().flat_map(BTreeMap::values_mut))
+    }
 }
 
 /// Which files to read, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "ReadCsvKeys")]
 pub struct ReadCsv {
-    /// Files, folders and patterns (`data/*.csv`). `worker://NAME/PATH` is a file that only that worker has, and
-    /// `worker://*/PATH` is that file on each worker.
+    /// Files, folders and patterns (`data/*.csv`), also in a bucket (`s3://BUCKET/data/*.csv`). `worker://NAME/PATH` is a file that
+    /// only that worker has, and `worker://*/PATH` is that file on each worker.
     pub paths: Vec<String>,
     /// How the files are written.
     #[serde(flatten)]

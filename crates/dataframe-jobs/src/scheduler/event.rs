@@ -145,6 +145,8 @@ pub enum SchedulerAction {
         worker: String,
         /// Its run.
         incarnation: String,
+        /// Why.
+        cause: GoneCause,
         /// Why, for the log.
         why: String,
     },
@@ -226,4 +228,93 @@ pub struct TaskSpec {
     pub wasm: bool,
     /// How much it reads.
     pub bytes: u64,
+}
+
+/// Why a worker gets no more tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GoneCause {
+    /// It gave no sign of life for too long.
+    Silent,
+    /// It cannot be reached, or its connection broke.
+    Unreachable,
+    /// It ended of its own will.
+    Left,
+    /// A person removed it.
+    Removed,
+    /// A person drained it, and it has finished its tasks.
+    Drained,
+    /// Another run has its name.
+    Replaced,
+}
+
+impl GoneCause {
+    /// All causes.
+    pub const ALL: [Self; 6] =
+        [Self::Silent, Self::Unreachable, Self::Left, Self::Removed, Self::Drained, Self::Replaced];
+
+    /// Returns the cause in one word for programs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Unreachable => "unreachable",
+            Self::Left => "left",
+            Self::Removed => "removed",
+            Self::Drained => "drained",
+            Self::Replaced => "replaced",
+        }
+    }
+}
+
+/// An attempt that was given up without a result, although its result was still wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptLoss {
+    /// Which attempt.
+    pub task: TaskId,
+    /// Where it was lost; `None` if no worker had it.
+    pub worker: Option<String>,
+    /// Why.
+    pub cause: LossCause,
+}
+
+/// Why an attempt was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LossCause {
+    /// Its worker is gone.
+    WorkerGone,
+    /// There was no sign of life until its lease ended.
+    LeaseEnded,
+    /// The request did not get through, or the reply broke off.
+    ReplyBroken,
+    /// Its worker gave it back, or refused it.
+    GivenBack,
+    /// The process died that its worker had started for it.
+    ProcessDied,
+    /// It stood in the shared queue, and nobody took it, although workers were free.
+    NotTaken,
+}
+
+impl LossCause {
+    /// All causes.
+    pub const ALL: [Self; 6] = [
+        Self::WorkerGone,
+        Self::LeaseEnded,
+        Self::ReplyBroken,
+        Self::GivenBack,
+        Self::ProcessDied,
+        Self::NotTaken,
+    ];
+
+    /// Returns the cause in one word for programs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::WorkerGone => "worker-gone",
+            Self::LeaseEnded => "lease-ended",
+            Self::ReplyBroken => "reply-broken",
+            Self::GivenBack => "given-back",
+            Self::ProcessDied => "process-died",
+            Self::NotTaken => "not-taken",
+        }
+    }
 }

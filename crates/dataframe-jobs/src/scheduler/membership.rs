@@ -1,6 +1,6 @@
 //! Workers come and go.
 
-use super::event::SchedulerAction;
+use super::event::{GoneCause, LossCause, SchedulerAction};
 use super::members::{Admission, AttemptKey, ClusterMember, RunEnd, TaskKey};
 use super::state::{Loss, SchedulerState};
 use super::words::refused;
@@ -29,7 +29,7 @@ impl SchedulerState {
             Admission::Known | Admission::Back => self.welcome_again(info),
             Admission::New => self.members.insert(info, self.now, &self.config),
             Admission::Successor => {
-                self.lose(&name, "another run of it has its place");
+                self.lose(&name, GoneCause::Replaced, "another run of it has its place");
                 self.members.remove(&name, Some(RunEnd::Replaced));
                 self.members.insert(info, self.now, &self.config);
             }
@@ -75,7 +75,7 @@ impl SchedulerState {
     }
 
     /// A worker is lost: its tasks start elsewhere, and those that it had begun have killed it for all that is known.
-    pub(super) fn lose(&mut self, name: &str, why: &str) {
+    pub(super) fn lose(&mut self, name: &str, cause: GoneCause, why: &str) {
         let rounds = |state: &Self, key: &AttemptKey| TaskKey {
             job: key.job.clone(),
             round: state.jobs.get(&key.job).map_or(0, |job| job.round),
@@ -95,6 +95,7 @@ impl SchedulerState {
         died_on.dedup();
         for key in held.keys() {
             self.take_from(key, name);
+            self.note_loss(key, Some(name), LossCause::WorkerGone);
         }
         let mourned = self.blame(died_on, name);
         if let Some(member) = self.members.get_mut(name) {
@@ -104,7 +105,7 @@ impl SchedulerState {
         for key in held.keys() {
             self.start_again(key, Loss::WithWorker, &why);
         }
-        self.actions.push(SchedulerAction::WorkerGone { worker: name.to_owned(), incarnation, why });
+        self.actions.push(SchedulerAction::WorkerGone { worker: name.to_owned(), incarnation, cause, why });
     }
 
     /// Notes a death on each of these tasks, and returns them. If one of them is poisonous, the others are not to blame and keep
@@ -122,20 +123,21 @@ impl SchedulerState {
     }
 
     /// A worker goes for a reason that no task is to blame for.
-    pub(super) fn dismiss(&mut self, name: &str, why: &str, end: Option<RunEnd>) {
+    pub(super) fn dismiss(&mut self, name: &str, cause: GoneCause, why: &str, end: Option<RunEnd>) {
         let Some(member) = self.members.get_mut(name) else { return };
         let (incarnation, is_here) = (member.info.incarnation.clone(), member.state != WorkerState::Lost);
         let held: Vec<_> = std::mem::take(&mut member.attempts).into_keys().collect();
         self.members.remove(name, end);
         for key in held {
             self.take_from(&key, name);
+            self.note_loss(&key, Some(name), LossCause::WorkerGone);
             let task = self.id(&key);
             self.actions.push(SchedulerAction::Stop { task, worker: name.to_owned() });
             self.start_again(&key, Loss::WithWorker, why);
         }
         if is_here {
             let (worker, why) = (name.to_owned(), why.to_owned());
-            self.actions.push(SchedulerAction::WorkerGone { worker, incarnation, why });
+            self.actions.push(SchedulerAction::WorkerGone { worker, incarnation, cause, why });
         }
     }
 
@@ -152,7 +154,7 @@ impl SchedulerState {
             Some(member) if !at_once && member.state != WorkerState::Lost => {
                 member.state = WorkerState::Draining;
             }
-            _ => self.dismiss(&name, "it was removed", Some(RunEnd::Removed)),
+            _ => self.dismiss(&name, GoneCause::Removed, "it was removed", Some(RunEnd::Removed)),
         }
     }
 
@@ -163,7 +165,7 @@ impl SchedulerState {
         };
         let names: Vec<_> = self.members.iter().filter_map(drained).collect();
         for name in names {
-            self.dismiss(&name, "it is drained", Some(RunEnd::Removed));
+            self.dismiss(&name, GoneCause::Drained, "it is drained", Some(RunEnd::Removed));
         }
     }
 }

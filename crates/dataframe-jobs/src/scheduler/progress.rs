@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{SchedulerAction, TaskSpec};
+use super::event::{LossCause, SchedulerAction, TaskSpec};
 use super::job::ScheduledJob;
 use super::members::{AttemptKey, TaskKey};
 use super::state::{Loss, SchedulerState};
@@ -127,6 +127,7 @@ impl SchedulerState {
             self.actions.push(stop);
             if is_queued {
                 self.drop_queued(&key);
+                self.note_loss(&key, Some(worker), LossCause::GivenBack);
                 self.start_again(&key, Loss::At(Some(worker)), "a worker that was removed took it");
             }
             return;
@@ -197,6 +198,7 @@ impl SchedulerState {
             FailureCode::Refused | FailureCode::Cancelled | FailureCode::NoWorkers => {
                 let why = format!("the worker {worker} said: {failure}");
                 if self.give_up(&key, worker).is_some() {
+                    self.note_loss(&key, Some(worker), LossCause::GivenBack);
                     self.start_again(&key, Loss::At(Some(worker)), &why);
                 }
             }
@@ -232,11 +234,13 @@ impl SchedulerState {
             if let Some(begun) = self.give_up(&key, worker) {
                 is_given_up = true;
                 self.suspect(&key, worker, begun);
+                self.note_loss(&key, Some(worker), LossCause::ReplyBroken);
                 self.actions.push(SchedulerAction::Stop { task: id.clone(), worker: worker.clone() });
             }
         }
         if workers.is_empty() {
             self.drop_queued(&key);
+            self.note_loss(&key, None, LossCause::ReplyBroken);
             is_given_up = true;
         }
         if is_given_up {
@@ -249,6 +253,7 @@ impl SchedulerState {
         self.see(worker);
         let Some(key) = self.find(id) else { return };
         let Some(begun) = self.give_up(&key, worker) else { return };
+        self.note_loss(&key, Some(worker), LossCause::ProcessDied);
         let task = TaskKey { job: Arc::clone(&key.job), round: id.round, task: key.task };
         if !begun || !self.note_death(&task, &format!("{worker} (a process of it)")) {
             self.start_again(&key, Loss::At(Some(worker)), why);

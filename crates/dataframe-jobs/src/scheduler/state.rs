@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::SchedulerConfig;
-use super::event::{Recipient, SchedulerAction};
+use super::event::{AttemptLoss, LossCause, Recipient, SchedulerAction};
 use super::job::{Holder, LiveAttempt, ScheduledJob};
 use super::members::{AttemptKey, ClusterMembers, TaskKey};
 use super::words;
@@ -29,6 +29,8 @@ pub(super) struct SchedulerState {
     /// No deadline is earlier than this.
     pub wake: Option<Duration>,
     pub actions: Vec<SchedulerAction>,
+    /// What was lost in this step.
+    pub losses: Vec<AttemptLoss>,
 }
 
 impl SchedulerState {
@@ -43,6 +45,7 @@ impl SchedulerState {
             ended_order: VecDeque::new(),
             wake: None,
             actions: Vec::new(),
+            losses: Vec::new(),
         }
     }
 
@@ -145,6 +148,12 @@ impl SchedulerState {
                 job.attempts.remove(&(key.task, key.attempt));
             }
         }
+    }
+
+    /// Notes that an attempt is given up that was at this worker, or in the shared queue.
+    pub(super) fn note_loss(&mut self, key: &AttemptKey, worker: Option<&str>, cause: LossCause) {
+        let loss = AttemptLoss { task: self.id(key), worker: worker.map(str::to_owned), cause };
+        self.losses.push(loss);
     }
 
     /// Lets a task start again if no attempt at it is under way.

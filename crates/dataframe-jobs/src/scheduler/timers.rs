@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{SchedulerAction, TaskSpec};
+use super::event::{GoneCause, LossCause, SchedulerAction, TaskSpec};
 use super::members::{AttemptKey, ClusterMember};
 use super::state::{Loss, SchedulerState};
 use super::words;
@@ -37,7 +37,11 @@ impl SchedulerState {
             self.wake_by(next);
         }
         for name in silent {
-            self.lose(&name, &format!("it has been silent for {} s", timeout.as_secs_f64()));
+            self.lose(
+                &name,
+                GoneCause::Silent,
+                &format!("it has been silent for {} s", timeout.as_secs_f64()),
+            );
         }
     }
 
@@ -89,6 +93,7 @@ impl SchedulerState {
         let task = self.id(key);
         let begun = self.take_from(key, worker).unwrap_or(false);
         self.suspect(key, worker, begun);
+        self.note_loss(key, Some(worker), LossCause::LeaseEnded);
         self.actions.push(SchedulerAction::Stop { task, worker: worker.to_owned() });
         let why = format!("the worker {worker} gave no sign of life within the lease");
         self.start_again(key, Loss::At(Some(worker)), &why);
@@ -102,6 +107,7 @@ impl SchedulerState {
             live.queued_until = Some(deadline);
             live.is_overdue = is_any_free;
             if is_any_free {
+                self.note_loss(key, None, LossCause::NotTaken);
                 self.start_again(
                     key,
                     Loss::WithWorker,

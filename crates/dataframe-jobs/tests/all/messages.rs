@@ -46,8 +46,12 @@ fn requests() -> Vec<(Request, String)> {
     vec![
         (Request::Join(worker()), format!(r#"{{"join":{WORKER}}}"#)),
         (
-            Request::Heartbeat { worker: worker(), running: vec![task_id()] },
+            Request::Heartbeat { worker: worker(), running: vec![task_id()], resident_bytes: None },
             format!(r#"{{"heartbeat":{{"worker":{WORKER},"running":[{TASK}]}}}}"#),
+        ),
+        (
+            Request::Heartbeat { worker: worker(), running: Vec::new(), resident_bytes: Some(7) },
+            format!(r#"{{"heartbeat":{{"worker":{WORKER},"running":[],"resident_bytes":7}}}}"#),
         ),
         (
             Request::Leave { worker: name(), incarnation: "01K".to_owned() },
@@ -209,11 +213,12 @@ fn each_reply_has_these_bytes() {
 #[test]
 fn each_code_of_a_failure_has_this_name() {
     use FailureCode::{
-        BadJob, Cancelled, File, Internal, NoWorkers, Poisonous, Refused, Resources, WidenType,
+        BadJob, Cancelled, File, Internal, NoModule, NoWorkers, Poisonous, Refused, Resources, WidenType,
     };
-    let codes = [BadJob, WidenType, File, Poisonous, Resources, NoWorkers, Refused, Cancelled, Internal];
+    let codes =
+        [BadJob, NoModule, WidenType, File, Poisonous, Resources, NoWorkers, Refused, Cancelled, Internal];
     let json = serde_json::to_string(&codes).unwrap();
-    let names = r#"["bad-job","widen-type","file","poisonous","resources","no-workers","refused","cancelled","internal"]"#;
+    let names = r#"["bad-job","no-module","widen-type","file","poisonous","resources","no-workers","refused","cancelled","internal"]"#;
     assert_eq!(json, names);
 }
 

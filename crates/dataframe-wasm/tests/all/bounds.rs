@@ -116,6 +116,16 @@ fn a_task_that_is_stopped_ends_within_a_slice_of_fuel() {
     assert_eq!(later.unwrap_err(), WasmError::Stopped);
 }
 
+#[test]
+fn code_behind_the_end_of_a_function_is_refused() {
+    let mut bytes = wat::parse_str("(module (func nop nop))").unwrap();
+    let body = [0x01, 0x01, 0x0b];
+    let at = bytes.windows(body.len()).position(|window| window == body).unwrap();
+    bytes[at] = 0x0b;
+    let refused = WasmModule::new(bytes.into()).unwrap_err().to_string();
+    assert!(refused.contains("no valid WebAssembly module"), "{refused}");
+}
+
 proptest! {
     /// Whatever the bytes are, there is an answer.
     #[test]

@@ -9,7 +9,9 @@ use serde_json::{Map, Value};
 use crate::language::call::{CallArguments, GivenArgument};
 use crate::language::expression::{join, operand, sign};
 use crate::language::fault::LineFault;
-use crate::language::frames::{FRAME_METHODS, GROUP_METHODS, call_frame, call_groups, read_csv};
+use crate::language::frames::{
+    FRAME_METHODS, GROUP_METHODS, NamedModules, call_frame, call_groups, read_csv,
+};
 use crate::language::series::{
     SERIES_METHODS, TEXT_METHODS, TIME_PARTS, accessor, call_series, call_text, save, time_part,
 };
@@ -358,7 +360,7 @@ fn call(
             let receiver_text = advice::CallReceiver { value: &of, syntax: receiver };
             let arguments =
                 CallArguments::new(name, at.clone(), given(arguments, Some(&receiver_text), names)?);
-            method(&of, name, at, arguments)
+            method(&of, name, at, arguments, &names.modules)
         }
         _ => Err(LineFault::new(
             whole.at.clone(),
@@ -415,16 +417,17 @@ fn method(
     name: &str,
     at: &Range<usize>,
     arguments: CallArguments,
+    modules: &NamedModules,
 ) -> Result<ShellValue, LineFault> {
     let called = match of {
         ShellValue::Library if name == "read_csv" => Some(read_csv(arguments)),
-        ShellValue::Frame(base) => call_frame(base, name, arguments),
+        ShellValue::Frame(base) => call_frame(base, name, arguments, modules),
         ShellValue::Groups(groups) => call_groups(groups, name, arguments),
         ShellValue::Accessor(series, SeriesAccessor::Text) => call_text(series, name, arguments),
         ShellValue::Series(series) => match name {
             "to_csv" | "to_parquet" => Some(save(&series.clone().into_frame(), name, arguments)),
             "head" | "tail" | "persist" | "explain" | "dropna" => {
-                call_frame(&series.clone().into_frame(), name, arguments)
+                call_frame(&series.clone().into_frame(), name, arguments, modules)
             }
             _ => call_series(series, name, arguments),
         },

@@ -12,14 +12,18 @@ use crate::language::series::{reduction, save};
 use crate::language::value::{GroupedRows, ShellValue, with};
 
 mod groups;
+mod modules;
 mod reading;
 
 pub use groups::{GROUP_METHODS, call_groups};
+pub use modules::NamedModules;
+use modules::apply_wasm;
 pub use reading::read_csv;
 
 /// The methods of a frame.
-pub const FRAME_METHODS: [&str; 32] = [
+pub const FRAME_METHODS: [&str; 33] = [
     "apply",
+    "apply_wasm",
     "assign",
     "compute",
     "count",
@@ -56,7 +60,7 @@ pub const FRAME_METHODS: [&str; 32] = [
 /// What stands behind a frame without parentheses.
 pub const FRAME_ATTRIBUTES: [&str; 2] = ["columns", "dtypes"];
 
-/// Calls a method of a frame. `None` if there is no such method.
+/// Calls a method of a frame, which may name one of these modules. `None` if there is no such method.
 ///
 /// # Errors
 /// Fails if the arguments are wrong.
@@ -64,6 +68,7 @@ pub fn call_frame(
     base: &[Operation],
     method: &str,
     mut arguments: CallArguments,
+    modules: &NamedModules,
 ) -> Option<Result<ShellValue, LineFault>> {
     let given = &mut arguments;
     let operation = match method {
@@ -81,6 +86,7 @@ pub fn call_frame(
         "sql" => given.text(&["query"], SQL).map(Operation::sql),
         "isin" => isin(given),
         "apply" => apply(given),
+        "apply_wasm" => apply_wasm(given, modules),
         "assign" => assign(base, given),
         "max" | "min" | "sum" | "mean" | "count" | "std" | "var" | "nunique" | "describe" => {
             reduce(method, given)

@@ -21,6 +21,7 @@ macro_rules! topics {
 topics! {
     "agg", "df.groupby(\"name\").agg(\"mean(x)\", \"max(y) as top\")", "Aggregates each group. Functions: count first last max mean min nunique size std sum var. Also written as {\"x\": [\"min\", \"max\"]} or total=\"sum(x)\".";
     "apply", "df.apply(\"x * 2 + length(name)\"), df.x.apply(\"NAME\")", "Computes a column from each row, by an expression in SQL or by the name of a function that the workers have.";
+    "apply_wasm", "df.apply_wasm(\"names.wasm\", \"celsius\", [\"x\"], \"float64\")", "Computes a column from each row by a function of a WebAssembly module: file of --wasm, function, columns, type of the result. Start the prompt with --wasm FILE.";
     "assign", "df.assign(y=df.x * 2, z=\"length(name)\")", "Adds columns or replaces them. A text is an expression in SQL. Also written as df[\"y\"] = df.x * 2.";
     "columns", "df.columns", "Shows the names of the columns.";
     "count", "df.count(), df.x.count()", "Counts the values that are not null.";

@@ -22,6 +22,7 @@ fn names() -> ShellNames {
         };
         names.assign(name, value, columns);
     }
+    names.modules.insert("names.wasm".to_owned(), "3f2a".to_owned());
     names
 }
 
@@ -98,6 +99,14 @@ fn frames_have_the_methods_of_dask() {
         (
             "df.apply(function=\"upper\", column=\"name\")",
             json!([{"apply": {"function": "upper", "column": "name"}}]),
+        ),
+        (
+            "df.apply_wasm(\"names.wasm\", \"score\", [\"x\", \"y\"], \"float64\")",
+            json!([{"apply": {"wasm": {"module": "3f2a", "function": "score", "columns": ["x", "y"], "returns": "float64"}}}]),
+        ),
+        (
+            "df.apply_wasm(\"names.wasm\", function=\"f\", columns=df.x, returns=\"int\", as=\"z\")",
+            json!([{"apply": {"wasm": {"module": "3f2a", "function": "f", "columns": ["x"], "returns": "int64"}, "as": "z"}}]),
         ),
         (
             "df.sort_values(\"x\", ascending=False)",
@@ -306,6 +315,17 @@ fn faults_mark_the_place_and_tell_what_would_be_right() {
         ("print(df)", "print", "no print is needed"),
         ("import os", "import", "not Python"),
         ("__import__('os').system('ls')", "__import__", "no function `__import__`"),
+        (
+            "df.apply_wasm(\"n.wasm\", \"f\", \"x\", \"int64\")",
+            "apply_wasm",
+            "those of --wasm FILE, with which the program is started, are names.wasm",
+        ),
+        (
+            "df.apply_wasm(\"names.wasm\", \"f\", \"x\", \"int65\")",
+            "\"int65\"",
+            "\"float64\", \"int64\" or \"string\"",
+        ),
+        ("df.apply_wasm(\"names.wasm\", \"f\")", "apply_wasm", "df.apply_wasm(\"names.wasm\""),
         ("df.merge(other)", "merge", "`on`"),
         ("df.merge(3, on=\"x\")", "3", "a frame is expected here and not a number"),
         ("read_csv(\"a\", sep=\"ab\")", "sep=\"ab\"", "one ASCII character"),

@@ -82,6 +82,8 @@ pub enum SavedFormat {
 #[derive(Debug, Clone, Default)]
 pub struct ShellNames {
     names: BTreeMap<String, KnownName>,
+    /// The hashes of the modules that lines may call, by the names of their files.
+    pub modules: BTreeMap<String, String>,
 }
 
 /// A name and what is known of it.

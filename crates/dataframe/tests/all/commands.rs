@@ -118,6 +118,12 @@ fn a_function_of_a_module_runs_here_and_in_worker_processes() {
     let scores = "apply\n2.0\n\"\"\n8.0\n8.0\n";
     assert_eq!(printed(&run(folder.path(), &words)), scores);
     assert_eq!(printed(&run(folder.path(), &[&words[..], &["--workers", "2"]].concat())), scores);
+    let line = "read_csv(\"people.csv\").apply_wasm(\"scores.wasm\", \"score\", [\"y\", \"x\"], \"float64\", as=\"apply\")";
+    let eval = ["eval", line, "--wasm", "scores.wasm"];
+    assert_eq!(printed(&run(folder.path(), &eval)), scores);
+    assert_eq!(printed(&run(folder.path(), &[&eval[..], &["--workers", "1"]].concat())), scores);
+    let told = failed(&run(folder.path(), &["eval", line]), 2);
+    assert!(told.contains("there is no module") && told.contains("--wasm FILE"), "{told}");
     let loops = r#"(module (func (export "f") (param i64) (result i64) (loop $l (br $l)) (local.get 0)))"#;
     std::fs::write(folder.path().join("loops.wasm"), wat::parse_str(loops).unwrap()).unwrap();
     let words = [

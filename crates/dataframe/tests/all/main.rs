@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod buckets;
 mod commands;
 mod demo;
+mod other_engine;
 mod prompt;
 mod support;

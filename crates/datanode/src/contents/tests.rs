@@ -27,7 +27,7 @@ fn lines(seqs: impl IntoIterator<Item = u64>) -> Vec<u8> {
 fn opened(folder: &Path, bytes: &[u8]) -> DataContents {
     let path = folder.join("data.txt");
     std::fs::write(&path, bytes).unwrap();
-    open(&path).unwrap().1
+    open(&Disk::default(), &path).unwrap().1
 }
 
 /// Returns all listed numbers, page by page.
@@ -120,4 +120,52 @@ fn pages_go_on_behind_displaced_records() {
     let contents = opened(folder.path(), &moved);
     check(&contents, count);
     assert_eq!(contents.records(), count);
+}
+
+/// Checks all segments, and returns the numbers that are lost.
+fn checked(contents: &mut DataContents) -> Vec<u64> {
+    (0..).map_while(|segment| contents.check(segment).unwrap()).flat_map(|checked| checked.lost).collect()
+}
+
+#[test]
+fn damage_is_found_while_the_file_is_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.txt");
+    let count = 600;
+    let bytes = lines(1..=count);
+    let sectors = bytes.len() / SECTOR;
+    for (sector, kind) in (0..sectors).step_by(4).flat_map(|sector| [(sector, 0), (sector, 1), (sector, 2)]) {
+        let mut contents = opened(folder.path(), &bytes);
+        assert_eq!(checked(&mut contents), [] as [u64; 0]);
+        let (at, mut damaged) = (sector * SECTOR, bytes.clone());
+        match kind {
+            0 => damaged[at..at + SECTOR].fill(0),
+            1 => damaged[at + 77] ^= 1,
+            _ => {
+                let other = (sector + 7) % sectors * SECTOR;
+                damaged.copy_within(other..other + SECTOR, at);
+                damaged[other..other + SECTOR].copy_from_slice(&bytes[at..at + SECTOR]);
+            }
+        }
+        std::fs::write(&path, &damaged).unwrap();
+        let lost = checked(&mut contents);
+        assert!((1..=20).contains(&lost.len()), "sector {sector}, damage {kind}: {lost:?}");
+        check(&contents, count);
+        assert_eq!(contents.unreadable(), lost.len() as u64);
+        assert_eq!(checked(&mut contents), [] as [u64; 0], "it is told once");
+    }
+}
+
+#[test]
+fn gaps_are_put_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut contents = opened(folder.path(), &lines(1..=3000));
+    assert!(contents.marks.len() > 5, "{} segments", contents.marks.len());
+    let zeroed = vec![0; 20 * SECTOR];
+    std::fs::write(folder.path().join("data.txt"), [&zeroed[..], &lines(1..=3000)[zeroed.len()..]].concat())
+        .unwrap();
+    let lost = checked(&mut contents);
+    assert_eq!(lost, (1..=lost.len() as u64).collect::<Vec<_>>());
+    assert_eq!(contents.gaps(1, 9), (vec![(1, lost.len() as u64)], false));
+    check(&contents, 3000);
 }

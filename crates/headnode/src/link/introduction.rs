@@ -1,6 +1,7 @@
 //! The beginning of a connection: the hello, the exchange of all datanodes' names, and the comparison of what the
 //! datanode holds with what is registered of it. The connection is used for messages only after that.
 
+use journal::plants::{Plant, is_planted};
 use protocol::line::{AtEof, LineCodec};
 use protocol::store::json::{self, MAX_FRAME_BYTES, VERSION};
 use protocol::store::node_api::{HeldRecord, NodeFailure, NodeReply, NodeRequest, PEERS_PAGE};
@@ -29,6 +30,16 @@ pub struct Introduction<'a, N: Network> {
     writer: WriteHalf<N::Stream>,
 }
 
+/// What came of an introduction.
+pub struct Introduced {
+    /// How many of the known names were sent to the datanode.
+    pub sent_names: usize,
+    /// How many of its records were added to the registry.
+    pub reconciled: u64,
+    /// How many records are registered of it that it does not hold.
+    pub lost: u64,
+}
+
 impl<'a, N: Network> Introduction<'a, N> {
     /// Returns a connection to this run of a datanode on which nothing was sent yet.
     pub fn new(
@@ -42,15 +53,17 @@ impl<'a, N: Network> Introduction<'a, N> {
         Self { name, incarnation, context, replies: FrameReader::new(reader, codec), writer }
     }
 
-    /// Runs the whole introduction, and returns how many of the known names were sent to the datanode.
+    /// Runs the whole introduction, and returns what came of it.
     ///
     /// # Errors
     /// Fails with a [`LinkBroken`] if the connection breaks or has to be given up.
-    pub async fn run(&mut self) -> Result<usize, LinkBroken> {
+    pub async fn run(&mut self) -> Result<Introduced, LinkBroken> {
+        self.context.registry.remember(std::slice::from_ref(self.name))?;
         self.greet().await?;
         let sent_names = self.exchange_peers().await?;
-        self.reconcile().await?;
-        Ok(sent_names)
+        let reconciled = if is_planted(Plant::LinkNotReconciled) { 0 } else { self.reconcile().await? };
+        let lost = self.context.registry.holdings(|holdings| holdings.lost(self.name));
+        Ok(Introduced { sent_names, reconciled, lost })
     }
 
     /// Returns the two directions of the connection, which is then ready for messages.
@@ -65,9 +78,18 @@ impl<'a, N: Network> Introduction<'a, N> {
             datanode: self.name.clone(),
             incarnation: self.incarnation,
             highest: self.context.registry.holdings(|holdings| holdings.highest(self.name)),
+            epoch: Some(self.context.lead.epoch),
         };
         match self.ask(&hello).await? {
-            NodeReply::Welcome { .. } => Ok(()),
+            NodeReply::Welcome { draining, .. } => {
+                self.context.lead.note_welcome();
+                self.context.drained.note(self.name, draining).await;
+                Ok(())
+            }
+            NodeReply::Superseded { epoch } => {
+                self.context.lead.hears(epoch);
+                Err(LinkBroken::Superseded(epoch))
+            }
             other => Err(unexpected(other)),
         }
     }
@@ -92,7 +114,7 @@ impl<'a, N: Network> Introduction<'a, N> {
                             "a page of names does not continue the previous one".to_owned(),
                         ));
                     }
-                    learn(self.context, &names).await;
+                    learn(self.context, &names).await?;
                     after = names.into_iter().next_back().or(after);
                     all_learnt = !more;
                 }
@@ -108,8 +130,8 @@ impl<'a, N: Network> Introduction<'a, N> {
 
     /// Compares what the datanode holds with what is registered of it. Records that are held and not registered are
     /// added: their confirmations may have been lost, here or with an earlier headnode. Records that are registered and
-    /// not held are reported: the datanode's disk may have lost them.
-    async fn reconcile(&mut self) -> Result<(), LinkBroken> {
+    /// not held are reported: the datanode's disk may have lost them. Returns how many records were added.
+    async fn reconcile(&mut self) -> Result<u64, LinkBroken> {
         let registry = &self.context.registry;
         let registry_bytes = registry.bytes()?;
         let lost = self.registered_in_gaps().await?;
@@ -157,7 +179,7 @@ impl<'a, N: Network> Introduction<'a, N> {
                 "registered, but not held: the datanode has lost acknowledged records; restore its data.txt from a copy"
             );
         }
-        Ok(())
+        Ok(added as u64)
     }
 
     /// Returns the registered numbers of this datanode that, as it reports, no readable record has.
@@ -201,9 +223,13 @@ impl<'a, N: Network> Introduction<'a, N> {
 
 /// Adds names that a datanode remembers. They are added to the registry first: until these datanodes are asked, the
 /// headnode must not say that a message does not exist.
-async fn learn<N>(context: &LinkContext<N>, names: &[NodeName]) {
-    names.iter().for_each(|name| context.registry.expect(name));
+///
+/// # Errors
+/// Fails with [`LinkBroken::Registry`] if the names cannot be kept on disk.
+async fn learn<N>(context: &LinkContext<N>, names: &[NodeName]) -> Result<(), LinkBroken> {
+    context.registry.remember(names)?;
     context.report(LinkEvent::NamesLearnt(names.to_vec())).await;
+    Ok(())
 }
 
 fn holding(HeldRecord(seq, id, time, client, message_crc32c, beginning): HeldRecord) -> Holding {

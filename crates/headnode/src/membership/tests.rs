@@ -29,6 +29,9 @@ fn answer(membership: &Membership, number: u64, incarnation: u64) -> ProbeAnswer
         address: address(number),
         records: 0,
         free_bytes: 0,
+        unreadable: 0,
+        sync: None,
+        leader: None,
     }
 }
 
@@ -102,6 +105,51 @@ fn a_silent_datanode_is_probed_again_and_then_not_operative() {
     assert_eq!(round.nodes.iter().map(|node| node.changed).collect::<Vec<_>>(), [false, true]);
 }
 
+/// Returns a membership of one datanode that is connected, in its second round, which nobody has answered.
+fn connected_and_silent() -> Membership {
+    let mut membership = membership(1);
+    membership.tick(at(0.0), 81);
+    answers(&mut membership, at(0.0), 1);
+    membership.mark_connected(&name(1), Incarnation::from_parts(1, 0), 0, 0);
+    assert_eq!(membership.tick(at(5.0), 82).len(), 1, "no ping as long as there may be an answer");
+    membership
+}
+
+#[test]
+fn a_datanode_that_only_replies_on_its_link_is_operative() {
+    let mut membership = connected_and_silent();
+    assert_eq!((membership.silent(), membership.round_begun()), (vec![name(1)], at(5.0)));
+    let again = membership.tick(at(6.0), 0);
+    assert!(again.contains(&MembershipAction::Ping(name(1))), "{again:?}");
+    membership.note_reply(&name(1), Incarnation::from_parts(1, 0));
+    membership.tick(at(7.0), 0);
+    let end = membership.tick(at(8.0), 0);
+    assert!(!end.contains(&MembershipAction::Disconnect(name(1))), "{end:?}");
+    let round = report(&end).unwrap();
+    assert_eq!((round.answered, round.operative, round.silent), (0, 1, 1));
+    assert_eq!(round.nodes[0].round_trip, None);
+    assert!(round.nodes[0].is_operative && !round.nodes[0].changed);
+    assert_eq!(membership.nodes().next().unwrap().1.state(), NodeState::Available);
+    // A reply counts for its round alone.
+    let round =
+        pass(&mut membership, at(13.0)).into_iter().find_map(|(_, action)| report(&[action])).unwrap();
+    assert_eq!((round.operative, round.nodes[0].changed), (0, true));
+}
+
+#[test]
+fn a_link_that_has_broken_and_another_run_count_for_nothing() {
+    for breaks in [true, false] {
+        let mut membership = connected_and_silent();
+        membership.tick(at(6.0), 0);
+        membership.note_reply(&name(1), Incarnation::from_parts(if breaks { 1 } else { 2 }, 0));
+        if breaks {
+            membership.mark_disconnected(&name(1), Incarnation::from_parts(1, 0), UnavailableCause::Closed);
+        }
+        membership.tick(at(7.0), 0);
+        assert_eq!(report(&membership.tick(at(8.0), 0)).unwrap().operative, 0);
+    }
+}
+
 #[test]
 fn an_answer_to_the_second_probe_is_no_failure() {
     let mut membership = membership(1);
@@ -162,16 +210,16 @@ fn to_a_datanode_whose_connection_broke_nothing_is_sent() {
     let run = Incarnation::from_parts(1, 0);
     let state = |membership: &Membership| membership.nodes[&name(1)].state();
     assert_eq!(state(&membership), NodeState::Operative, "not connected yet");
-    membership.mark_connected(&name(1), run);
+    membership.mark_connected(&name(1), run, 0, 0);
     assert_eq!(state(&membership), NodeState::Available);
-    membership.mark_disconnected(&name(1), Incarnation::from_parts(9, 0));
+    membership.mark_disconnected(&name(1), Incarnation::from_parts(9, 0), UnavailableCause::Closed);
     assert_eq!(state(&membership), NodeState::Available, "that was another run of it");
-    membership.mark_disconnected(&name(1), run);
+    membership.mark_disconnected(&name(1), run, UnavailableCause::Closed);
     assert_eq!(state(&membership), NodeState::Operative);
     membership.tick(at(5.0), 82);
     answers(&mut membership, at(5.0), 1);
     assert_eq!(state(&membership), NodeState::Operative, "answers alone do not mend a connection");
-    membership.mark_connected(&name(1), run);
+    membership.mark_connected(&name(1), run, 0, 0);
     assert_eq!(state(&membership), NodeState::Available);
 }
 
@@ -180,7 +228,7 @@ fn of_two_datanodes_with_one_name_the_second_is_refused_until_the_first_is_gone(
     let mut membership = membership(1);
     membership.tick(at(0.0), 81);
     answers(&mut membership, at(0.0), 1);
-    membership.mark_connected(&name(1), Incarnation::from_parts(1, 0));
+    membership.mark_connected(&name(1), Incarnation::from_parts(1, 0), 0, 0);
     membership.tick(at(5.0), 82);
     let second = answer(&membership, 1, 2);
     let from = address(9);
@@ -191,7 +239,7 @@ fn of_two_datanodes_with_one_name_the_second_is_refused_until_the_first_is_gone(
     assert_eq!(*to, from);
     assert!(reason.contains("10.0.0.1:5001") && reason.contains("--name"), "{reason}");
     // A restarted datanode is not a second one: the connection of the first one has broken.
-    membership.mark_disconnected(&name(1), Incarnation::from_parts(1, 0));
+    membership.mark_disconnected(&name(1), Incarnation::from_parts(1, 0), UnavailableCause::Closed);
     let accepted = membership.answered(at(5.1), from, &second).unwrap();
     assert_eq!(accepted[0], MembershipAction::Connect(name(1), Incarnation::from_parts(2, 0), address(1)));
 }
@@ -279,4 +327,103 @@ fn false_alarms_are_as_rare_as_stated() {
             "loss {loss}: {rate} false alarms a round, stated {stated}"
         );
     }
+}
+
+/// Returns the state of each datanode and whether its connection is broken, which together are what events tell.
+fn conditions(membership: &Membership) -> BTreeMap<NodeName, (NodeState, bool, Incarnation, SocketAddr)> {
+    let of = |node: &Node| (node.state(), node.cause().is_some(), node.incarnation, node.address);
+    membership.nodes().map(|(name, node)| (name.clone(), of(node))).collect()
+}
+
+/// Returns whether an event tells that a datanode has come into this condition.
+fn tells(happening: Happening, (state, is_broken, ..): (NodeState, bool, Incarnation, SocketAddr)) -> bool {
+    match happening {
+        Happening::Joined(_) | Happening::Back(_) | Happening::Restarted(_) => {
+            (state, is_broken) == (NodeState::Operative, false)
+        }
+        Happening::Connected(_) => state == NodeState::Available,
+        Happening::Suspect(cause) => {
+            (state, is_broken) == (NodeState::Operative, true) && cause != UnavailableCause::NoAnswer
+        }
+        Happening::NotOperative(cause) => {
+            state == NodeState::NotOperative && cause == UnavailableCause::NoAnswer
+        }
+        Happening::NameRefused(_) | Happening::DiskFull | Happening::NotHeld(_) => false,
+    }
+}
+
+#[test]
+fn each_change_is_one_event_with_its_cause() {
+    let mut changes = 0;
+    for seed in 0..200 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut membership = membership(3);
+        let mut now = Duration::ZERO;
+        let mut before = conditions(&membership);
+        for _ in 0..300 {
+            let (number, run) = (rng.random_range(1..=4), rng.random_range(1..=2));
+            let incarnation = Incarnation::from_parts(run, 0);
+            match rng.random_range(0..6) {
+                0 => {
+                    now += Duration::from_millis(rng.random_range(0..1500));
+                    membership.tick(now, rng.random());
+                }
+                1 | 2 if membership.round > 0 => {
+                    let answer = answer(&membership, number, run);
+                    let _ = membership.answered(now, address(number), &answer);
+                }
+                3 => membership.mark_connected(&name(number), incarnation, 0, 0),
+                4 => membership.mark_disconnected(&name(number), incarnation, UnavailableCause::Closed),
+                _ => membership.mark_disconnected(&name(number), incarnation, UnavailableCause::ReplyTimeout),
+            }
+            let after = conditions(&membership);
+            let events = membership.take_events();
+            let told = |name: &NodeName| {
+                let about = events.iter().filter(|event| &event.datanode == name);
+                about
+                    .filter(|event| !matches!(event.happening, Happening::NameRefused(_)))
+                    .collect::<Vec<_>>()
+            };
+            for (name, condition) in &after {
+                let told = told(name);
+                if before.get(name) == Some(condition) {
+                    assert_eq!(told, Vec::<&ClusterEvent>::new(), "seed {seed}: nothing has changed");
+                } else {
+                    changes += 1;
+                    assert_eq!(told.len(), 1, "seed {seed}: {name} {condition:?}: {told:?}");
+                    assert!(tells(told[0].happening, *condition), "seed {seed}: {condition:?}: {told:?}");
+                }
+            }
+            before = after;
+        }
+    }
+    assert!(changes > 10_000, "only {changes} changes");
+}
+
+#[test]
+fn what_goes_on_is_told_once() {
+    let mut membership = membership(1);
+    membership.tick(Duration::ZERO, 81);
+    answers(&mut membership, at(0.1), 1);
+    let second = answer(&membership, 1, 2);
+    membership.take_events();
+    for round in 1..4 {
+        let again = ProbeAnswer { round: membership.round, token: membership.token, ..second.clone() };
+        assert!(membership.answered(at(0.2), address(2), &again).is_ok());
+        for _ in 0..3 {
+            membership.mark_full(&name(1));
+        }
+        let expected = [Happening::NameRefused(address(1)), Happening::DiskFull];
+        let seen: Vec<_> = membership.take_events().into_iter().map(|event| event.happening).collect();
+        assert_eq!(seen, if round == 1 { expected.to_vec() } else { Vec::new() }, "round {round}");
+        membership.tick(INTERVAL * round, 81);
+        answers(&mut membership, INTERVAL * round, 1);
+    }
+    membership.tick(INTERVAL * 9, 81);
+    membership.tick(INTERVAL * 10, 81);
+    answers(&mut membership, INTERVAL * 10, 1);
+    membership.take_events();
+    membership.mark_full(&name(1));
+    let again: Vec<_> = membership.take_events().into_iter().map(|event| event.happening).collect();
+    assert_eq!(again, [Happening::DiskFull], "it was well in between");
 }

@@ -3,24 +3,24 @@
 //! Lines of the registry are written before the client gets its reply, and synced later. They survive the end of the
 //! headnode, but not that of the machine. So a registry is complete at a start if two things hold. First, the previous
 //! run closed it properly, or the machine has not been restarted since. Second, the registry was complete in the
-//! previous run. The file holds one JSON object:
+//! previous run, and that run led in the same epoch: otherwise another headnode may have led meanwhile. The file holds one
+//! JSON object:
 //!
 //! ```json
-//! {"boot":"d3c1…","created_ns":1795253400123456789,"bytes":4711,"closed":false,"complete":true}
+//! {"boot":"d3c1…","created_ns":1795253400123456789,"bytes":4711,"closed":false,"complete":true,"epoch":"3:01JD…"}
 //! ```
 //!
 //! The time of creation and the length reveal a registry that was removed, restored from a copy, or cut.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use journal::disk::{Disk, replace};
+use protocol::store::types::Epoch;
 use serde::{Deserialize, Serialize};
 
 const SUFFIX: &str = "state";
-/// This file holds another identifier after each start of the machine.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The content of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,50 +35,64 @@ struct CompletenessNote {
     closed: bool,
     /// Whether the registry lacked nothing.
     complete: bool,
+    /// The epoch in which the headnode led. Earlier versions wrote none, and had no second headnode.
+    #[serde(default)]
+    epoch: Option<Epoch>,
 }
 
 impl CompletenessNote {
-    fn of(registry: &Path, boot: String) -> io::Result<Self> {
-        let metadata = fs::metadata(registry)?;
-        let created = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    /// Returns the note of a registry of `bytes` bytes that may lack anything.
+    fn of(disk: &Disk, registry: &Path, bytes: u64, boot: String, epoch: Epoch) -> io::Result<Self> {
+        let created = disk.created(registry)?.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let created_ns = created.and_then(|time| u64::try_from(time.as_nanos()).ok());
-        Ok(Self { boot, created_ns, bytes: metadata.len(), closed: false, complete: false })
+        Ok(Self { boot, created_ns, bytes, closed: false, complete: false, epoch: Some(epoch) })
     }
 
     /// Returns whether nothing can have been lost between `earlier` and now.
     fn continues(&self, earlier: &Self) -> bool {
         let same_boot = !self.boot.is_empty() && self.boot == earlier.boot;
-        (earlier.closed || same_boot) && self.created_ns == earlier.created_ns && self.bytes >= earlier.bytes
+        let same_epoch = earlier.epoch.is_none() || self.epoch == earlier.epoch;
+        (earlier.closed || same_boot)
+            && same_epoch
+            && self.created_ns == earlier.created_ns
+            && self.bytes >= earlier.bytes
     }
 }
 
 /// The path of the file, and its content.
 #[derive(Debug)]
 pub struct Completeness {
+    disk: Disk,
     path: PathBuf,
     state: CompletenessNote,
 }
 
 impl Completeness {
-    /// Reads the file that belongs to `registry`, and writes the present state to it. `whole` states that the registry
-    /// itself was found without damage.
+    /// Reads the file that belongs to `registry`, which has `bytes` bytes, and writes the present state to it. `whole`
+    /// states that the registry itself was found without damage, and `epoch` is that in which the headnode leads.
     ///
     /// # Errors
     /// Fails if the file cannot be written.
-    pub fn open(registry: &Path, whole: bool) -> io::Result<Self> {
-        // If the operating system provides no identifier, every start counts as a different one.
-        let boot = fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
-        Self::open_at_boot(registry, whole, boot)
+    pub fn open(disk: &Disk, registry: &Path, bytes: u64, whole: bool, epoch: Epoch) -> io::Result<Self> {
+        // If the machine tells no identifier of its start, every start counts as a different one.
+        Self::open_at_boot(disk, registry, bytes, whole, disk.machine_start(), epoch)
     }
 
-    fn open_at_boot(registry: &Path, whole: bool, boot: String) -> io::Result<Self> {
+    fn open_at_boot(
+        disk: &Disk,
+        registry: &Path,
+        bytes: u64,
+        whole: bool,
+        boot: String,
+        epoch: Epoch,
+    ) -> io::Result<Self> {
         let path = registry.with_extension(SUFFIX);
-        let mut state = CompletenessNote::of(registry, boot)?;
+        let mut state = CompletenessNote::of(disk, registry, bytes, boot, epoch)?;
         let earlier: Option<CompletenessNote> =
-            fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            disk.read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
         state.complete =
             whole && earlier.is_some_and(|earlier| earlier.complete && state.continues(&earlier));
-        let completeness = Self { path, state };
+        let completeness = Self { disk: disk.clone(), path, state };
         completeness.write(WhenOnDisk::BeforeReturn)?;
         Ok(completeness)
     }
@@ -113,19 +127,9 @@ impl Completeness {
 
     /// Replaces the file, so that it holds either the old or the new text, whatever happens.
     fn write(&self, when: WhenOnDisk) -> io::Result<()> {
-        let unfinished = self.path.with_extension(format!("{SUFFIX}.new"));
-        let mut file = File::create(&unfinished)?;
-        serde_json::to_writer(&mut file, &self.state)?;
-        file.write_all(b"\n")?;
-        if when == WhenOnDisk::BeforeReturn {
-            file.sync_all()?;
-        }
-        fs::rename(&unfinished, &self.path)?;
-        if when == WhenOnDisk::Later {
-            return Ok(());
-        }
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        let mut text = serde_json::to_vec(&self.state)?;
+        text.push(b'\n');
+        replace(&self.disk, &self.path, &text, when == WhenOnDisk::BeforeReturn)
     }
 }
 
@@ -138,7 +142,15 @@ enum WhenOnDisk {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+
+    use protocol::store::types::ulid;
+
     use super::*;
+
+    fn epoch(number: u64) -> Epoch {
+        Epoch { number, taken_by: ulid(1, 2) }
+    }
 
     struct RegistryOnDisk {
         _folder: tempfile::TempDir,
@@ -162,7 +174,12 @@ mod tests {
         }
 
         fn open(&self, whole: bool, boot: &str) -> Completeness {
-            Completeness::open_at_boot(&self.path, whole, boot.to_owned()).unwrap()
+            self.open_in(whole, boot, epoch(1))
+        }
+
+        fn open_in(&self, whole: bool, boot: &str, epoch: Epoch) -> Completeness {
+            let (disk, bytes) = (Disk::default(), fs::metadata(&self.path).unwrap().len());
+            Completeness::open_at_boot(&disk, &self.path, bytes, whole, boot.to_owned(), epoch).unwrap()
         }
 
         fn is_complete(&self, boot: &str) -> bool {
@@ -193,6 +210,17 @@ mod tests {
             fs::write(&replaced.path, [b'y'; 200]).unwrap();
             assert!(!replaced.is_complete("boot 1"));
         }
+    }
+
+    #[test]
+    fn a_registry_of_another_epoch_is_not_complete() {
+        let registry = RegistryOnDisk::of_first_run(true);
+        assert!(!registry.open_in(true, "boot 1", epoch(2)).is_complete(), "another headnode may have led");
+        let earlier = RegistryOnDisk::of_first_run(true);
+        let state = earlier.path.with_extension("state");
+        let text = fs::read_to_string(&state).unwrap();
+        fs::write(&state, text.replace(&format!(",\"epoch\":\"{}\"", epoch(1)), "")).unwrap();
+        assert!(earlier.is_complete("boot 1"), "an earlier version wrote no epoch");
     }
 
     #[test]

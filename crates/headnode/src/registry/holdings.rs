@@ -4,7 +4,7 @@
 //! An id that is not registered is free only if no datanode can hold it unregistered. If the registry may lack lines,
 //! this is known only after an answer from every datanode that was ever known.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::store::types::{NodeName, Place};
 use roaring::RoaringTreemap;
@@ -17,15 +17,16 @@ pub const RECHECKED: u64 = 100;
 /// The registered records of all datanodes.
 #[derive(Debug)]
 pub struct Holdings {
-    datanodes: HashMap<NodeName, RegisteredDatanode>,
+    /// In the order of their names, so that a simulation can be repeated.
+    datanodes: BTreeMap<NodeName, RegisteredDatanode>,
     /// Whether the registry may lack lines that an earlier run of the headnode has acknowledged.
     may_lack_lines: bool,
     /// Datanodes that may hold such records and were not asked yet. It is empty if no lines can be missing.
     unasked: BTreeSet<NodeName>,
     /// Datanodes that are gone for ever.
     forgotten: BTreeSet<NodeName>,
-    /// Whether any datanode was asked for everything.
-    any_asked: bool,
+    /// So many datanodes have to be asked for everything, at least.
+    asked_at_least: usize,
 }
 
 /// The registered records of one datanode.
@@ -33,6 +34,8 @@ pub struct Holdings {
 struct RegisteredDatanode {
     /// The registered numbers.
     numbers: RoaringTreemap,
+    /// The highest number that was ever registered. It is never assigned again, even if its record is gone.
+    highest: u64,
     /// Up to this number, everything that the datanode holds is registered, as checked in this run.
     reconciled_to: u64,
     /// The registered numbers that the datanode does not hold any more.
@@ -47,11 +50,11 @@ impl Holdings {
     /// acknowledged.
     pub fn new(may_lack_lines: bool) -> Self {
         Self {
-            datanodes: HashMap::new(),
+            datanodes: BTreeMap::new(),
             may_lack_lines,
             unasked: BTreeSet::new(),
             forgotten: BTreeSet::new(),
-            any_asked: false,
+            asked_at_least: 1,
         }
     }
 
@@ -70,22 +73,72 @@ impl Holdings {
         match self.datanodes.get_mut(&place.datanode) {
             Some(datanode) => {
                 datanode.numbers.insert(place.seq);
+                datanode.highest = datanode.highest.max(place.seq);
             }
             None => {
                 let numbers = RoaringTreemap::from_iter([place.seq]);
                 self.datanodes.insert(
                     place.datanode.clone(),
-                    RegisteredDatanode { numbers, ..RegisteredDatanode::default() },
+                    RegisteredDatanode { numbers, highest: place.seq, ..RegisteredDatanode::default() },
                 );
                 self.expect(&place.datanode);
             }
         }
     }
 
+    /// Removes a place that was registered, and at which the message is not any more.
+    pub fn release(&mut self, place: &Place) {
+        if let Some(datanode) = self.datanodes.get_mut(&place.datanode) {
+            datanode.numbers.remove(place.seq);
+            datanode.lost.remove(place.seq);
+            datanode.replaced.remove(place.seq);
+        }
+    }
+
+    /// Notes that a datanode does not hold what is registered there. Returns whether that is news.
+    pub fn mark_lost(&mut self, place: &Place) -> bool {
+        let datanode = self.datanodes.get_mut(&place.datanode);
+        let registered = datanode.filter(|datanode| datanode.numbers.contains(place.seq));
+        registered.is_some_and(|datanode| datanode.lost.insert(place.seq))
+    }
+
+    /// Notes that no readable record of a datanode has a number within `ranges`. Returns how many registered records it
+    /// has lost that were not known to be.
+    pub fn mark_gaps(&mut self, name: &NodeName, ranges: &[(u64, u64)]) -> u64 {
+        let lost = self.registered_in(name, ranges);
+        let Some(datanode) = self.datanodes.get_mut(name) else { return 0 };
+        let before = datanode.lost.len();
+        datanode.lost |= lost;
+        datanode.lost.len() - before
+    }
+
+    /// Notes that a datanode holds what was taken for lost.
+    pub fn mark_found(&mut self, place: &Place) {
+        if let Some(datanode) = self.datanodes.get_mut(&place.datanode) {
+            datanode.lost.remove(place.seq);
+            datanode.replaced.remove(place.seq);
+        }
+    }
+
+    /// Returns whether a datanode has lost what is registered there.
+    pub fn is_lost(&self, place: &Place) -> bool {
+        self.datanodes.get(&place.datanode).is_some_and(|datanode| datanode.lost.contains(place.seq))
+    }
+
+    /// Returns whether a datanode was asked in this run for everything that it holds.
+    pub fn was_asked(&self, name: &NodeName) -> bool {
+        self.datanodes.get(name).is_some_and(|datanode| datanode.asked)
+    }
+
     /// Marks these datanodes as gone for ever: nothing waits for what they may hold.
     pub fn forget(&mut self, names: &[NodeName]) {
         self.forgotten.extend(names.iter().cloned());
         self.unasked.retain(|name| !names.contains(name));
+    }
+
+    /// Sets how many datanodes have to be asked for everything, at least 1, if lines may be lacking.
+    pub fn ask_at_least(&mut self, datanodes: usize) {
+        self.asked_at_least = datanodes.max(1);
     }
 
     /// Adds a datanode that exists or existed.
@@ -120,15 +173,15 @@ impl Holdings {
         holding.lost.clone_from(&lost);
         holding.asked = true;
         self.unasked.remove(name);
-        self.any_asked = true;
         is_news.then_some(lost)
     }
 
     /// Returns the datanodes that may hold acknowledged records which are not registered. Returns `None` if there are
-    /// none: an id that is not registered was then never acknowledged. An empty list means that no datanode has
-    /// answered yet, so the datanodes are not known.
+    /// none: an id that is not registered was then never acknowledged. An empty list means that too few datanodes
+    /// have answered yet, so the datanodes are not known.
     pub fn unasked(&self) -> Option<Vec<NodeName>> {
-        let may_lack = self.may_lack_lines && (!self.any_asked || !self.unasked.is_empty());
+        let asked = || self.datanodes.values().filter(|datanode| datanode.asked).count();
+        let may_lack = self.may_lack_lines && (!self.unasked.is_empty() || asked() < self.asked_at_least);
         may_lack.then(|| self.unasked.iter().cloned().collect())
     }
 
@@ -147,9 +200,9 @@ impl Holdings {
         self.datanodes.get(name).map_or(0, |holding| holding.lost.len())
     }
 
-    /// Returns the highest registered number of a datanode, or 0 if it has none.
+    /// Returns the highest number that was ever registered of a datanode, or 0 if there was none.
     pub fn highest(&self, name: &NodeName) -> u64 {
-        self.datanodes.get(name).and_then(|holding| holding.numbers.max()).unwrap_or(0)
+        self.datanodes.get(name).map_or(0, |holding| holding.highest)
     }
 
     /// Returns whether record `seq` of a datanode is registered.
@@ -249,6 +302,18 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_is_gone_is_not_missed_and_its_number_stays_used() {
+        let mut holdings = holding(&[1, 2, 3]);
+        let last = Place { datanode: node("a"), seq: 3 };
+        assert!(holdings.mark_lost(&last) && !holdings.mark_lost(&last) && holdings.is_lost(&last));
+        assert!(!holdings.mark_lost(&Place { datanode: node("a"), seq: 4 }), "never registered");
+        holdings.release(&last);
+        assert_eq!((holdings.lost(&node("a")), holdings.records(&node("a"))), (0, 2));
+        assert!(!holdings.contains(&node("a"), 3) && !holdings.is_lost(&last));
+        assert_eq!(holdings.highest(&node("a")), 3);
+    }
+
+    #[test]
     fn a_miss_needs_the_word_of_every_datanode_where_lines_may_be_lacking() {
         assert_eq!(Holdings::new(false).unasked(), None);
         let mut holdings = Holdings::new(true);
@@ -261,6 +326,9 @@ mod tests {
         assert_eq!(holdings.unasked(), Some(vec![node("b")]));
         holdings.reconciled(&node("b"), 1, RoaringTreemap::new(), None);
         assert_eq!(holdings.unasked(), None);
+        holdings.ask_at_least(3);
+        assert_eq!(holdings.unasked(), Some(vec![]), "there may be one that nobody has told of");
+        holdings.ask_at_least(2);
         holdings.expect(&node("c"));
         assert_eq!(holdings.unasked(), Some(vec![node("c")]), "somebody has told of a third one");
         holdings.forget(&[node("c"), node("d")]);

@@ -5,22 +5,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use buckets::{ObjectUrl, S3Facts, s3_builder};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::{Path, PathPart};
-use object_store::{
-    BackoffConfig, Error, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    RetryConfig,
-};
+use object_store::{Error, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use super::names::within;
 use crate::TransportError;
 use crate::brokered::address::without_password;
 use crate::brokered::pace::Pace;
 
-/// Time for the tries that the client of S3 makes by itself.
+/// What the client of S3 tries by itself, and for how long.
+const RETRIES: usize = 2;
 const TRIES: Duration = Duration::from_secs(2);
 
 /// A bucket, or a part of one.
@@ -29,6 +27,8 @@ pub(crate) struct Bucket {
     root: Path,
     /// Where it is a folder.
     folder: Option<BucketFolder>,
+    /// What helps to explain failures, where it is not a folder.
+    facts: Option<S3Facts>,
     shown: String,
     trouble: Mutex<Trouble>,
 }
@@ -83,16 +83,10 @@ impl Bucket {
             Ok::<_, TransportError>((store, Path::default(), Some(folder)))
         };
         let (store, root, base): (Arc<dyn ObjectStore>, _, _) = match url.split_once("://") {
-            Some(("s3", place)) => {
-                let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-                if bucket.is_empty() || bucket.contains(['@', '?', '#']) {
-                    return Err(wrong("the name of the bucket is missing".to_owned()));
-                }
-                let root = Path::parse(prefix).map_err(|error| wrong(error.to_string()))?;
-                let retry =
-                    RetryConfig { backoff: BackoffConfig::default(), max_retries: 2, retry_timeout: TRIES };
-                let builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
-                (Arc::new(builder.build().map_err(|error| wrong(error.to_string()))?), root, None)
+            Some(("s3", _)) => {
+                let place = ObjectUrl::parse(url).map_err(|error| wrong(error.to_string()))?;
+                let store = s3_builder(&place.bucket, RETRIES, TRIES).build();
+                (Arc::new(store.map_err(|error| wrong(error.to_string()))?), place.key, None)
             }
             Some(("file", path)) if path.starts_with('/') => in_a_folder(path)?,
             Some((scheme, _)) => return Err(wrong(format!("{scheme} is not understood"))),
@@ -104,7 +98,8 @@ impl Bucket {
             None => None,
         };
         let root = root.join(part);
-        Ok(Self { store, root, folder, shown, trouble: Mutex::default() })
+        let facts = folder.is_none().then(S3Facts::read);
+        Ok(Self { store, root, folder, facts, shown, trouble: Mutex::default() })
     }
 
     fn folder(path: &str) -> Result<(Arc<dyn ObjectStore>, PathBuf), String> {
@@ -262,7 +257,10 @@ impl Bucket {
                 }
                 Err(error) => error,
             };
-            let cause = error.to_string();
+            let cause = match &self.facts {
+                Some(facts) => facts.explain(&error).to_string(),
+                None => error.to_string(),
+            };
             self.complain(&cause);
             if is_final(&error) || !pace.pause().await {
                 return Err(TransportError::Unreachable { peer: self.shown.clone(), cause });

@@ -18,7 +18,7 @@ use super::shared::{MAX_NOTE, OBJECTSTORE_MAX_BYTES, StoreShared};
 use crate::brokered::letter::{Letter, LetterKind};
 use crate::brokered::pace::Pace;
 use crate::brokered::reply::{Asker, BrokeredReply};
-use crate::{Incoming, TransportError};
+use crate::{Incoming, PeerRole, TransportError};
 
 /// The most requests that are claimed in one step.
 const CLAIMED_AT_ONCE: usize = 16;
@@ -241,5 +241,5 @@ pub(crate) fn incoming(
     let asker = Asker { ask: errand.request.ask, inbox: errand.request.inbox.to_string() };
     let (errand, keeps) = (Box::new(errand), Arc::clone(keeps));
     let reply = BrokeredReply::new(&correspondence, errand, asker, OBJECTSTORE_MAX_BYTES, permit, keeps);
-    Incoming { request, reply: Box::new(reply) }
+    Incoming { request, peer: PeerRole::Node, reply: Box::new(reply) }
 }

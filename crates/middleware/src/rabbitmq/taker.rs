@@ -18,10 +18,10 @@ use super::errand::RabbitErrand;
 use super::link::{LiveRabbit, answered};
 use super::message::asker;
 use super::shared::RabbitShared;
-use crate::Incoming;
 use crate::brokered::letter::{Letter, LetterKind};
 use crate::brokered::pace::Pace;
 use crate::brokered::reply::BrokeredReply;
+use crate::{Incoming, PeerRole};
 
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 
@@ -111,7 +111,7 @@ impl RabbitTaker {
         let (correspondence, keeps) = (&self.shared.correspondence, Arc::clone(&self.keeps));
         let reply = BrokeredReply::new(correspondence, errand, asker, self.max_bytes, permit, keeps);
         let request = Bytes::from(delivery.data);
-        self.incoming.send(Incoming { request, reply: Box::new(reply) }).await.is_ok()
+        self.incoming.send(Incoming { request, peer: PeerRole::Node, reply: Box::new(reply) }).await.is_ok()
     }
 
     /// Tells an asker that its request was delivered too often.

@@ -16,10 +16,10 @@ use super::held::HeldEntries;
 use super::link::{BLOCK, is_passing};
 use super::names::GROUP;
 use super::shared::RedisShared;
-use crate::Incoming;
 use crate::brokered::letter::{Letter, LetterKind};
 use crate::brokered::pace::Pace;
 use crate::brokered::reply::BrokeredReply;
+use crate::{Incoming, PeerRole};
 
 /// The beginning of a walk over the claims, and its end.
 const BEGINNING: &str = "0-0";
@@ -270,7 +270,12 @@ impl RedisTaker {
             let correspondence = &self.shared.correspondence;
             let keeps = Arc::clone(&self.keeps);
             let reply = BrokeredReply::new(correspondence, errand, asker, self.max_bytes, permit, keeps);
-            if self.incoming.send(Incoming { request, reply: Box::new(reply) }).await.is_err() {
+            if self
+                .incoming
+                .send(Incoming { request, peer: PeerRole::Node, reply: Box::new(reply) })
+                .await
+                .is_err()
+            {
                 return false;
             }
         }

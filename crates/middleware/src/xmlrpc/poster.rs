@@ -8,8 +8,8 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use mutual_tls::{Application, MutualTls};
 use tokio::time::timeout;
 
 use super::answer::Answer;
@@ -17,14 +17,13 @@ use super::method::MethodFault;
 use super::replies::{ANSWER_BYTES, ANSWER_PIECES, BUSY, CLOSING, GIVEN_UP, NO_REPLY, POLL};
 use super::site::{HEAD_TIME, beside};
 use super::xml::{read_response, write_call};
-use crate::TransportError;
+use crate::dial::Dialer;
+use crate::{TransportError, with_causes};
 
-/// How long connecting may take.
-const CONNECTING: Duration = Duration::from_secs(3);
 /// How long an answer may take beyond the time that a call waits for something to give.
 const SPARE: Duration = Duration::from_secs(30);
 /// Connections to one peer that are kept while they are not used.
-const MAX_IDLE: usize = 64;
+const MAX_IDLE: usize = 256;
 /// Unused connections are closed after this time, which is shorter than the server's, so that no call goes to a closing one.
 const IDLE_TIME: Duration = HEAD_TIME.saturating_sub(Duration::from_secs(10));
 /// A peer that does not acknowledge bytes for so long is gone.
@@ -34,25 +33,24 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// A client of XML-RPC for all peers.
 #[derive(Debug, Clone)]
 pub(crate) struct Poster {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Dialer, Full<Bytes>>,
     max_answer_bytes: usize,
 }
 
 impl Poster {
     /// Makes a client for pieces of so many bytes.
-    pub(crate) fn new(max_bytes: usize) -> Poster {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECTING));
-        connector.set_keepalive(Some(PROBE_EVERY));
-        connector.set_keepalive_interval(Some(PROBE_EVERY));
-        connector.set_keepalive_retries(Some(4));
-        connector.set_tcp_user_timeout(Some(SILENCE));
+    pub(crate) fn new(max_bytes: usize, tls: Option<MutualTls>) -> Poster {
+        let dialer = Dialer::new(tls, Application::XmlRpc, |tcp| {
+            tcp.set_keepalive(Some(PROBE_EVERY));
+            tcp.set_keepalive_interval(Some(PROBE_EVERY));
+            tcp.set_keepalive_retries(Some(4));
+            tcp.set_tcp_user_timeout(Some(SILENCE));
+        });
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME)
             .pool_max_idle_per_host(MAX_IDLE)
-            .build(connector);
+            .build(dialer);
         let max_answer_bytes = (max_bytes + ANSWER_BYTES) / 3 * 4 + ANSWER_PIECES * 64 + (64 << 10);
         Poster { client, max_answer_bytes }
     }
@@ -106,12 +104,13 @@ impl Poster {
             .body(Full::new(Bytes::from(xml.map_err(TransportError::Invalid)?)))
             .map_err(|error| TransportError::Invalid(format!("{peer} is no address: {error}")))?;
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/xml"));
+        let broken =
+            |error: &(dyn std::error::Error + 'static)| unreachable(with_causes(&error.to_string(), error));
         let exchange = async {
-            let response =
-                self.client.request(request).await.map_err(|error| unreachable(with_causes(&error)))?;
+            let response = self.client.request(request).await.map_err(|error| broken(&error))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), self.max_answer_bytes).collect().await;
-            Ok((status, body.map_err(|error| unreachable(with_causes(error.as_ref())))?.to_bytes()))
+            Ok((status, body.map_err(|error| broken(error.as_ref()))?.to_bytes()))
         };
         let silent = |_| unreachable("it does not answer".to_owned());
         let (status, body) = timeout(POLL + SPARE, exchange).await.map_err(silent)??;
@@ -130,15 +129,4 @@ fn asks_again(peer: &str, fault: &MethodFault) -> TransportError {
         CLOSING | GIVEN_UP | NO_REPLY | BUSY => TransportError::Unreachable { peer: peer.to_owned(), cause },
         _ => protocol(peer, cause),
     }
-}
-
-/// An error with what caused it.
-fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

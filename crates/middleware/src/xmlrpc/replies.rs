@@ -14,6 +14,7 @@ use ulid::Ulid;
 
 use super::answer::Answer;
 use super::method::MethodFault;
+use crate::PeerRole;
 use crate::intake::{Intake, ServiceClosing};
 use crate::reply::{Delivery, DirectReply};
 
@@ -25,6 +26,9 @@ pub(crate) const GIVEN_UP: i32 = 2;
 pub(crate) const NO_REPLY: i32 = 3;
 /// The most replies that wait to be fetched. With as many, no further request is taken.
 pub(crate) const BUSY: i32 = 4;
+
+/// Only nodes may ask this, and a client did.
+pub(crate) const NODES_ONLY: i32 = 5;
 
 /// How long a call waits for something to give.
 pub(crate) const POLL: Duration = Duration::from_secs(10);
@@ -86,13 +90,13 @@ impl OpenReplies {
     }
 
     /// Takes a request, and gives what is there of its reply after a while.
-    pub(crate) async fn call(&self, request: Bytes) -> Result<Answer, MethodFault> {
+    pub(crate) async fn call(&self, request: Bytes, peer: PeerRole) -> Result<Answer, MethodFault> {
         if self.lock().len() >= MAX_OPEN {
             return Err(MethodFault::new(BUSY, "too many replies wait to be fetched: ask again later"));
         }
         let deadline = Instant::now() + POLL;
         let intake = self.intake.clone();
-        let mut taking = Box::pin(async move { intake.take(request).await });
+        let mut taking = Box::pin(async move { intake.take(request, peer).await });
         let stage = match timeout_at(deadline, &mut taking).await {
             Ok(Ok(reply)) => Stage::Flowing(reply),
             Ok(Err(ServiceClosing)) => return Err(closing()),

@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method as Verb, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use mutual_tls::{Application, MutualTls};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -21,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::Answer;
 use super::method::{MethodFault, Methods};
-use super::replies::OpenReplies;
+use super::replies::{NODES_ONLY, OpenReplies};
 use super::xml::{BAD_PARAMETERS, NO_METHOD, read_call, write_response};
-use crate::listening::{Accepted, accept};
+use crate::listening::{Accepted, Gate, accept};
+use crate::{NODES_ALONE, PeerRole};
 
 /// The longest body of a call: a request of 16 MiB as base64 with line breaks, and its XML.
 pub(crate) const MAX_BODY_BYTES: usize = 24 << 20;
@@ -42,6 +44,8 @@ const LONG_XML: usize = 256 << 10;
 pub(crate) struct Site {
     /// None if the address has methods alone.
     pub(crate) replies: Option<Arc<OpenReplies>>,
+    /// Whether clients are refused what is answered by pieces: they ask the master, not its workers.
+    pub(crate) calls_for_nodes: bool,
     pub(crate) methods: Methods,
     /// The longest request.
     pub(crate) max_bytes: usize,
@@ -52,10 +56,16 @@ const OWN_METHODS: [&str; 3] = ["call", "cancel", "more"];
 const LIST_METHODS: &str = "system.listMethods";
 
 /// Serves until `stop`, and then until the replies are fetched.
-pub(crate) async fn serve_site(listener: TcpListener, site: Site, stop: CancellationToken) {
+pub(crate) async fn serve_site(
+    listener: TcpListener,
+    tls: Option<MutualTls>,
+    site: Site,
+    stop: CancellationToken,
+) {
     let site = Arc::new(site);
     let bodies = Arc::new(Semaphore::new(BODIES_KIB));
-    let mut connections = accept(listener, b"", stop.clone());
+    let gate = Gate { opening: b"", tls, application: Application::XmlRpc };
+    let mut connections = accept(listener, gate, stop.clone());
     let drained = CancellationToken::new();
     while let Some(Some(Ok(connection))) = stop.run_until_cancelled(connections.next()).await {
         let serving = serve_connection(connection, Arc::clone(&site), Arc::clone(&bodies), drained.clone());
@@ -73,9 +83,10 @@ async fn serve_connection(
     bodies: Arc<Semaphore>,
     drained: CancellationToken,
 ) {
+    let peer = connection.peer();
     let service = service_fn(|request| {
         let (site, bodies) = (Arc::clone(&site), Arc::clone(&bodies));
-        async move { Ok::<_, Infallible>(site.respond(request, &bodies).await) }
+        async move { Ok::<_, Infallible>(site.respond(request, peer, &bodies).await) }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -103,11 +114,11 @@ enum Given {
 }
 
 impl Site {
-    async fn respond(&self, request: Request<Incoming>, bodies: &Semaphore) -> HttpReply {
+    async fn respond(&self, request: Request<Incoming>, peer: PeerRole, bodies: &Semaphore) -> HttpReply {
         let at_home = matches!(request.uri().path(), "/" | "/RPC2");
         match (at_home, request.method()) {
             (false, _) => plain(StatusCode::NOT_FOUND, "XML-RPC is served at / and at /RPC2.\n".to_owned()),
-            (true, &Verb::POST) => self.respond_to_call(request, bodies).await,
+            (true, &Verb::POST) => self.respond_to_call(request, peer, bodies).await,
             (true, &Verb::GET) => plain(StatusCode::OK, self.page()),
             (true, _) => {
                 let mut refusal =
@@ -134,7 +145,12 @@ impl Site {
         names
     }
 
-    async fn respond_to_call(&self, request: Request<Incoming>, bodies: &Semaphore) -> HttpReply {
+    async fn respond_to_call(
+        &self,
+        request: Request<Incoming>,
+        peer: PeerRole,
+        bodies: &Semaphore,
+    ) -> HttpReply {
         let kib =
             request.body().size_hint().upper().map_or(MAX_BODY_BYTES, |bytes| bytes.min(1 << 40) as usize)
                 >> 10;
@@ -155,7 +171,7 @@ impl Site {
             Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "The call takes too long.\n".to_owned()),
         };
         let result = match beside(body.len(), move || read_call(&body)).await {
-            Ok((name, parameters)) => self.run(&name, parameters).await,
+            Ok((name, parameters)) => self.run(&name, parameters, peer).await,
             Err(fault) => Err(fault),
         };
         let xml = match result {
@@ -166,12 +182,15 @@ impl Site {
         respond_with(StatusCode::OK, "text/xml", xml)
     }
 
-    async fn run(&self, name: &str, parameters: Vec<Value>) -> Result<Given, MethodFault> {
+    async fn run(&self, name: &str, parameters: Vec<Value>, peer: PeerRole) -> Result<Given, MethodFault> {
         if let Some(method) = self.methods.get(name) {
             return method(parameters).await.map(Given::Value);
         }
         match (&self.replies, name) {
-            (Some(replies), "call") => self.call(replies, parameters).await.map(Given::Answer),
+            (Some(_), "call" | "more" | "cancel") if self.calls_for_nodes && peer != PeerRole::Node => {
+                Err(MethodFault::new(NODES_ONLY, NODES_ALONE))
+            }
+            (Some(replies), "call") => self.call(replies, parameters, peer).await.map(Given::Answer),
             (Some(replies), "more") => more(replies, parameters).await.map(Given::Answer),
             (Some(replies), "cancel") => cancel(replies, &parameters).map(Given::Value),
             (_, LIST_METHODS) => {
@@ -185,7 +204,12 @@ impl Site {
         }
     }
 
-    async fn call(&self, replies: &OpenReplies, mut parameters: Vec<Value>) -> Result<Answer, MethodFault> {
+    async fn call(
+        &self,
+        replies: &OpenReplies,
+        mut parameters: Vec<Value>,
+        peer: PeerRole,
+    ) -> Result<Answer, MethodFault> {
         let request = match (parameters.pop(), parameters.is_empty()) {
             (Some(Value::Base64(bytes)), true) => Bytes::from(bytes),
             (Some(Value::String(text)), true) => Bytes::from(text),
@@ -199,7 +223,7 @@ impl Site {
             );
             return Err(wrong_parameters(text));
         }
-        replies.call(request).await
+        replies.call(request, peer).await
     }
 }
 

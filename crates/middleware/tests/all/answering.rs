@@ -71,7 +71,7 @@ pub fn reachable(requests: &dyn Requests, served: &Endpoint) -> Endpoint {
 
 /// Does what a request says.
 pub async fn answer(incoming: Incoming, sent: &AtomicUsize) -> Result<(), TransportError> {
-    let Incoming { request, mut reply } = incoming;
+    let Incoming { request, peer, mut reply } = incoming;
     if let Some(text) = request.strip_prefix(b"echo ") {
         reply.send(request.slice_ref(text)).await?;
         return reply.finish().await;
@@ -93,6 +93,7 @@ pub async fn answer(incoming: Incoming, sent: &AtomicUsize) -> Result<(), Transp
             }
         }
         ["empty"] => {}
+        ["peer"] => reply.send(format!("{peer:?}").into()).await?,
         ["break"] => return reply.send(Bytes::from_static(b"half")).await,
         _ => panic!("no such request: {words:?}"),
     }

@@ -16,4 +16,5 @@ mod grpc;
 mod hybrid;
 mod load;
 mod python;
+mod tls;
 mod xmlrpc;

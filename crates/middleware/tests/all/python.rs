@@ -81,7 +81,7 @@ fn methods() -> Methods {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python_calls_methods_and_requests() {
-    let transport: SharedTransport = Arc::new(XmlRpcTransport::with_methods(methods()));
+    let transport: SharedTransport = Arc::new(XmlRpcTransport::with_methods(methods(), None));
     let endpoint = Endpoint::Master("127.0.0.1:0".to_owned());
     let server = Answering::start(transport.serve(&endpoint, 8).await.unwrap(), &endpoint);
     let Endpoint::Master(address) = &server.endpoint else { unreachable!("a master is served") };
@@ -104,7 +104,7 @@ async fn python_calls_methods_and_requests() {
 
 #[tokio::test]
 async fn methods_alone_have_a_server_and_a_caller() {
-    let server = MethodServer::start("127.0.0.1:0", methods()).await.unwrap();
+    let server = MethodServer::start("127.0.0.1:0", methods(), None).await.unwrap();
     let caller = MethodCaller::default();
     let four = caller.call(server.address(), "twice", vec![Value::Integer(2)]).await.unwrap();
     assert_eq!(four, Ok(Value::Long(4)));

@@ -146,6 +146,9 @@ fn run(seed: u64, tally: &ChaosTally) {
     wanted.store(false, Ordering::SeqCst);
     let sent: BTreeSet<_> = traffic.into_iter().flat_map(ChaosTraffic::finish).collect();
     store.wait_until_available(DATANODES);
+    let broken = store.headnode.events("connection broken: nothing is sent to this datanode");
+    let is_blamed = |event: &serde_json::Value| event.to_string().contains("does not follow the protocol");
+    assert!(!broken.iter().any(is_blamed), "a datanode that is only slow is told to be wrong: {broken:?}");
     store.stop();
     let receipts: Vec<_> = (0..CLIENTS)
         .flat_map(|number| {

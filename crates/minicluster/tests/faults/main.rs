@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod key;
 mod lost;
 mod memory;
 mod plain;

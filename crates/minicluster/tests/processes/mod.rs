@@ -10,6 +10,10 @@ use rand::RngExt as _;
 use service::net::LocalGroup;
 use testkit::{LineClient, Process, Signal, program, wait_for};
 
+/// The names of the files of keys. A store whose folder has them when it starts is one with a key.
+pub const CLUSTER_KEY: &str = "cluster.key";
+pub const CLIENT_KEY: &str = "client.key";
+
 /// A headnode and its datanodes.
 pub struct StoreProcesses {
     pub folder: PathBuf,
@@ -51,7 +55,14 @@ impl StoreProcesses {
     }
 
     pub fn available(&self) -> u64 {
-        self.connect().ask(&serde_json::json!({"status": {}}))["status"]["available"].as_u64().unwrap()
+        if !self.folder.join(CLUSTER_KEY).exists() {
+            return self.connect().ask(&serde_json::json!({"status": {}}))["status"]["available"]
+                .as_u64()
+                .unwrap();
+        }
+        let status = self.client("status", &["status", "--json"]).output().unwrap().stdout;
+        serde_json::from_slice::<serde_json::Value>(&status)
+            .map_or(0, |status| status["available"].as_u64().unwrap())
     }
 
     pub fn wait_until_available(&self, count: usize) {
@@ -76,6 +87,10 @@ impl StoreProcesses {
         let mut command = Command::new(program("store-client"));
         command.arg("--headnode").arg(self.headnode.address.to_string());
         command.arg("--data-dir").arg(self.folder.join(name)).args(arguments);
+        let key = self.folder.join(CLIENT_KEY);
+        if key.exists() {
+            command.arg("--key-file").arg(key);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -94,11 +109,14 @@ fn start_headnode(folder: &Path, group: &LocalGroup, port: u16, settings: &Store
     let mut port = port;
     loop {
         let mut command = Command::new(program("headnode"));
+        // Only tests of the page have one, by a flag.
+        command.env("HEADNODE_PAGE", "none");
         command.args(["--interface", "127.0.0.1", "--group", &group.address.to_string()]);
         command.args(["--listen", &SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string()]);
         command.args(["--interval", settings.interval, "--store-timeout", settings.store_timeout]);
         command.args(["--expected", &settings.datanodes.to_string()]);
         command.arg("--data-dir").arg(folder.join("headnode")).args(&settings.headnode);
+        add_key(&mut command, folder);
         match Process::try_start(command) {
             Ok(process) => return process,
             Err(events) => {
@@ -112,11 +130,23 @@ fn start_headnode(folder: &Path, group: &LocalGroup, port: u16, settings: &Store
 
 pub fn start_datanode(folder: &Path, group: &LocalGroup, number: usize) -> Process {
     let name = format!("datanode{number}");
-    Process::start(datanode(&folder.join(&name), group, &name))
+    let mut command = datanode(&folder.join(&name), group, &name);
+    add_key(&mut command, folder);
+    Process::start(command)
+}
+
+/// Gives a program the key of the cluster, if the store has one.
+fn add_key(command: &mut Command, folder: &Path) {
+    let key = folder.join(CLUSTER_KEY);
+    if key.exists() {
+        command.arg("--key-file").arg(key);
+    }
 }
 
 pub fn datanode(data: &Path, group: &LocalGroup, name: &str) -> Command {
     let mut command = Command::new(program("datanode"));
+    // Damage is found soon.
+    command.env("DATANODE_SCRUB_INTERVAL", "200ms");
     add_datanode_flags(&mut command, data, group, name);
     command
 }
@@ -127,7 +157,7 @@ pub fn add_datanode_flags(command: &mut Command, data: &Path, group: &LocalGroup
 }
 
 /// Returns a port below those that the system gives to connections, so that it stays free while the headnode is down.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     loop {
         let port = rand::rng().random_range(12_000..32_000);
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {

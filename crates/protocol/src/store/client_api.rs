@@ -7,18 +7,27 @@
 //! | client | `{"get":{"id":"01…"}}` | read the message back |
 //! | client | `{"list":{"last":10}}` | list the last messages, newest first; `before` asks for older ones |
 //! | client | `{"status":{}}` | report the datanodes and totals |
+//! | client | `{"drain":{"datanode":"datanode1"}}` | move the messages of this datanode elsewhere, and tell how far that is; `"undo":true` takes it back |
+//! | client | `{"forget":{"datanode":"datanode1"}}` | the datanode is gone for ever; `"accept_loss":true` if messages exist nowhere else |
+//! | client | `{"fsck":{"from":0}}` | check the copies of a page of messages; `"deep":true` reads each of them |
 //! | headnode | `{"saved":{"id":"01…","places":[{"datanode":"datanode2","seq":17}],"message_crc32c":"bfaac1a4"}}` | the message is on disk at these places |
 //! | headnode | `{"record":{"id":"01…","time":"…","client":"…","message":"Hola","from":{"datanode":"datanode2","seq":17}}}` | reply to get |
 //! | headnode | `{"messages":{"entries":[…],"before":123}}` | reply to list; ask again with this `before` for older ones |
 //! | headnode | `{"status":{…}}` | reply to status: [`StoreStatus`] |
+//! | headnode | `{"draining":{"datanode":"datanode1","left":12}}` | reply to drain: so many messages have still to be copied, if that was counted yet |
+//! | headnode | `{"drained":{"datanode":"datanode1"}}` | reply to drain: its messages are elsewhere |
+//! | headnode | `{"kept":{"datanode":"datanode1"}}` | reply to drain with undo |
+//! | headnode | `{"forgotten":{"datanode":"datanode1","lost":3}}` | reply to forget: so many messages existed nowhere else |
+//! | headnode | `{"fsck":{…}}` | reply to fsck: [`FsckPage`]; ask again with its `next` for further messages |
 //! | headnode | `{"error":{"id":"01…","code":"no-available-datanode","reason":"…"}}` | the request was not carried out; [`ErrorCode`] lists the codes |
 //!
 //! A line that does not begin with `{` is a message in plain text, and its reply is a line in Spanish: see [`plain`].
 //!
 //! Any request may state the version, `"v":1`. A client may send requests without waiting for replies, which come in
 //! the same order. After an error the connection stays open, except after `too-many-connections`, `idle-timeout`,
-//! `shutting-down` and `registry-failed`.
+//! `shutting-down`, `registry-failed` and `key-required`.
 
+mod operating;
 pub mod plain;
 
 use std::fmt;
@@ -27,8 +36,10 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::store::json::{self, Malformed};
-use crate::store::types::{Id, MessageCrc, NodeName, Place};
+use crate::store::types::{Epoch, Id, MessageCrc, NodeName, Place, UnavailableCause};
 pub use crate::store::types::{NodeState, RegistryEntry};
+pub use operating::{CheckedMessage, FSCK_PAGE, FsckPage, FsckVerdict, MAX_CHECKED_PLACES};
+use operating::{DrainBody, ForgetBody, FsckBody};
 
 /// The highest number of entries in one reply to `list`.
 pub const LIST_PAGE: usize = 500;
@@ -59,6 +70,27 @@ pub enum ClientRequest {
     },
     /// Report the datanodes and totals.
     Status,
+    /// Move the messages of a datanode elsewhere, so that it can be removed.
+    Drain {
+        /// The datanode.
+        datanode: NodeName,
+        /// Whether to take an earlier request back.
+        undo: bool,
+    },
+    /// Declare a datanode lost.
+    Forget {
+        /// The datanode.
+        datanode: NodeName,
+        /// Whether the loss of messages that exist nowhere else is accepted.
+        accept_loss: bool,
+    },
+    /// Check the copies of a page of messages.
+    Fsck {
+        /// Whether to read each copy.
+        deep: bool,
+        /// The mark that an earlier reply contained, or 0.
+        from: u64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,14 +98,9 @@ pub enum ClientRequest {
 struct PutBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id: Option<Id>,
-    #[serde(default, rename = "new", skip_serializing_if = "is_false")]
+    #[serde(default, rename = "new", skip_serializing_if = "std::ops::Not::not")]
     is_new: bool,
     message: String,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 #[derive(Serialize, Deserialize)]
@@ -114,6 +141,20 @@ struct RequestFrame {
     list: Option<ListBody>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     status: Option<EmptyBody>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    drain: Option<DrainBody>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    forget: Option<ForgetBody>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    fsck: Option<FsckBody>,
+}
+
+impl Default for RequestFrame {
+    /// Returns a frame that holds no request.
+    fn default() -> Self {
+        let v = json::VERSION;
+        Self { v, put: None, get: None, list: None, status: None, drain: None, forget: None, fsck: None }
+    }
 }
 
 /// Reads a value that is present, so that `null` does not count as a request that was left out.
@@ -126,12 +167,17 @@ fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
 impl ClientRequest {
     /// Appends the request and a line end to `line`.
     pub fn encode(self, line: &mut Vec<u8>) {
-        let mut frame = RequestFrame { v: json::VERSION, put: None, get: None, list: None, status: None };
+        let mut frame = RequestFrame::default();
         match self {
             Self::Put { id, is_new, message } => frame.put = Some(PutBody { id, is_new, message }),
             Self::Get { id } => frame.get = Some(GetBody { id }),
             Self::List { last, before } => frame.list = Some(ListBody { last, before }),
             Self::Status => frame.status = Some(EmptyBody {}),
+            Self::Drain { datanode, undo } => frame.drain = Some(DrainBody { datanode, undo }),
+            Self::Forget { datanode, accept_loss } => {
+                frame.forget = Some(ForgetBody { datanode, accept_loss });
+            }
+            Self::Fsck { deep, from } => frame.fsck = Some(FsckBody { deep, from }),
         }
         json::encode(&frame, line);
     }
@@ -149,28 +195,22 @@ impl ClientRequest {
         if frame.v != json::VERSION {
             return Err(Malformed::Version(frame.v));
         }
-        match frame {
-            RequestFrame {
-                put: Some(PutBody { id, is_new, message }),
-                get: None,
-                list: None,
-                status: None,
-                ..
-            } => Ok(Self::Put { id, is_new, message }),
-            RequestFrame { put: None, get: Some(GetBody { id }), list: None, status: None, .. } => {
-                Ok(Self::Get { id })
-            }
-            RequestFrame {
-                put: None,
-                get: None,
-                list: Some(ListBody { last, before }),
-                status: None,
-                ..
-            } => Ok(Self::List { last, before }),
-            RequestFrame { put: None, get: None, list: None, status: Some(EmptyBody {}), .. } => {
-                Ok(Self::Status)
-            }
-            _ => Err(Malformed::Shape("exactly one of put, get, list and status is needed".to_owned())),
+        let RequestFrame { v: _, put, get, list, status, drain, forget, fsck } = frame;
+        let requests = [
+            put.map(|PutBody { id, is_new, message }| Self::Put { id, is_new, message }),
+            get.map(|GetBody { id }| Self::Get { id }),
+            list.map(|ListBody { last, before }| Self::List { last, before }),
+            status.map(|EmptyBody {}| Self::Status),
+            drain.map(|DrainBody { datanode, undo }| Self::Drain { datanode, undo }),
+            forget.map(|ForgetBody { datanode, accept_loss }| Self::Forget { datanode, accept_loss }),
+            fsck.map(|FsckBody { deep, from }| Self::Fsck { deep, from }),
+        ];
+        let mut requests = requests.into_iter().flatten();
+        match (requests.next(), requests.next()) {
+            (Some(request), None) => Ok(request),
+            _ => Err(Malformed::Shape(
+                "exactly one of put, get, list, status, drain, forget and fsck is needed".to_owned(),
+            )),
         }
     }
 }
@@ -211,6 +251,33 @@ pub enum HeadnodeReply {
     },
     /// The reply to `status`.
     Status(StoreStatus),
+    /// The reply to `drain` while messages have still to be copied.
+    Draining {
+        /// The datanode.
+        datanode: NodeName,
+        /// How many messages have to be copied, if that was counted since the request.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left: Option<u64>,
+    },
+    /// The reply to `drain` when enough copies of each of its messages are elsewhere.
+    Drained {
+        /// The datanode.
+        datanode: NodeName,
+    },
+    /// The reply to `drain` with `undo`: the copies on the datanode count.
+    Kept {
+        /// The datanode.
+        datanode: NodeName,
+    },
+    /// The reply to `forget`.
+    Forgotten {
+        /// The datanode.
+        datanode: NodeName,
+        /// How many messages existed nowhere else.
+        lost: u64,
+    },
+    /// The reply to `fsck`.
+    Fsck(FsckPage),
     /// The request was not carried out.
     Error {
         /// The identifier in the request, if it had one.
@@ -230,7 +297,7 @@ pub struct StoreStatus {
     pub datanodes: Vec<NodeStatus>,
     /// The number of datanodes that answer the heartbeat.
     pub operative: usize,
-    /// How many of the operative datanodes messages can be sent to.
+    /// The number of datanodes that get new messages: the headnode is connected to them, and nobody drains them.
     pub available: usize,
     /// The number of datanodes that are expected.
     pub expected: usize,
@@ -240,6 +307,17 @@ pub struct StoreStatus {
     pub messages: u64,
     /// The present round of the heartbeat, from 1.
     pub round: u64,
+    /// The epoch in which the headnode leads. It is absent in replies of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
+}
+
+impl StoreStatus {
+    /// Returns whether messages can be stored now: as many datanodes are available as must confirm each message.
+    #[must_use]
+    pub fn stores_messages(&self) -> bool {
+        self.available >= self.replicas
+    }
 }
 
 /// The state of one datanode.
@@ -264,6 +342,20 @@ pub struct NodeStatus {
     pub last_answer: Option<String>,
     /// The time from the probe to the last answer, in microseconds.
     pub round_trip_us: u64,
+    /// Why messages cannot be sent to the datanode. It is absent if they can, or while a first connection is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<UnavailableCause>,
+    /// Whether an operator drains the datanode: it gets no new messages, and its messages are moved elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
+}
+
+impl NodeStatus {
+    /// Returns whether the datanode gets new messages.
+    #[must_use]
+    pub fn gets_messages(&self) -> bool {
+        self.state == NodeState::Available && !self.draining
+    }
 }
 
 /// Why the headnode did not carry out a request.
@@ -292,6 +384,16 @@ pub enum ErrorCode {
     Unavailable,
     /// Every copy of the message is damaged.
     Damaged,
+    /// The message was only on datanodes that are declared lost.
+    Lost,
+    /// No datanode of this name was ever known.
+    UnknownDatanode,
+    /// The datanode is operative, so it cannot be declared lost.
+    DatanodeOperative,
+    /// The datanode is not available, so it cannot be told that it is drained.
+    DatanodeAway,
+    /// Messages exist only on the datanode, and their loss was not accepted.
+    WouldLose,
     /// The headnode already serves as many connections as it may.
     TooManyConnections,
     /// No whole request arrived in the allowed time.
@@ -300,6 +402,8 @@ pub enum ErrorCode {
     ShuttingDown,
     /// The headnode cannot write its registry and stops.
     RegistryFailed,
+    /// The headnode serves only connections that show a key.
+    KeyRequired,
 }
 
 /// Writes the code as it is sent.
@@ -328,7 +432,13 @@ impl ErrorCode {
             | Self::InvalidUtf8
             | Self::IdConflict
             | Self::NotFound
-            | Self::Damaged => false,
+            | Self::Damaged
+            | Self::Lost
+            | Self::UnknownDatanode
+            | Self::DatanodeOperative
+            | Self::DatanodeAway
+            | Self::WouldLose
+            | Self::KeyRequired => false,
         }
     }
 
@@ -343,142 +453,4 @@ impl ErrorCode {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ID: &str = "00000000010000000000000002";
-
-    fn id() -> Id {
-        Id::from_parts(1, 2)
-    }
-
-    #[test]
-    fn golden_requests() {
-        let golden = [
-            (
-                ClientRequest::Put { id: Some(id()), is_new: false, message: "Hola \"tú\"\n".to_owned() },
-                format!(r#"{{"v":1,"put":{{"id":"{ID}","message":"Hola \"tú\"\n"}}}}"#),
-            ),
-            (
-                ClientRequest::Put { id: Some(id()), is_new: true, message: "Hola".to_owned() },
-                format!(r#"{{"v":1,"put":{{"id":"{ID}","new":true,"message":"Hola"}}}}"#),
-            ),
-            (ClientRequest::Get { id: id() }, format!(r#"{{"v":1,"get":{{"id":"{ID}"}}}}"#)),
-            (
-                ClientRequest::List { last: 10, before: Some(3) },
-                r#"{"v":1,"list":{"last":10,"before":3}}"#.to_owned(),
-            ),
-            (ClientRequest::Status, r#"{"v":1,"status":{}}"#.to_owned()),
-        ];
-        for (request, line) in golden {
-            assert_eq!(ClientRequest::decode(&line), Ok(request.clone()));
-            let mut bytes = Vec::new();
-            request.encode(&mut bytes);
-            assert_eq!(String::from_utf8(bytes).unwrap(), format!("{line}\n"));
-        }
-    }
-
-    #[test]
-    fn a_person_may_leave_things_out() {
-        let put = ClientRequest::Put { id: None, is_new: false, message: "Hola".to_owned() };
-        assert_eq!(ClientRequest::decode(r#" { "put": {"message": "Hola"} } "#), Ok(put));
-        assert_eq!(
-            ClientRequest::decode(r#"{"list":{}}"#),
-            Ok(ClientRequest::List { last: 10, before: None })
-        );
-    }
-
-    #[test]
-    fn what_is_wrong_is_told() {
-        let told = |line: &str| ClientRequest::decode(line).unwrap_err().to_string();
-        assert!(told("hola").starts_with("not JSON: expected value"), "{}", told("hola"));
-        assert!(told("").starts_with("not JSON: "), "{}", told(""));
-        assert!(
-            told(r#"{"delete":{}}"#).contains("unknown field `delete`, expected one of `v`, `put`"),
-            "{}",
-            told(r#"{"delete":{}}"#)
-        );
-        assert!(told("{}").contains("exactly one of put, get, list and status"));
-        for extra in
-            [r#""get":{"id":"x"}"#, r#""get":null"#, r#""other":{}"#, r#""put":null"#, r#""status":{}"#]
-        {
-            let put = r#""put":{"message":"a"}"#;
-            for line in [format!("{{{put},{extra}}}"), format!("{{{extra},{put}}}")] {
-                assert!(ClientRequest::decode(&line).is_err(), "{line}");
-            }
-        }
-        assert!(told(r#"{"get":{"id":"x"}}"#).starts_with("not a message: "));
-        assert_eq!(told(r#"{"v":2,"status":{}}"#), "version 2 is not supported; use 1");
-        assert_eq!(told(r#"{"v":2,"delete":{}}"#), "version 2 is not supported; use 1");
-    }
-
-    #[test]
-    fn golden_replies() {
-        let place = Place { datanode: "datanode2".parse().unwrap(), seq: 17 };
-        let crc = MessageCrc::of("Hola");
-        let client = "172.21.0.3:40522".parse().unwrap();
-        let time = "2026-11-21T09:30:00.123Z".to_owned();
-        let entry = |beginning: Option<&str>| RegistryEntry {
-            time: time.clone(),
-            id: id(),
-            client,
-            places: vec![place.clone()],
-            message_crc32c: crc,
-            beginning: beginning.map(str::to_owned),
-        };
-        let entries = vec![entry(Some("Hola")), entry(None)];
-        let node = NodeStatus {
-            name: "datanode2".parse().unwrap(),
-            state: NodeState::NotOperative,
-            address: Some("172.20.0.3:5001".parse().unwrap()),
-            records: 17,
-            lost: 1,
-            free_bytes: 1000,
-            last_answer: Some(time.clone()),
-            round_trip_us: 412,
-        };
-        let status = StoreStatus {
-            datanodes: vec![node],
-            operative: 1,
-            available: 0,
-            expected: 3,
-            replicas: 1,
-            messages: 17,
-            round: 7,
-        };
-        let golden = [
-            (
-                HeadnodeReply::Saved { id: id(), places: vec![place.clone()], message_crc32c: crc },
-                format!(r#"{{"saved":{{"id":"{ID}","places":[{{"datanode":"datanode2","seq":17}}],"message_crc32c":"bfaac1a4"}}}}"#),
-            ),
-            (
-                HeadnodeReply::Record {
-                    id: id(),
-                    time: time.clone(),
-                    client,
-                    message: "Hola".to_owned(),
-                    from: place.clone(),
-                },
-                format!(r#"{{"record":{{"id":"{ID}","time":"2026-11-21T09:30:00.123Z","client":"172.21.0.3:40522","message":"Hola","from":{{"datanode":"datanode2","seq":17}}}}}}"#),
-            ),
-            (
-                HeadnodeReply::Messages { entries, before: Some(123) },
-                format!(r#"{{"messages":{{"entries":[{{"time":"2026-11-21T09:30:00.123Z","id":"{ID}","client":"172.21.0.3:40522","places":[{{"datanode":"datanode2","seq":17}}],"message_crc32c":"bfaac1a4","beginning":"Hola"}},{{"time":"2026-11-21T09:30:00.123Z","id":"{ID}","client":"172.21.0.3:40522","places":[{{"datanode":"datanode2","seq":17}}],"message_crc32c":"bfaac1a4"}}],"before":123}}}}"#),
-            ),
-            (
-                HeadnodeReply::Status(status),
-                r#"{"status":{"datanodes":[{"name":"datanode2","state":"not-operative","address":"172.20.0.3:5001","records":17,"lost":1,"free_bytes":1000,"last_answer":"2026-11-21T09:30:00.123Z","round_trip_us":412}],"operative":1,"available":0,"expected":3,"replicas":1,"messages":17,"round":7}}"#.to_owned(),
-            ),
-            (
-                HeadnodeReply::Error { id: None, code: ErrorCode::NoAvailableDatanode, reason: "why".to_owned() },
-                r#"{"error":{"code":"no-available-datanode","reason":"why"}}"#.to_owned(),
-            ),
-        ];
-        for (reply, line) in golden {
-            let mut bytes = Vec::new();
-            json::encode(&reply, &mut bytes);
-            assert_eq!(String::from_utf8(bytes).unwrap(), format!("{line}\n"));
-            assert_eq!(json::decode::<HeadnodeReply>(line.as_bytes()), Ok(reply));
-        }
-    }
-}
+mod tests;

@@ -2,8 +2,8 @@
 //!
 //! | from | to | datagram | meaning |
 //! | --- | --- | --- | --- |
-//! | headnode | group (multicast), or one datanode | `{"v":1,"probe":{"round":7,"token":81,"attempt":1,"spread_ms":0}}` | are you operative? |
-//! | datanode | headnode | `{"v":1,"answer":{"round":7,"token":81,"attempt":1,"name":"datanode1","incarnation":"01…","address":"172.20.0.3:5001","records":12,"free_bytes":1000}}` | I am operative |
+//! | headnode | group (multicast), or one datanode | `{"v":1,"probe":{"round":7,"token":81,"attempt":1,"spread_ms":0,"epoch":"3:01…"}}` | are you operative? A headnode that leads tells its epoch; one that stands by tells none, and asks as round 0 |
+//! | datanode | headnode | `{"v":1,"answer":{"round":7,"token":81,"attempt":1,"name":"datanode1","incarnation":"01…","address":"172.20.0.3:5001","records":12,"free_bytes":1000,"sync":{"p50_us":210,"p99_us":900},"leader":{"epoch":"3:01…","closed":false,"silent_ms":120},"unreadable":2}}` | I am operative |
 //! | headnode | datanode | `{"v":1,"refused":{"name":"datanode1","incarnation":"01…","reason":"…"}}` | another datanode has your name |
 //!
 //! `token` is random for each round: an answer without it does not belong to this round. `spread_ms` asks each datanode
@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::store::json::{self, Malformed};
-use crate::store::types::{Incarnation, NodeName};
+use crate::store::types::{Epoch, Incarnation, NodeName};
 
 /// The longest datagram in bytes. It fits into one packet of every usual network, so it is never sent in fragments.
 pub const MAX_DATAGRAM_BYTES: usize = 1200;
@@ -26,7 +26,7 @@ pub const DEFAULT_GROUP: &str = "239.255.50.10:5003";
 /// Asks datanodes whether they are operative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
-    /// Number of the round, from 1.
+    /// Number of the round, from 1. It is 0 if the headnode stands by.
     pub round: u64,
     /// A number that is random for each round.
     pub token: u64,
@@ -34,6 +34,9 @@ pub struct Probe {
     pub attempt: u32,
     /// Milliseconds over which answers are to be spread at random.
     pub spread_ms: u64,
+    /// The epoch in which the headnode leads. It is absent if it stands by, or is of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
 }
 
 /// The answer of a datanode that is operative.
@@ -55,6 +58,41 @@ pub struct ProbeAnswer {
     pub records: u64,
     /// The free space for the datanode, in bytes.
     pub free_bytes: u64,
+    /// How long its disk takes. It is absent if nothing was stored lately, or in answers of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncTimes>,
+    /// What the datanode knows of the headnode that leads. It is absent if none has led here, or in answers of older
+    /// versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<LeaderReport>,
+    /// How many record numbers it has assigned that no readable record has. If that changes, records were found damaged.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unreadable: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// What a datanode knows of the headnode with the highest epoch that it has met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderReport {
+    /// That epoch.
+    pub epoch: Epoch,
+    /// Whether the connection of that headnode to the datanode has ended, and no other one has come since.
+    pub closed: bool,
+    /// The time since that headnode last gave a sign of life, or since the start of the datanode, in milliseconds.
+    pub silent_ms: u64,
+}
+
+/// How long the last syncs of `data.txt` took, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncTimes {
+    /// Half of them took at most so long.
+    pub p50_us: u64,
+    /// 99 of 100 took at most so long.
+    pub p99_us: u64,
 }
 
 /// Tells a datanode that it is not accepted.
@@ -119,8 +157,11 @@ mod tests {
 
     #[test]
     fn golden_datagrams() {
-        let probe = Datagram::Probe(Probe { round: 7, token: 81, attempt: 1, spread_ms: 0 });
-        let answer = Datagram::Answer(ProbeAnswer {
+        let probe = Datagram::Probe(Probe { round: 7, token: 81, attempt: 1, spread_ms: 0, epoch: None });
+        let epoch = Epoch { number: 3, taken_by: Incarnation::from_parts(1, 2) };
+        let leading =
+            Datagram::Probe(Probe { round: 7, token: 81, attempt: 1, spread_ms: 0, epoch: Some(epoch) });
+        let answer = ProbeAnswer {
             round: 7,
             token: 81,
             attempt: 1,
@@ -129,7 +170,14 @@ mod tests {
             address: "172.20.0.3:5001".parse().unwrap(),
             records: 12,
             free_bytes: 1000,
-        });
+            sync: None,
+            leader: None,
+            unreadable: 0,
+        };
+        let sync = Some(SyncTimes { p50_us: 210, p99_us: 900 });
+        let synced = ProbeAnswer { sync, unreadable: 2, ..answer.clone() };
+        let led = LeaderReport { epoch, closed: true, silent_ms: 120 };
+        let led = ProbeAnswer { leader: Some(led), ..answer.clone() };
         let refused = Datagram::Refused(NameRefused {
             name: "datanode1".parse().unwrap(),
             incarnation: Incarnation::from_parts(1, 2),
@@ -138,8 +186,20 @@ mod tests {
         let golden = [
             (probe, r#"{"v":1,"probe":{"round":7,"token":81,"attempt":1,"spread_ms":0}}"#),
             (
-                answer,
+                leading,
+                r#"{"v":1,"probe":{"round":7,"token":81,"attempt":1,"spread_ms":0,"epoch":"3:00000000010000000000000002"}}"#,
+            ),
+            (
+                Datagram::Answer(led),
+                r#"{"v":1,"answer":{"round":7,"token":81,"attempt":1,"name":"datanode1","incarnation":"00000000010000000000000002","address":"172.20.0.3:5001","records":12,"free_bytes":1000,"leader":{"epoch":"3:00000000010000000000000002","closed":true,"silent_ms":120}}}"#,
+            ),
+            (
+                Datagram::Answer(answer),
                 r#"{"v":1,"answer":{"round":7,"token":81,"attempt":1,"name":"datanode1","incarnation":"00000000010000000000000002","address":"172.20.0.3:5001","records":12,"free_bytes":1000}}"#,
+            ),
+            (
+                Datagram::Answer(synced),
+                r#"{"v":1,"answer":{"round":7,"token":81,"attempt":1,"name":"datanode1","incarnation":"00000000010000000000000002","address":"172.20.0.3:5001","records":12,"free_bytes":1000,"sync":{"p50_us":210,"p99_us":900},"unreadable":2}}"#,
             ),
             (
                 refused,
@@ -163,6 +223,16 @@ mod tests {
             address: "[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535".parse().unwrap(),
             records: u64::MAX,
             free_bytes: u64::MAX,
+            sync: Some(SyncTimes { p50_us: u64::MAX, p99_us: u64::MAX }),
+            leader: Some(LeaderReport {
+                epoch: Epoch {
+                    number: u64::MAX,
+                    taken_by: Incarnation::from_parts(u64::MAX >> 16, u128::MAX),
+                },
+                closed: false,
+                silent_ms: u64::MAX,
+            }),
+            unreadable: u64::MAX,
         });
         assert!(answer.encode().len() <= MAX_DATAGRAM_BYTES);
     }

@@ -2,18 +2,23 @@
 //!
 //! | from | line | meaning |
 //! | --- | --- | --- |
-//! | headnode | `{"hello":{"v":1,"headnode":"01…","datanode":"datanode1","incarnation":"01…","highest":17}}` | the first line, at most [`MAX_HELLO_BYTES`]: the datanode that the headnode expects here, and the highest number that the headnode knows of it |
+//! | headnode | `{"hello":{"v":1,"headnode":"01…","datanode":"datanode1","incarnation":"01…","highest":17,"epoch":"3:01…"}}` | the first line, at most [`MAX_HELLO_BYTES`]: the datanode that the headnode expects here, the highest number that the headnode knows of it, and the epoch in which the headnode leads |
 //! | headnode | `{"peers":{"names":["datanode1"],"after":"datanode1"}}` | remember these datanodes, and send the names that you remember behind `after`, in order |
 //! | headnode | `{"gaps":{"from":1}}` | list the numbers, from this one on, that were assigned and that no readable record has |
 //! | headnode | `{"store":{"id":"01…","client":"172.21.0.3:40522","message":"Hola"}}` | store this message, once |
 //! | headnode | `{"fetch":{"id":"01…"}}` | send this record |
 //! | headnode | `{"inventory":{"from":1}}` | list the records from this number on |
-//! | datanode | `{"welcome":{"v":1,"records":12}}` | reply to hello; from now on this connection alone may store |
+//! | headnode | `{"ping":{}}` | are you there? |
+//! | headnode | `{"drain":{"on":true}}` | remember that an operator drains you, or with `false` that nobody does |
+//! | datanode | `{"welcome":{"v":1,"records":12}}` | reply to hello, once the epoch is on disk; from now on this connection alone may store, and no headnode with a lower epoch ever will; `"draining":true` says that an operator drains this datanode |
+//! | datanode | `{"superseded":{"epoch":"4:01…"}}` | reply to the hello of a headnode whose epoch is lower than this one |
 //! | datanode | `{"stored":{"id":"01…","seq":17,"message_crc32c":"bfaac1a4"}}` | the message is on disk, stored now or before |
 //! | datanode | `{"record":{"seq":17,"time":"…","id":"01…","client":"…","message":"Hola"}}` | reply to fetch |
 //! | datanode | `{"holdings":{"records":[[17,"01…","…","172.21.0.3:40522","bfaac1a4","Hola"]],"more":false}}` | reply to inventory: number, id, time, client, checksum and beginning of each message; `more` says that further ones follow |
 //! | datanode | `{"peers":{"names":["datanode1","datanode2"],"more":false}}` | reply to peers, once the names are on disk; `more` says that further ones follow |
 //! | datanode | `{"gaps":{"ranges":[[7,9]],"more":false}}` | reply to gaps: first and last number of each; `more` says that further ones follow |
+//! | datanode | `{"pong":{}}` | reply to ping |
+//! | datanode | `{"drain":{"on":true}}` | reply to drain, once that is on disk |
 //! | datanode | `{"failed":{"code":"disk-full","reason":"…"}}` | reply to any request that was not carried out |
 //!
 //! The headnode may send requests without waiting for replies, which come in the same order. Any other first line than
@@ -24,7 +29,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::types::{Id, Incarnation, MessageCrc, NodeName, StoredRecord};
+use crate::store::types::{Epoch, Id, Incarnation, MessageCrc, NodeName, StoredRecord};
 
 /// The highest number of records in one reply to `inventory`.
 pub const HOLDINGS_PAGE: usize = 700;
@@ -52,6 +57,9 @@ pub enum NodeRequest {
         /// The highest number that the registry knows of this datanode, or 0.
         #[serde(default)]
         highest: u64,
+        /// The epoch in which the headnode leads. Headnodes of older versions have none, which is lower than any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        epoch: Option<Epoch>,
     },
     /// Exchange the names of the datanodes that were ever known.
     Peers {
@@ -85,6 +93,13 @@ pub enum NodeRequest {
         /// The first sequence number to list.
         from: u64,
     },
+    /// Tell that you are there.
+    Ping {},
+    /// Remember whether an operator drains this datanode.
+    Drain {
+        /// Whether its messages are moved elsewhere, so that it can be removed.
+        on: bool,
+    },
 }
 
 /// A reply of a datanode to the headnode.
@@ -97,6 +112,14 @@ pub enum NodeReply {
         v: u32,
         /// The number of records that the datanode holds.
         records: u64,
+        /// Whether an operator drains it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        draining: bool,
+    },
+    /// The reply to the `hello` of a headnode that leads no more.
+    Superseded {
+        /// The highest epoch of any headnode that this datanode has met.
+        epoch: Epoch,
     },
     /// The reply to `peers`: the names are on disk.
     Peers {
@@ -104,6 +127,13 @@ pub enum NodeReply {
         names: Vec<NodeName>,
         /// Whether further ones follow.
         more: bool,
+    },
+    /// The reply to `ping`.
+    Pong {},
+    /// The reply to `drain`: it is on disk.
+    Drain {
+        /// What the datanode remembers.
+        on: bool,
     },
     /// The reply to `gaps`.
     Gaps {
@@ -165,6 +195,8 @@ pub enum NodeFailure {
     NotFound,
     /// The record is damaged.
     Damaged,
+    /// The disk does not give the record now. It may do so later.
+    Unreadable,
     /// The hello was meant for another datanode, or for another run of this one.
     WrongDatanode,
     /// A newer connection has taken over.
@@ -175,6 +207,8 @@ pub enum NodeFailure {
     TooManyConnections,
     /// No `hello` arrived in the allowed time.
     HelloTimeout,
+    /// The datanode serves only connections that show a key.
+    KeyRequired,
 }
 
 #[cfg(test)]
@@ -203,8 +237,9 @@ mod tests {
                 datanode: datanode.clone(),
                 incarnation: id,
                 highest: 17,
+                epoch: Some(Epoch { number: 3, taken_by: id }),
             },
-            r#"{"hello":{"v":1,"headnode":"00000000010000000000000002","datanode":"datanode1","incarnation":"00000000010000000000000002","highest":17}}"#,
+            r#"{"hello":{"v":1,"headnode":"00000000010000000000000002","datanode":"datanode1","incarnation":"00000000010000000000000002","highest":17,"epoch":"3:00000000010000000000000002"}}"#,
         );
         golden(
             &NodeRequest::Peers { names: vec![datanode.clone()], after: Some(datanode) },
@@ -212,6 +247,10 @@ mod tests {
         );
         golden(&NodeRequest::Peers { names: vec![], after: None }, r#"{"peers":{"names":[]}}"#);
         golden(&NodeRequest::Gaps { from: 1 }, r#"{"gaps":{"from":1}}"#);
+        golden(&NodeRequest::Ping {}, r#"{"ping":{}}"#);
+        golden(&NodeReply::Pong {}, r#"{"pong":{}}"#);
+        golden(&NodeRequest::Drain { on: true }, r#"{"drain":{"on":true}}"#);
+        golden(&NodeReply::Drain { on: false }, r#"{"drain":{"on":false}}"#);
         let client = "172.21.0.3:40522".parse().unwrap();
         golden(
             &NodeRequest::Store { id, client, message: "a\n\0".to_owned() },
@@ -227,7 +266,13 @@ mod tests {
         let client = "172.21.0.3:40522".parse().unwrap();
         let message_crc32c = MessageCrc::of("Hola");
         let time = "2026-11-21T09:30:00.123Z".to_owned();
-        golden(&NodeReply::Welcome { v: 1, records: 12 }, r#"{"welcome":{"v":1,"records":12}}"#);
+        let welcome = |draining| NodeReply::Welcome { v: 1, records: 12, draining };
+        golden(&welcome(false), r#"{"welcome":{"v":1,"records":12}}"#);
+        golden(&welcome(true), r#"{"welcome":{"v":1,"records":12,"draining":true}}"#);
+        golden(
+            &NodeReply::Superseded { epoch: Epoch { number: 4, taken_by: id } },
+            r#"{"superseded":{"epoch":"4:00000000010000000000000002"}}"#,
+        );
         golden(
             &NodeReply::Peers { names: vec!["datanode1".parse().unwrap()], more: false },
             r#"{"peers":{"names":["datanode1"],"more":false}}"#,
@@ -295,6 +340,7 @@ mod tests {
             datanode: name,
             incarnation: Id::max(),
             highest: u64::MAX,
+            epoch: Some(Epoch { number: u64::MAX, taken_by: Id::max() }),
         };
         fits(&longest, MAX_HELLO_BYTES);
     }

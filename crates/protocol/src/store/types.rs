@@ -31,6 +31,45 @@ pub type Id = Ulid;
 /// Identifies one run of a program: a ULID that is made when the program starts.
 pub type Incarnation = Ulid;
 
+/// The right of one headnode to lead the store, until another one takes a higher epoch. Datanodes refuse headnodes with a
+/// lower epoch than the highest that they have met. It is written as `3:01JD…`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch {
+    /// The number, from 1. Of two epochs with one number, the one with the higher `taken_by` is the higher one.
+    pub number: u64,
+    /// The run of the headnode that took the epoch. Later runs of the same headnode keep it.
+    pub taken_by: Incarnation,
+}
+
+impl Epoch {
+    /// Returns the epoch that is taken in `run`, where `highest` is the highest one that anybody has told of.
+    #[must_use]
+    pub fn after(highest: Option<Self>, run: Incarnation) -> Self {
+        Self { number: highest.map_or(0, |highest| highest.number).saturating_add(1), taken_by: run }
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.number, self.taken_by)
+    }
+}
+
+/// A text that cannot be an [`Epoch`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an epoch: NUMBER:ULID is expected")]
+pub struct NotAnEpoch;
+
+impl FromStr for Epoch {
+    type Err = NotAnEpoch;
+
+    fn from_str(text: &str) -> Result<Self, NotAnEpoch> {
+        let (number, taken_by) = text.split_once(':').ok_or(NotAnEpoch)?;
+        let number = number.parse().map_err(|_| NotAnEpoch)?;
+        Ok(Self { number, taken_by: taken_by.parse().map_err(|_| NotAnEpoch)? })
+    }
+}
+
 /// Returns a ULID.
 ///
 /// `milliseconds` count from 1970 (UTC). The lowest 80 bits of `random` are used.
@@ -143,7 +182,7 @@ macro_rules! travels_as_text {
     )*};
 }
 
-travels_as_text!(NodeName, MessageCrc);
+travels_as_text!(NodeName, MessageCrc, Epoch);
 
 /// The place of a message: a datanode, and the number of the record there. It is written as `datanode2:17`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -234,6 +273,42 @@ impl NodeState {
     }
 }
 
+/// Why messages cannot be sent to a datanode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnavailableCause {
+    /// It did not answer any probe of a round.
+    NoAnswer,
+    /// The connection to it was closed at its end, or broke.
+    Closed,
+    /// No connection to it can be made.
+    CannotConnect,
+    /// It is connected, and did not reply in time.
+    ReplyTimeout,
+    /// It refused a request that it should carry out.
+    Refused,
+    /// It does not follow the protocol.
+    Protocol,
+    /// The headnode's registry could not take in what it holds.
+    Registry,
+}
+
+impl UnavailableCause {
+    /// Returns the cause as people read it, in Spanish.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoAnswer => "no responde al latido",
+            Self::Closed => "se cerró la conexión",
+            Self::CannotConnect => "no se puede conectar con él",
+            Self::ReplyTimeout => "no contesta a tiempo",
+            Self::Refused => "rechaza la conexión",
+            Self::Protocol => "contesta algo que no se entiende",
+            Self::Registry => "no se pudo anotar lo que tiene",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,6 +329,19 @@ mod tests {
             assert_eq!(beginning(whole), whole);
         }
         assert_eq!(beginning(&"🦀".repeat(61)), format!("{}…", "🦀".repeat(60)));
+    }
+
+    #[test]
+    fn epochs_are_ordered_by_number_first_and_come_back_from_text() {
+        let run = |number| Incarnation::from_parts(number, 7);
+        let first = Epoch::after(None, run(5));
+        let (twin, next) = (Epoch { taken_by: run(6), ..first }, Epoch::after(Some(first), run(4)));
+        assert_eq!((first.number, next.number), (1, 2));
+        assert!(first < twin && twin < next);
+        assert_eq!(next.to_string().parse(), Ok(next));
+        for text in ["", "1", "1:", ":01", "-1:00000000010000000000000002", "1:x"] {
+            assert_eq!(text.parse::<Epoch>(), Err(NotAnEpoch), "{text:?}");
+        }
     }
 
     #[test]

@@ -177,6 +177,7 @@ async fn play(case: &Case, segments: Segments) -> Played {
         // Commits take no time on the test's clock.
         journal: Journal::start_on(Executor::Inline, JournalFile::open(&path).unwrap().0),
         limits: crate::ServerArguments::parse_from(["server"]).limits,
+        metrics: ServerMetrics::new(),
         shutdown: Shutdown::new(),
     });
     let (client, stream) = tokio::io::duplex(256 * 1024);

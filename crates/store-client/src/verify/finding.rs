@@ -20,6 +20,16 @@ pub enum Finding {
         place: Place,
         wrong: PlaceProblem,
     },
+    /// Places do not hold what their receipt says, and as many other datanodes hold the message. That is no problem: it was
+    /// copied after the receipt was written.
+    Moved {
+        file: PathBuf,
+        /// The line of the receipt, from 1.
+        line: u64,
+        id: Id,
+        /// Where the message is.
+        places: Vec<Place>,
+    },
     /// The text in a receipt is not that of its message.
     OtherText {
         file: PathBuf,
@@ -106,6 +116,10 @@ impl fmt::Display for Finding {
         match self {
             Self::Problem { file, line, id, place, wrong } => {
                 write!(f, "{}:{line}: {id} {place}: {wrong}", shown(file))
+            }
+            Self::Moved { file, line, id, places } => {
+                let places: Vec<_> = places.iter().map(Place::to_string).collect();
+                write!(f, "nota: {}:{line}: {id}: ahora está en {}", shown(file), places.join(","))
             }
             Self::OtherText { file, line, id, found, expected } => write!(
                 f,

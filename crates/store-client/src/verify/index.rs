@@ -75,6 +75,20 @@ impl Indexes {
         Ok(())
     }
 
+    /// Returns the places of all intact copies of the message, one for each datanode that holds it just once. A copy that
+    /// was made later on a datanode of `places` has a higher number there.
+    pub fn intact(&self, id: Id, message_crc32c: MessageCrc, places: &[Place]) -> Vec<Place> {
+        let on = |(name, index): (&NodeName, &RecordIndex)| match index.of(id) {
+            [held] if held.message_crc32c == message_crc32c => {
+                Some(Place { datanode: name.clone(), seq: held.seq })
+            }
+            _ => None,
+        };
+        let is_lower =
+            |held: &Place| places.iter().any(|place| place.datanode == held.datanode && held.seq < place.seq);
+        self.0.iter().filter_map(on).filter(|held| !is_lower(held)).collect()
+    }
+
     /// Checks that `place` holds the message.
     pub fn check(&self, place: &Place, id: Id, message_crc32c: MessageCrc) -> Result<(), PlaceProblem> {
         let Some(index) = self.0.get(&place.datanode) else { return Err(PlaceProblem::Unchecked) };

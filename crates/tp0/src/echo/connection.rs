@@ -3,7 +3,7 @@
 use std::io;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::actividad1::{RefusalCode, ServerReply};
 use protocol::line::{AtEof, DEFAULT_MAX_LINE_BYTES, LineCodec, Rejection};
@@ -11,6 +11,7 @@ use service::Shutdown;
 use service::exchange::{self, Exchange, ExchangeEnded};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::metrics::EchoMetrics;
 use crate::action_log::{ActionLog, action, closed};
 
 /// The most lines that are echoed together where connections are kept.
@@ -23,6 +24,7 @@ pub struct EchoShared {
     pub timeout: Duration,
     /// Whether all lines are echoed, and not the first one only.
     pub keep: bool,
+    pub metrics: EchoMetrics,
     pub shutdown: Shutdown,
 }
 
@@ -47,6 +49,7 @@ pub async fn serve<S>(stream: S, peer: SocketAddr, shared: &EchoShared)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let _open = shared.metrics.connections.open();
     // A line comes back as it came, also one that ends in `\r\n`.
     let codec = LineCodec::new(DEFAULT_MAX_LINE_BYTES, AtEof::Reject).keeping_carriage_returns();
     let limits = exchange::PeerLimits { idle: shared.timeout, send: shared.timeout };
@@ -55,6 +58,7 @@ where
     let mut connection =
         EchoConnection { exchange, ip, shared, lines: Vec::new(), echo: Vec::new(), received: 0 };
     if let Err(failed) = connection.run().await {
+        shared.metrics.count_failure(&failed);
         action!(shared.log, ERROR, "receive_message", "fail", ip = %ip, error = %failed);
         connection.tell(&failed).await;
         if matches!(
@@ -97,6 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EchoConnection<'_, S> {
     async fn echo_lines(&mut self) -> Result<(), EchoConnectionError> {
         let mut rejected = None;
         let shared = self.shared;
+        let received = self.received;
         shared.log.together(|| {
             for line in mem::take(&mut self.lines) {
                 match line {
@@ -108,7 +113,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EchoConnection<'_, S> {
                 }
             }
         });
+        let (began, bytes) = (Instant::now(), self.echo.len() as u64);
         self.exchange.send(&mut self.echo).await?;
+        let metrics = &shared.metrics;
+        metrics.send_duration.record(began.elapsed());
+        metrics.echoed.inc_by(self.received - received);
+        metrics.echoed_bytes.inc_by(bytes);
         rejected.map_or(Ok(()), |rejection| Err(rejection.into()))
     }
 
@@ -134,6 +144,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EchoConnection<'_, S> {
             // The connection closes either way.
             let _ = self.exchange.send(&mut self.echo).await;
         }
+    }
+}
+
+impl EchoMetrics {
+    /// Counts a line that got no echo.
+    fn count_failure(&self, failed: &EchoConnectionError) {
+        let counter = match failed {
+            EchoConnectionError::Rejected(Rejection::TooLong { .. }) => &self.too_long,
+            EchoConnectionError::Rejected(Rejection::Unterminated { .. }) => &self.unterminated,
+            EchoConnectionError::Rejected(Rejection::InvalidUtf8 { .. }) => &self.invalid_utf8,
+            EchoConnectionError::Ended(ExchangeEnded::Idle(_)) => &self.idle,
+            EchoConnectionError::Ended(_) | EchoConnectionError::Nothing => return,
+        };
+        counter.inc();
     }
 }
 

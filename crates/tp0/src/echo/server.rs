@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::thread;
 
+use anyhow::Context as _;
+use page::{MetricsArguments, PageConfig};
 use service::{cli, net};
 
 use super::connection;
+use super::metrics::{EchoMetrics, EchoMonitor};
 use crate::config::ServerConfig;
 use crate::listener::LoggedListener;
 use crate::start::{ProgramArguments, ProgramContext};
@@ -32,6 +35,9 @@ pub struct EchoServerArguments {
     /// Threads that serve connections in parallel, 1 to 1024; by default one for each processor
     #[arg(long, value_name = "COUNT", default_value_t = processors(), value_parser = cli::count(1..=MAX_THREADS))]
     pub threads: usize,
+    /// Where metrics and health are served
+    #[command(flatten)]
+    pub metrics: MetricsArguments,
     /// Flags that all programs of TP0 have
     #[command(flatten)]
     pub common: ProgramArguments,
@@ -49,12 +55,19 @@ fn processors() -> usize {
 pub async fn run(context: ProgramContext<EchoServerArguments, ServerConfig>) -> anyhow::Result<()> {
     let ProgramContext { arguments, config, log, shutdown } = context;
     config.tell(&log);
-    net::make_room_for(arguments.max_connections).map_err(anyhow::Error::msg)?;
+    let (monitor, metrics) = (PageConfig::from(arguments.metrics), EchoMetrics::new());
+    net::make_room_for(arguments.max_connections + monitor.connections()).map_err(anyhow::Error::msg)?;
+    let monitor = page::bind(&monitor)?.map(|listener| {
+        let source = Arc::new(EchoMonitor::new(&metrics));
+        service::run_beside("metrics", page::serve(listener, source, shutdown.clone()))
+    });
+    let _monitor = monitor.transpose().context("cannot start the thread of the metrics")?;
     let listener = LoggedListener::open(&config, log.clone())?;
     let shared = Arc::new(connection::EchoShared {
         log,
         timeout: config.connection_timeout.duration(),
         keep: arguments.keep_connections,
+        metrics,
         shutdown: shutdown.clone(),
     });
     let handle = |stream, peer| {

@@ -1,6 +1,7 @@
 //! One agency's connection: requests in, replies and action lines out, in order.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,9 @@ use service::Shutdown;
 use service::exchange::{self, Exchange, ExchangeEnded};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::board::LotteryBoard;
 use super::csv_line;
+use super::event::{BrokenCause, LotteryHappening, RefusedCause};
 use super::store::{BetStore, Claims, JobOutcome, NewBatch, StoreWork};
 use crate::action_log::{ActionLog, action, closed};
 
@@ -30,6 +33,7 @@ pub struct LotteryShared {
     /// How long an agency may take to complete a message, or to take its replies.
     pub timeout: Duration,
     pub store: BetStore,
+    pub board: Arc<LotteryBoard>,
     pub shutdown: Shutdown,
 }
 
@@ -42,6 +46,17 @@ enum AgencyConnectionError {
     Winners(std::io::Error),
     #[error("nothing more can be stored")]
     Storage,
+}
+
+impl AgencyConnectionError {
+    fn cause(&self) -> BrokenCause {
+        match self {
+            Self::Ended(ExchangeEnded::Idle(_)) => BrokenCause::Idle,
+            Self::Ended(ExchangeEnded::NotReading(_)) => BrokenCause::NotReading,
+            Self::Ended(_) => BrokenCause::Cut,
+            Self::Winners(_) | Self::Storage => BrokenCause::Files,
+        }
+    }
 }
 
 /// Why a message is refused.
@@ -57,11 +72,24 @@ enum RefusedMessage {
     Stored(String),
 }
 
+impl RefusedMessage {
+    /// Returns the cause for the board. What the store has refused, it has told the board itself.
+    fn cause(&self) -> Option<RefusedCause> {
+        match self {
+            Self::Rejected(_) => Some(RefusedCause::Rejected),
+            Self::Malformed(_) => Some(RefusedCause::Malformed),
+            Self::OtherAgency { .. } => Some(RefusedCause::OtherAgency),
+            Self::Stored(_) => None,
+        }
+    }
+}
+
 /// Serves one agency until it ends, breaks off, or the server shuts down.
 pub async fn serve<S>(stream: S, peer: SocketAddr, shared: Arc<LotteryShared>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let _open = shared.board.metrics.connections.open();
     let limits = exchange::PeerLimits { idle: shared.timeout, send: shared.timeout };
     let exchange = Exchange::new(stream, RequestDecoder::default(), limits);
     let mut connection = AgencyConnection {
@@ -71,11 +99,15 @@ where
         claims: Arc::default(),
         waiting: VecDeque::new(),
         replies: Vec::new(),
+        is_telling_winners: false,
     };
     let ended = connection.run().await;
-    let exchange = connection.exchange;
+    let (exchange, agency) = (connection.exchange, connection.agency);
     if let Err(error) = &ended {
         tracing::warn!(%peer, %error, "connection broken");
+        if let Some(KnownAgency { name, .. }) = agency {
+            shared.board.note(Some(name), LotteryHappening::Broken(error.cause()));
+        }
     }
     if !matches!(
         ended,
@@ -101,6 +133,8 @@ struct AgencyConnection<'a, S> {
     /// Batches whose outcome is not known yet, in order.
     waiting: VecDeque<UnansweredBatch>,
     replies: Vec<u8>,
+    /// Whether the end of a list of winners is among the replies.
+    is_telling_winners: bool,
 }
 
 struct UnansweredBatch {
@@ -123,6 +157,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgencyConnection<'_, S> {
             }
             self.settle().await?;
             self.exchange.send(&mut self.replies).await?;
+            if let Some(agency) = &self.agency
+                && mem::take(&mut self.is_telling_winners)
+            {
+                self.shared.board.told(&agency.name);
+            }
         }
     }
 
@@ -178,8 +217,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgencyConnection<'_, S> {
         let given = request.agency();
         match &self.agency {
             None => {
-                self.agency =
-                    Some(KnownAgency { name: given.into(), prefix: csv_line::agency_prefix(given) });
+                let name: Arc<str> = given.into();
+                self.shared.board.note(Some(name.clone()), LotteryHappening::Connected);
+                self.agency = Some(KnownAgency { name, prefix: csv_line::agency_prefix(given) });
             }
             Some(agency) if *agency.name == *given => {}
             Some(agency) => {
@@ -200,6 +240,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgencyConnection<'_, S> {
     }
 
     fn tell_refused(&mut self, bets: u64, why: &RefusedMessage) {
+        if let Some(cause) = why.cause() {
+            let agency = self.agency.as_ref().map(|agency| agency.name.clone());
+            self.shared.board.refused(agency, cause);
+        }
         action!(self.shared.log, ERROR, "apuesta_recibida", "fail", cantidad = bets, error = %why);
         self.reply(LotteryReply::Refused);
     }
@@ -245,16 +289,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgencyConnection<'_, S> {
 
     /// Sends the winners as they are read, or tells the agency to wait.
     async fn tell_winners(&mut self, agency: &str) -> Result<(), AgencyConnectionError> {
+        let requests = &self.shared.board.metrics.winner_requests;
         let Some(mut winners) = self.shared.store.winners(agency) else {
+            requests.wait.inc();
             self.reply(LotteryReply::Wait);
             return Ok(());
         };
         self.replies.extend_from_slice(start_winners());
         loop {
             let (next, out, more) = winners
-                .next(std::mem::take(&mut self.replies))
+                .next(mem::take(&mut self.replies))
                 .await
-                .map_err(AgencyConnectionError::Winners)?;
+                .map_err(AgencyConnectionError::Winners)
+                .inspect_err(|_| _ = requests.failed.inc())?;
             (winners, self.replies) = (next, out);
             if !more {
                 break;
@@ -263,6 +310,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AgencyConnection<'_, S> {
             self.exchange.send(&mut self.replies).await?;
         }
         self.replies.extend_from_slice(end_winners());
+        self.is_telling_winners = true;
         Ok(())
     }
 }

@@ -47,6 +47,7 @@ pub use record::Draw;
 pub use winners::AgencyWinners;
 pub use work::StoreWork;
 
+use super::board::LotteryBoard;
 use crate::action_log::ActionLog;
 use job::StoreJob;
 use round::StoreRound;
@@ -65,16 +66,17 @@ pub struct BetStore {
 }
 
 impl BetStore {
-    /// Starts the thread. The draw waits for `agencies`.
+    /// Starts the thread, which tells `board` what it does. The draw waits for `agencies`.
     pub fn start(
         folder: &Path,
         files: LotteryFiles,
         contents: LotteryContents,
         agencies: usize,
         log: ActionLog,
+        board: Arc<LotteryBoard>,
     ) -> Self {
         let (draw, drawn) = watch::channel(contents.draw);
-        let work = StoreWork::new(StoreRound::new(files, contents.ledger), agencies, log, draw);
+        let work = StoreWork::new(StoreRound::new(files, contents.ledger), agencies, log, board, draw);
         Self { folder: folder.into(), batcher: Batcher::start(Executor::Thread, QUEUE_BYTES, work), drawn }
     }
 

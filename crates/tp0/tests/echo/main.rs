@@ -4,6 +4,7 @@
 
 mod clients;
 mod configuration;
+mod metrics;
 mod parallel;
 mod servers;
 mod support;

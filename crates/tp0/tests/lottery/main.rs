@@ -6,6 +6,8 @@ mod agency;
 mod archive;
 mod batches;
 mod chaos;
+mod crash_states;
+mod page;
 mod server;
 mod shutdown;
 mod support;

@@ -30,7 +30,10 @@ impl LotteryServer {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{prepare} exec \"$@\" >>out"), "sh", SERVER, "--log-level", "info"]);
         command.current_dir(folder).envs([("SERVER_PORT", "0"), ("SERVER_IP", "127.0.0.1")]);
-        command.env("NUMBER_OF_CLIENTS", agencies.to_string()).envs(variables.iter().copied());
+        command
+            .env("NUMBER_OF_CLIENTS", agencies.to_string())
+            .env("LOTTERY_SERVER_PAGE", "none")
+            .envs(variables.iter().copied());
         Self { process: Process::start(command), folder: folder.to_owned() }
     }
 

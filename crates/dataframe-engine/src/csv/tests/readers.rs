@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate as engine;
 use crate::csv::dialect::Dialect;
+use crate::csv::file_bytes::FileState;
 use crate::csv::plain_reader::{NotPlain, PlainRead, PlainReader};
 
 #[path = "../../../fuzz/bodies.rs"]
@@ -135,14 +136,10 @@ fn plain_rows(text: &[u8], start: u64, stops_at_quotes: bool) -> (usize, Option<
     let size = text.len() as u64;
     let fields = [("x", DataType::Int64), ("y", DataType::Utf8View)];
     let fields = fields.map(|(name, data_type)| Field::new(name, data_type, true));
+    let path = files.file("a.csv").to_str().unwrap().to_owned();
     let read = PlainRead {
-        part: FileRange {
-            path: files.file("a.csv").to_str().unwrap().to_owned(),
-            start,
-            end: size,
-            size,
-            modified_ns: 0,
-        },
+        file: FileState { path: path.clone(), size, e_tag: None },
+        part: FileRange { path, start, end: size, size, modified_ns: 0 },
         dialect: Dialect { separator: b',', quote: b'"', header: true },
         file_columns: 2,
         columns: vec![0, 1],

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use dataframe_jobs::failure::FailureCode;
 use dataframe_jobs::message::{TaskId, WorkerState};
-use dataframe_jobs::scheduler::{Recipient, Scheduler, SchedulerAction, SchedulerEvent};
+use dataframe_jobs::scheduler::{
+    AttemptLoss, GoneCause, LossCause, Recipient, Scheduler, SchedulerAction, SchedulerEvent,
+};
 
 use super::scenario::{Fate, Scenario};
 use super::tally::Tally;
@@ -109,6 +111,7 @@ impl Checker {
     ) {
         self.check_result(event, actions);
         self.check_silence(actions, scheduler, now);
+        self.check_losses(actions, scheduler);
         for action in actions {
             match action {
                 SchedulerAction::Send { task, to } => self.check_send(task, to, scheduler, now),
@@ -148,17 +151,33 @@ impl Checker {
     /// A worker that was lost for its silence really was silent.
     fn check_silence(&mut self, actions: &[SchedulerAction], scheduler: &Scheduler, now: Duration) {
         for action in actions {
-            let SchedulerAction::WorkerGone { worker, incarnation, why } = action else { continue };
+            let SchedulerAction::WorkerGone { worker, incarnation, cause, why } = action else { continue };
             let begun = self.begun.remove(worker).unwrap_or_default();
             if why.contains("is lost") {
                 for task in begun {
                     self.died(&task, worker, incarnation);
                 }
             }
-            if why.contains("silent") {
+            assert_eq!(why.contains("silent"), *cause == GoneCause::Silent, "{why}");
+            if *cause == GoneCause::Silent {
                 let heard = self.heard.get(incarnation).copied().unwrap_or_default();
                 assert!(heard + scheduler.config().worker_timeout <= now, "{worker} spoke at {heard:?}");
             }
+        }
+    }
+
+    /// What is lost was sent, and a worker that is gone takes what it had along.
+    fn check_losses(&self, actions: &[SchedulerAction], scheduler: &Scheduler) {
+        let is_gone = |name: &str| {
+            let mut gone = actions.iter();
+            gone.any(|action| matches!(action, SchedulerAction::WorkerGone { worker, .. } if worker == name))
+        };
+        for AttemptLoss { task, worker, cause } in scheduler.losses() {
+            let job = &self.jobs[&task.job];
+            assert_eq!(task.round, job.round, "{task:?} of another round is lost");
+            assert!(job.attempts.get(&task.task).is_some_and(|sent| task.attempt <= *sent), "{task:?}");
+            let with_its_worker = worker.as_deref().is_some_and(is_gone);
+            assert!(*cause != LossCause::WorkerGone || with_its_worker, "{worker:?} is not gone");
         }
     }
 

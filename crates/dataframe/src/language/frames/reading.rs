@@ -102,21 +102,27 @@ fn dtypes(
     types
         .iter()
         .map(|(column, name)| {
-            let dtype = match name.as_str() {
-                Some("bool" | "boolean") => Dtype::Bool,
-                Some("int64" | "int") => Dtype::Int64,
-                Some("float64" | "float") => Dtype::Float64,
-                Some("date") => Dtype::Date,
-                Some("datetime" | "datetime64[ns]") => Dtype::Datetime,
-                Some("str" | "string" | "object") => Dtype::String,
-                _ => {
-                    let message = format!(
-                        "the type of {column:?} is one of \"bool\", \"date\", \"datetime\", \"float64\", \"int64\", \"string\""
-                    );
-                    return Err(LineFault::new(given.at.clone(), message));
-                }
+            let message = || {
+                format!(
+                    "the type of {column:?} is one of \"bool\", \"date\", \"datetime\", \"float64\", \"int64\", \"string\""
+                )
             };
+            let dtype = name.as_str().and_then(dtype);
+            let dtype = dtype.ok_or_else(|| LineFault::new(given.at.clone(), message()))?;
             Ok((column.clone(), dtype))
         })
         .collect()
+}
+
+/// The type of this name, as pandas or as this language writes it.
+pub(super) fn dtype(name: &str) -> Option<Dtype> {
+    Some(match name {
+        "bool" | "boolean" => Dtype::Bool,
+        "int64" | "int" => Dtype::Int64,
+        "float64" | "float" => Dtype::Float64,
+        "date" => Dtype::Date,
+        "datetime" | "datetime64[ns]" => Dtype::Datetime,
+        "str" | "string" | "object" => Dtype::String,
+        _ => return None,
+    })
 }

@@ -91,12 +91,20 @@ fn in_spanish(code: ErrorCode) -> String {
             "los datanodes que lo tienen no están disponibles: inténtelo de nuevo más tarde"
         }
         ErrorCode::Damaged => "todas sus copias están dañadas",
+        ErrorCode::Lost => "sus copias estaban en datanodes que se dieron por perdidos",
+        ErrorCode::UnknownDatanode => "no se conoce ningún datanode con ese nombre",
+        ErrorCode::DatanodeOperative => "ese datanode está operativo",
+        ErrorCode::DatanodeAway => "ese datanode no está disponible",
+        ErrorCode::WouldLose => "hay mensajes que solo tiene ese datanode",
         ErrorCode::TooManyConnections => "el headnode no admite más conexiones: inténtelo de nuevo más tarde",
         ErrorCode::IdleTimeout => {
             "no llegó a tiempo ninguna línea completa: termine cada mensaje con un fin de línea"
         }
         ErrorCode::ShuttingDown => "el headnode se está apagando: inténtelo de nuevo más tarde",
         ErrorCode::RegistryFailed => "el headnode no puede escribir su registro y se detiene",
+        ErrorCode::KeyRequired => {
+            "el headnode solo atiende a quien muestra la clave: use store-client --key-file"
+        }
     };
     text.to_owned()
 }

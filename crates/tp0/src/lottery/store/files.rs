@@ -5,10 +5,12 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use journal::{Batch, Checksum, JournalFile, WriteFailure};
 use memchr::memmem::Finder;
+use page::latency::Latency;
 use protocol::lottery::WINNING_NUMBER;
 
 use super::ledger::Ledger;
@@ -41,6 +43,7 @@ pub struct LotteryFiles {
     round: u64,
     records: Batch,
     lines: Vec<u8>,
+    syncs: Latency,
 }
 
 /// Reads at any offset. Tests replace the file.
@@ -110,6 +113,7 @@ impl LotteryFiles {
             round: found.round,
             records,
             lines: Vec::new(),
+            syncs: Latency::default(),
         };
         if let Some(draw) = &found.draw {
             files.restore_winners(draw)?;
@@ -138,6 +142,7 @@ impl LotteryFiles {
             round: 0,
             records: Batch::new(Checksum::Crc32c),
             lines: Vec::new(),
+            syncs: Latency::default(),
         }
     }
 
@@ -145,6 +150,11 @@ impl LotteryFiles {
     #[cfg(test)]
     pub fn replace_storage(&mut self, bets: JournalFile, journal: JournalFile) {
         (self.bets, self.journal) = (bets, journal);
+    }
+
+    /// Records how long each sync takes in `syncs` from now on.
+    pub fn time_syncs(&mut self, syncs: Latency) {
+        self.syncs = syncs;
     }
 
     /// Adds whole lines of an agency to the round.
@@ -196,9 +206,9 @@ impl LotteryFiles {
                     return Err(failure);
                 }
             }
-            self.bets.sync()?;
+            timed(&self.syncs, || self.bets.sync())?;
         }
-        self.journal.sync()?;
+        timed(&self.syncs, || self.journal.sync())?;
         self.bets_bytes += self.lines.len() as u64;
         self.round += 1;
         Ok(())
@@ -256,6 +266,13 @@ impl ReadBets for LotteryFiles {
         rest.copy_from_slice(pending);
         Ok(())
     }
+}
+
+fn timed<T>(durations: &Latency, action: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let outcome = action();
+    durations.record(began.elapsed());
+    outcome
 }
 
 /// Returns the length and the CRC-32C of a file.

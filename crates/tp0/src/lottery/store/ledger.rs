@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::bets::{StoredBets, TakeAttempt, TakenBatch};
 use super::claims::Claims;
 use super::lines::ReadBets;
+use crate::lottery::board::AgencyTally;
 
 /// What is to be done with a batch.
 #[derive(Debug)]
@@ -45,12 +46,20 @@ pub struct Ledger {
     stored: Option<StoredBets>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct AgencyBook {
     done: bool,
+    /// What the page shows of the agency. Only the files and what is confirmed to be on disk count there.
+    tally: Arc<AgencyTally>,
     /// The connection for which all lines of the agency were stored. `None` if there were several: then the lines are in the
     /// table.
     only: Option<Arc<Claims>>,
+}
+
+impl AgencyBook {
+    fn new(agency: &str) -> Self {
+        Self { done: false, tally: Arc::new(AgencyTally::new(agency)), only: None }
+    }
 }
 
 impl Default for Ledger {
@@ -78,7 +87,7 @@ impl Ledger {
             (Some(book), Some(stored)) => (book, stored),
             (None, Some(stored)) if refusal.is_none() => {
                 // Only here is the name copied, not for each batch.
-                let book = AgencyBook { done: false, only: Some(claims.clone()) };
+                let book = AgencyBook { only: Some(claims.clone()), ..AgencyBook::new(agency) };
                 (self.agencies.entry(agency.to_owned()).or_insert(book), stored)
             }
             _ => return Ok(BatchVerdict::Refuse(refusal.unwrap_or(BatchRefusal::Drawn))),
@@ -133,7 +142,8 @@ impl Ledger {
         let Some(stored) = &mut self.stored else { return false };
         let Some(lines) = stored.add_on_disk(bets, bytes) else { return false };
         self.bets += u64::from(bets);
-        let book = self.agencies.entry(agency.to_owned()).or_default();
+        let book = self.book(agency);
+        book.tally.recover(bets);
         book.only.get_or_insert_default().lock().add_range(lines);
         true
     }
@@ -143,9 +153,13 @@ impl Ledger {
         if self.drawn || self.agencies.get(agency).is_some_and(|book| book.done) {
             return false;
         }
-        self.agencies.entry(agency.to_owned()).or_default().done = true;
+        self.book(agency).done = true;
         self.done += 1;
         true
+    }
+
+    fn book(&mut self, agency: &str) -> &mut AgencyBook {
+        self.agencies.entry(agency.to_owned()).or_insert_with(|| AgencyBook::new(agency))
     }
 
     /// Takes back [`finish`](Self::finish).
@@ -180,7 +194,7 @@ impl Ledger {
     pub fn remember(&mut self, read: Self) {
         self.stored = read.stored;
         for (agency, book) in read.agencies {
-            self.agencies.entry(agency).or_default().only = book.only;
+            self.book(&agency).only = book.only;
         }
     }
 
@@ -191,6 +205,21 @@ impl Ledger {
     /// Whether the draw is due, if it waits for `agencies`.
     pub fn is_due(&self, agencies: usize) -> bool {
         !self.drawn && self.done >= agencies
+    }
+
+    /// Returns the tally of an agency, if the ledger knows it.
+    pub fn tally(&self, agency: &str) -> Option<&Arc<AgencyTally>> {
+        self.agencies.get(agency).map(|book| &book.tally)
+    }
+
+    /// Returns the tallies of all agencies, each with whether it is done.
+    pub fn tallies(&self) -> impl Iterator<Item = (&Arc<AgencyTally>, bool)> {
+        self.agencies.values().map(|book| (&book.tally, book.done))
+    }
+
+    /// Returns the number of agencies.
+    pub fn known(&self) -> usize {
+        self.agencies.len()
     }
 
     /// Returns the number of stored bets.

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use journal::WriteFailure;
+use page::latency::Latency;
 
 use super::bets::{NewLines, TakenBatch};
 use super::claims::Claims;
@@ -157,6 +158,16 @@ impl StoreRound {
                 no_space.clone()
             }
         }
+    }
+
+    /// Returns what is known of the agencies.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Records how long each sync takes in `syncs` from now on.
+    pub fn time_syncs(&mut self, syncs: Latency) {
+        self.files.time_syncs(syncs);
     }
 
     /// Whether the draw is due, if it waits for `agencies`.

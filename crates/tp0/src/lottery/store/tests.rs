@@ -12,10 +12,12 @@ use super::record::JournalEntry;
 use super::*;
 use crate::action_log::ActionLevel;
 use crate::action_log::tests::CapturedActions;
+use crate::lottery::board::DrawStatus;
 
 struct RunningStore {
     store: BetStore,
     log: CapturedActions,
+    board: Arc<LotteryBoard>,
 }
 
 fn start_with(
@@ -25,7 +27,9 @@ fn start_with(
     agencies: usize,
 ) -> RunningStore {
     let (log, captured) = CapturedActions::start(ActionLevel::Info);
-    RunningStore { store: BetStore::start(folder, files, contents, agencies, log), log: captured }
+    let board = Arc::new(LotteryBoard::new(agencies));
+    let store = BetStore::start(folder, files, contents, agencies, log, board.clone());
+    RunningStore { store, log: captured, board }
 }
 
 fn start(folder: &Path, agencies: usize) -> RunningStore {
@@ -114,6 +118,41 @@ async fn a_whole_lottery_is_remembered() {
     running.store.close().await;
     assert_eq!(running.log.actions(), [""; 0], "a draw is told once");
     assert_eq!(content(folder.path(), BETS_FILE), lines("1", 1, 3) + &lines("2", 1, 3));
+}
+
+#[tokio::test]
+async fn the_board_counts_what_is_in_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let totals = |running: &RunningStore| {
+        let metrics = &running.board.metrics;
+        (metrics.bets_in_file.get(), metrics.agencies.known.get(), metrics.agencies.finished.get())
+    };
+    let bets = |running: &RunningStore| {
+        let mut bets: Vec<_> = running.board.agencies().iter().map(|agency| agency.bets).collect();
+        bets.sort_unstable();
+        bets
+    };
+    let running = start(folder.path(), 3);
+    for (agency, count) in [("1", 3), ("2", 4), ("1", 3)] {
+        running.send(agency, &lines(agency, 1, count), &Arc::default()).await;
+    }
+    running.store.finish("1".into()).await.unwrap();
+    running.store.finish("1".into()).await.unwrap();
+    let batches = &running.board.metrics.batches;
+    assert_eq!((batches.stored.get(), batches.repeated.get(), batches.refused.get()), (2, 1, 0));
+    assert_eq!((totals(&running), bets(&running)), ((7, 2, 1), vec![3, 4]));
+    assert_eq!(running.board.events(0, 9).0, 1, "the end of an agency is one event");
+    running.store.close().await;
+
+    let running = start(folder.path(), 1);
+    assert_eq!((totals(&running), bets(&running)), ((7, 2, 1), vec![3, 4]));
+    assert_eq!(running.board.metrics.bets.get(), 0, "nothing was stored in this run");
+    running.winners("1").await;
+    assert!(matches!(running.board.draw(), DrawStatus::Held { winners: 2, time: Some(_) }));
+    running.store.close().await;
+    let running = start(folder.path(), 1);
+    assert!(matches!(running.board.draw(), DrawStatus::Held { winners: 2, time: None }));
+    running.store.close().await;
 }
 
 #[tokio::test]
@@ -351,12 +390,16 @@ async fn a_full_disk_takes_all_of_a_batch_or_none_in_both_files() {
     for full in [&bets, &journal] {
         full.set(|state| state.room = Some(state.bytes.len() + 10));
         assert!(matches!(running.send("1", &second, &claims).await, Some(JobOutcome::NoSpace(_))));
+        assert!(running.board.is_disk_full());
         let repeated = running.send("1", &first, &Arc::default()).await;
         assert!(matches!(repeated, Some(JobOutcome::Repeated)), "that needs no room");
         assert_eq!((bets.text(), journal.text()), (first.clone(), records.clone()));
         full.set(|state| state.room = None);
     }
     assert!(matches!(running.send("1", &second, &claims).await, Some(JobOutcome::Stored(_))));
+    assert!(!running.board.is_disk_full());
+    let batches = &running.board.metrics.batches;
+    assert_eq!((batches.stored.get(), batches.disk_full.get(), batches.repeated.get()), (2, 2, 2));
     assert_eq!(bets.text(), first + &second);
     let batches = journal.text();
     let places: Vec<_> = batches

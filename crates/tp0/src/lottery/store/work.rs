@@ -1,15 +1,20 @@
 //! The work of the thread that owns the files: rounds, the draw, and forgetting bets after it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use batching::Work;
+use chrono::{DateTime, Utc};
 use journal::WriteFailure;
 use tokio::sync::watch;
 
 use super::job::{JobOutcome, StoreJob};
+use super::ledger::BatchRefusal;
 use super::record::Draw;
 use super::round::StoreRound;
 use crate::action_log::{ActionLog, action};
+use crate::lottery::board::LotteryBoard;
+use crate::lottery::event::RefusedCause;
 
 /// The pause before a draw that failed is tried again.
 const DRAW_AGAIN: Duration = Duration::from_secs(1);
@@ -23,6 +28,7 @@ pub struct StoreWork {
     /// How many agencies the draw waits for.
     agencies: usize,
     log: ActionLog,
+    board: Arc<LotteryBoard>,
     drawn: watch::Sender<Option<Draw>>,
     /// When to try a draw again that has failed.
     draw_at: Option<Instant>,
@@ -32,14 +38,73 @@ pub struct StoreWork {
     have_bets_come: bool,
 }
 
+/// What the board needs of a job once its outcome is known.
+struct NotedJob {
+    agency: Arc<str>,
+    is_batch: bool,
+}
+
+impl NotedJob {
+    fn of(job: &StoreJob) -> Self {
+        match job {
+            StoreJob::Batch(batch) => Self { agency: batch.agency.clone(), is_batch: true },
+            StoreJob::Finish { agency } => Self { agency: agency.clone(), is_batch: false },
+        }
+    }
+}
+
 impl StoreWork {
     pub fn new(
-        round: StoreRound,
+        mut round: StoreRound,
         agencies: usize,
         log: ActionLog,
+        board: Arc<LotteryBoard>,
         drawn: watch::Sender<Option<Draw>>,
     ) -> Self {
-        Self { round, agencies, log, drawn, draw_at: None, forget_at: None, have_bets_come: false }
+        round.time_syncs(board.metrics.sync_duration.clone());
+        for (tally, is_done) in round.ledger().tallies() {
+            if is_done {
+                tally.finish();
+            }
+            board.list(tally);
+        }
+        if let Some(draw) = &*drawn.borrow() {
+            board.drawn(draw.winners, false);
+        }
+        let work = Self {
+            round,
+            agencies,
+            log,
+            board,
+            drawn,
+            draw_at: None,
+            forget_at: None,
+            have_bets_come: false,
+        };
+        work.note_totals();
+        work
+    }
+
+    fn note_totals(&self) {
+        let ledger = self.round.ledger();
+        self.board.set_totals(ledger.known(), ledger.done(), ledger.bets());
+    }
+
+    /// Tells the board what became of a job.
+    fn note(&self, job: &NotedJob, outcome: &JobOutcome, now: DateTime<Utc>) {
+        let NotedJob { agency, is_batch } = job;
+        let tally = self.round.ledger().tally(agency);
+        match (outcome, tally) {
+            (JobOutcome::Stored(new), Some(tally)) => self.board.stored(tally, *new, now),
+            (JobOutcome::Repeated, Some(tally)) if *is_batch => self.board.repeated(tally, now),
+            (JobOutcome::Finished, Some(tally)) => self.board.finished(tally),
+            (JobOutcome::Refused(refusal), _) => {
+                self.board.refused(Some(agency.clone()), (*refusal).into());
+            }
+            (JobOutcome::NoSpace(_), _) => self.board.disk_full(agency.clone(), *is_batch),
+            // An end that comes again is no news, and what is stored is of an agency that the ledger knows.
+            (JobOutcome::Stored(_) | JobOutcome::Repeated | JobOutcome::Finished, _) => {}
+        }
     }
 
     fn draw_if_due(&mut self) -> Result<(), WriteFailure> {
@@ -52,6 +117,7 @@ impl StoreWork {
             Ok(draw) => {
                 action!(self.log, INFO, "sorteo", "success");
                 tracing::info!(winners = draw.winners, "draw held");
+                self.board.drawn(draw.winners, true);
                 self.draw_at = None;
                 self.drawn.send_replace(Some(draw));
                 Ok(())
@@ -60,6 +126,7 @@ impl StoreWork {
                 if self.draw_at.is_none() {
                     action!(self.log, ERROR, "sorteo", "fail", error = %format_args!("{error:#}"));
                 }
+                self.board.draw_failed();
                 self.draw_at = Some(Instant::now() + DRAW_AGAIN);
                 match error.downcast::<WriteFailure>() {
                     Ok(failure @ WriteFailure::Fatal { .. }) => Err(failure),
@@ -99,12 +166,31 @@ impl Work for StoreWork {
 
     fn run_batch(&mut self, jobs: Vec<StoreJob>, outcomes: &mut Vec<JobOutcome>) -> Result<(), WriteFailure> {
         self.have_bets_come |= jobs.iter().any(|job| matches!(job, StoreJob::Batch(_)));
-        self.round.run(jobs, outcomes)
+        let noted: Vec<_> = jobs.iter().map(NotedJob::of).collect();
+        let (before, began) = (outcomes.len(), Instant::now());
+        let done = self.round.run(jobs, outcomes);
+        self.board.metrics.round_duration.record(began.elapsed());
+        let now = Utc::now();
+        for (job, outcome) in noted.iter().zip(&outcomes[before..]) {
+            self.note(job, outcome, now);
+        }
+        self.note_totals();
+        done
     }
 
     fn idle(&mut self) -> Result<Option<Instant>, WriteFailure> {
         self.draw_if_due()?;
         self.forget_if_due();
         Ok(self.draw_at.into_iter().chain(self.forget_at).min())
+    }
+}
+
+impl From<BatchRefusal> for RefusedCause {
+    fn from(refusal: BatchRefusal) -> Self {
+        match refusal {
+            BatchRefusal::Done => Self::Done,
+            BatchRefusal::Drawn => Self::Drawn,
+            BatchRefusal::Full => Self::Full,
+        }
     }
 }
