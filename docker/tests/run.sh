@@ -35,9 +35,12 @@ done
 work=$(mktemp -d)
 # Containers may enter it as an ordinary user.
 chmod 755 "$work"
+# Each suite works in a copy of the whole repository. Only the activity that it has started is its own to stop: the others of that
+# copy have the same project names as those of suites that run side by side.
 clean_up() {
-  for compose in "$work"/*/*/docker-compose.yml; do
-    [ -e "$compose" ] && docker compose --file "$compose" down --remove-orphans --volumes >/dev/null 2>&1
+  local started
+  for started in a1/actividad1 a2/actividad2 t1/tasca1; do
+    [ -e "$work/$started" ] && docker compose --file "$work/$started/docker-compose.yml" down --remove-orphans --volumes >/dev/null 2>&1
   done
   [ -e "$work/tp0" ] && tp0_clean_up
   [ -e "$work/entrega" ] && entrega_clean_up
