@@ -1,10 +1,11 @@
-//! The last messages, for the page. They are kept only while somebody looks: then a message costs one more lock.
+//! The last messages, for the page. They are kept only while somebody looks: then a message costs one more lock. Most of them
+//! are forgotten before any page asks for them, so times and places become text only when one does.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use page::history::Ring;
 use protocol::store::types::{Id, Place, RegistryEntry, beginning};
 use serde::Serialize;
@@ -19,7 +20,27 @@ pub struct RecentMessages {
     watched: AtomicBool,
     /// Whether the beginning of each text is kept.
     with_text: bool,
-    messages: Mutex<Ring<RecentMessage>>,
+    messages: Mutex<Ring<KeptMessage>>,
+}
+
+/// A message as it is kept.
+#[derive(Debug)]
+struct KeptMessage {
+    time: SavedAt,
+    id: Id,
+    bytes: Option<usize>,
+    client: SocketAddr,
+    places: Vec<Place>,
+    text: Option<String>,
+}
+
+/// When a message was saved.
+#[derive(Debug)]
+enum SavedAt {
+    /// This run saved it.
+    Here(DateTime<Utc>),
+    /// The registry says so.
+    Registered(String),
 }
 
 /// A message that was saved.
@@ -62,9 +83,8 @@ impl RecentMessages {
     /// Adds a message that was saved just now. A message that was saved again is the same one.
     pub fn push(&self, outline: MessageOutline, id: Id, client: SocketAddr, places: &[Place]) {
         let MessageOutline { bytes, text } = outline;
-        let time = timestamp(Utc::now());
-        let places = places.iter().map(Place::to_string).collect();
-        add(&mut self.lock(), RecentMessage { time, id, bytes: Some(bytes), client, places, text });
+        let (time, places) = (SavedAt::Here(Utc::now()), places.to_vec());
+        add(&mut self.lock(), KeptMessage { time, id, bytes: Some(bytes), client, places, text });
     }
 
     /// Begins to keep messages, after those that `saved` returns: the newest ones of the registry, newest first.
@@ -74,9 +94,8 @@ impl RecentMessages {
         self.watched.store(true, Ordering::Relaxed);
         for entry in saved().into_iter().rev() {
             let RegistryEntry { time, id, client, places, message_crc32c: _, beginning } = entry;
-            let places = places.iter().map(Place::to_string).collect();
-            let text = beginning.filter(|_| self.with_text);
-            add(&mut messages, RecentMessage { time, id, bytes: None, client, places, text });
+            let (time, text) = (SavedAt::Registered(time), beginning.filter(|_| self.with_text));
+            add(&mut messages, KeptMessage { time, id, bytes: None, client, places, text });
         }
     }
 
@@ -90,16 +109,28 @@ impl RecentMessages {
     pub fn newest(&self, since: u64, count: usize) -> (u64, Vec<(u64, RecentMessage)>) {
         let messages = self.lock();
         let newest = messages.newest(count).filter(|(number, _)| *number > since);
-        (messages.last(), newest.map(|(number, message)| (number, message.clone())).collect())
+        (messages.last(), newest.map(|(number, message)| (number, message.shown())).collect())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Ring<RecentMessage>> {
+    fn lock(&self) -> MutexGuard<'_, Ring<KeptMessage>> {
         // No code that holds the lock can panic in the middle of a change.
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn add(messages: &mut Ring<RecentMessage>, message: RecentMessage) {
+impl KeptMessage {
+    fn shown(&self) -> RecentMessage {
+        let Self { time, id, bytes, client, places, text } = self;
+        let time = match time {
+            SavedAt::Here(time) => timestamp(*time),
+            SavedAt::Registered(time) => time.clone(),
+        };
+        let places = places.iter().map(Place::to_string).collect();
+        RecentMessage { time, id: *id, bytes: *bytes, client: *client, places, text: text.clone() }
+    }
+}
+
+fn add(messages: &mut Ring<KeptMessage>, message: KeptMessage) {
     if !messages.newest(KEPT).any(|(_, known)| known.id == message.id) {
         messages.push(message);
     }
