@@ -1,11 +1,13 @@
 //! The last messages, for the page. They are kept only while somebody looks: then a message costs one more lock. Most of them
-//! are forgotten before any page asks for them, so times and places become text only when one does.
+//! are forgotten before any page asks for them, so all that can wait is done when one does: times and places become text, and a
+//! message that was saved again is left out.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
-use chrono::{DateTime, Utc};
 use page::history::Ring;
 use protocol::store::types::{Id, Place, RegistryEntry, beginning};
 use serde::Serialize;
@@ -38,7 +40,7 @@ struct KeptMessage {
 #[derive(Debug)]
 enum SavedAt {
     /// This run saved it.
-    Here(DateTime<Utc>),
+    Here(SystemTime),
     /// The registry says so.
     Registered(String),
 }
@@ -80,11 +82,11 @@ impl RecentMessages {
             .then(|| MessageOutline { bytes: text.len(), text: self.with_text.then(|| beginning(text)) })
     }
 
-    /// Adds a message that was saved just now. A message that was saved again is the same one.
+    /// Adds a message that was saved just now.
     pub fn push(&self, outline: MessageOutline, id: Id, client: SocketAddr, places: &[Place]) {
         let MessageOutline { bytes, text } = outline;
-        let (time, places) = (SavedAt::Here(Utc::now()), places.to_vec());
-        add(&mut self.lock(), KeptMessage { time, id, bytes: Some(bytes), client, places, text });
+        let (time, places) = (SavedAt::Here(SystemTime::now()), places.to_vec());
+        self.lock().push(KeptMessage { time, id, bytes: Some(bytes), client, places, text });
     }
 
     /// Begins to keep messages, after those that `saved` returns: the newest ones of the registry, newest first.
@@ -95,7 +97,9 @@ impl RecentMessages {
         for entry in saved().into_iter().rev() {
             let RegistryEntry { time, id, client, places, message_crc32c: _, beginning } = entry;
             let (time, text) = (SavedAt::Registered(time), beginning.filter(|_| self.with_text));
-            add(&mut messages, KeptMessage { time, id, bytes: None, client, places, text });
+            if !messages.newest(KEPT).any(|(_, known)| known.id == id) {
+                messages.push(KeptMessage { time, id, bytes: None, client, places, text });
+            }
         }
     }
 
@@ -104,11 +108,15 @@ impl RecentMessages {
         self.watched.store(false, Ordering::Relaxed);
     }
 
-    /// Returns the number of the newest message, and the newest `count` ones above the number `since`, oldest first.
+    /// Returns the number of the newest message, and the newest `count` ones above the number `since`, oldest first. A message
+    /// that was saved again is the same one, and has the number that it had first.
     #[must_use]
     pub fn newest(&self, since: u64, count: usize) -> (u64, Vec<(u64, RecentMessage)>) {
         let messages = self.lock();
-        let newest = messages.newest(count).filter(|(number, _)| *number > since);
+        let mut known = BTreeSet::new();
+        let different: Vec<_> =
+            messages.newest(KEPT).filter(|(_, message)| known.insert(message.id)).collect();
+        let newest = different.into_iter().rev().take(count).rev().filter(|(number, _)| *number > since);
         (messages.last(), newest.map(|(number, message)| (number, message.shown())).collect())
     }
 
@@ -122,17 +130,11 @@ impl KeptMessage {
     fn shown(&self) -> RecentMessage {
         let Self { time, id, bytes, client, places, text } = self;
         let time = match time {
-            SavedAt::Here(time) => timestamp(*time),
+            SavedAt::Here(time) => timestamp((*time).into()),
             SavedAt::Registered(time) => time.clone(),
         };
         let places = places.iter().map(Place::to_string).collect();
         RecentMessage { time, id: *id, bytes: *bytes, client: *client, places, text: text.clone() }
-    }
-}
-
-fn add(messages: &mut Ring<KeptMessage>, message: KeptMessage) {
-    if !messages.newest(KEPT).any(|(_, known)| known.id == message.id) {
-        messages.push(message);
     }
 }
 
@@ -166,17 +168,21 @@ mod tests {
         push(&recent, 1, "before anybody looked");
         assert_eq!(recent.newest(0, 64), (0, Vec::new()));
         recent.watch(|| vec![saved(2), saved(1)]);
-        for id in [2, 3] {
+        // Message 2 was registered before anybody looked, and its reply went out after that.
+        for id in [2, 3, 3] {
             push(&recent, id, "Hola");
         }
         let (last, messages) = recent.newest(1, 64);
         let seen: Vec<_> =
             messages.iter().map(|(number, message)| (*number, message.id, message.bytes)).collect();
-        assert_eq!((last, seen), (3, vec![(2, ulid(2, 0), None), (3, ulid(3, 0), Some(4))]));
-        assert_eq!(recent.newest(0, 1).1.len(), 1);
+        assert_eq!((last, seen), (5, vec![(2, ulid(2, 0), None), (4, ulid(3, 0), Some(4))]));
+        assert_eq!(recent.newest(0, 1).1, messages[1..]);
+        // Whoever looks again is told of the same messages.
+        recent.watch(|| vec![saved(3), saved(2), saved(1)]);
+        assert_eq!(recent.newest(1, 64), (last, messages));
         recent.unwatch();
         push(&recent, 4, "after all pages were closed");
-        assert_eq!(recent.newest(0, 64).0, 3);
+        assert_eq!(recent.newest(0, 64).0, last);
     }
 
     #[test]
