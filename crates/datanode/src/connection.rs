@@ -415,6 +415,19 @@ mod tests {
     }
 
     #[test]
+    fn who_is_not_served_is_told_why_in_the_protocols_own_words() {
+        let refusals = [
+            (refusal(), NodeFailure::TooManyConnections, "too many connections"),
+            (key_refusal(), NodeFailure::KeyRequired, "--key-file"),
+        ];
+        for (line, expected, told) in refusals {
+            let reply = json::decode(line.trim_end().as_bytes()).unwrap();
+            let NodeReply::Failed { code, reason } = reply else { panic!("{line}") };
+            assert!(code == expected && reason.contains(told) && line.ends_with('\n'), "{line}");
+        }
+    }
+
+    #[test]
     fn fetches_do_not_divide_what_is_synced_together() {
         let folder = tempfile::tempdir().unwrap();
         let metrics = DatanodeMetrics::default();
