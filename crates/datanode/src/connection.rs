@@ -396,13 +396,14 @@ mod tests {
         NodeRequest::Fetch { id: ulid(number, 1) }
     }
 
+    fn line(request: &NodeRequest) -> Result<String, Rejection> {
+        let mut line = Vec::new();
+        json::encode(request, &mut line);
+        Ok(String::from_utf8(line).unwrap())
+    }
+
     /// Returns the replies to requests that arrive together: the number of a record, or the text of a message.
     fn answers(connection: &mut HeadnodeConnection<'_>, requests: &[NodeRequest]) -> Vec<String> {
-        let line = |request: &NodeRequest| {
-            let mut line = Vec::new();
-            json::encode(request, &mut line);
-            Ok(String::from_utf8(line).unwrap())
-        };
         let mut replies = Vec::new();
         connection.answer(&mut requests.iter().map(line), &mut replies);
         let shown = |line: &[u8]| match json::decode(line).unwrap() {
@@ -427,15 +428,41 @@ mod tests {
         }
     }
 
+    /// Returns the connection of a headnode that has said hello.
+    fn greeted(context: &ConnectionContext) -> HeadnodeConnection<'_> {
+        let claim = context.store().claim(None, 0).unwrap();
+        let peer = "127.0.0.1:40522".parse().unwrap();
+        HeadnodeConnection { peer, context, role: Role::Headnode(claim), goes_on: true }
+    }
+
+    #[test]
+    fn replies_are_sent_before_they_take_much_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let context = context(folder.path(), DatanodeMetrics::default());
+        let mut connection = greeted(&context);
+        let large = |number| {
+            let NodeRequest::Store { id, client, .. } = store(number) else { unreachable!() };
+            NodeRequest::Store { id, client, message: "m".repeat(REPLY_BYTES / 4) }
+        };
+        assert_eq!(answers(&mut connection, &[large(1)]), ["1"]);
+        // Fetches alone, and fetches that wait until the message before them is stored.
+        for first in [fetch(1), large(2)] {
+            let requests: Vec<_> = std::iter::once(first).chain((0..9).map(|_| fetch(1))).collect();
+            let mut lines = requests.iter().map(line);
+            let mut replies = Vec::new();
+            connection.answer(&mut lines, &mut replies);
+            assert!((REPLY_BYTES..REPLY_BYTES * 3 / 2).contains(&replies.len()), "{}", replies.len());
+            let answered = replies.iter().filter(|byte| **byte == b'\n').count();
+            assert_eq!(answered + lines.count(), requests.len(), "the others wait");
+        }
+    }
+
     #[test]
     fn fetches_do_not_divide_what_is_synced_together() {
         let folder = tempfile::tempdir().unwrap();
         let metrics = DatanodeMetrics::default();
         let context = context(folder.path(), metrics.clone());
-        let claim = context.store().claim(None, 0).unwrap();
-        let peer = "127.0.0.1:40522".parse().unwrap();
-        let mut connection =
-            HeadnodeConnection { peer, context: &context, role: Role::Headnode(claim), goes_on: true };
+        let mut connection = greeted(&context);
         let syncs = || metrics.sync_duration.snapshot().count();
         assert_eq!(answers(&mut connection, &[store(1), store(2)]), ["1", "2"]);
         assert_eq!(syncs(), 1);
