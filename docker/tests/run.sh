@@ -32,6 +32,8 @@ for suite in "$@"; do
     *) echo "run.sh: no tests are called $suite: actividad1, actividad2, tasca1, tp0 and entrega are" >&2; exit 2 ;;
   esac
 done
+# The name of a network that only all suites together have: see reserve_subnet.
+RESERVED=container-tests-$$
 work=$(mktemp -d)
 # Containers may enter it as an ordinary user.
 chmod 755 "$work"
@@ -44,6 +46,7 @@ clean_up() {
   done
   [ -e "$work/tp0" ] && tp0_clean_up
   [ -e "$work/entrega" ] && entrega_clean_up
+  docker network rm "$RESERVED" >/dev/null 2>&1
   rm -rf "$work"
 }
 trap clean_up EXIT
@@ -58,12 +61,17 @@ compile_first() {
   make --directory "$work/all/tp0" docker-image
 } >/dev/null 2>&1
 
+# TP0's network is 172.25.125.0/24, by the assignment. Docker gives each network that asks for none the next free /16, so between two
+# starts of TP0 another suite's could get 172.25.0.0/16. It gets none that overlaps with this one.
+reserve_subnet() { docker network create --subnet 172.25.0.0/24 "$RESERVED" >/dev/null; }
+
 # lane SUITE...: runs the suites one after the other. Their summary goes to a file.
 lane() { bash "$tests/run.sh" "$@" 2>&1 | tee "$work/lane-$1" | grep -vE '^[0-9]+ passed, [0-9]+ failed$'; }
 
 all_suites() {
   local first
   compile_first
+  reserve_subnet
   lane actividad1 actividad2 &
   lane tasca1 &
   lane tp0 entrega &
