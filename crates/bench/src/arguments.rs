@@ -236,13 +236,13 @@ pub struct WatchedArguments {
     pub json: bool,
 }
 
-/// The arguments of `flood`.
+/// Says whom `flood` sends datagrams, how many, and for how long.
 #[derive(Debug, clap::Args)]
 pub struct FloodArguments {
-    /// Who is flooded
+    /// The programs that receive the flood
     #[arg(long, value_name = "WHO", default_value = "headnode")]
     pub target: FloodTarget,
-    /// Datagrams a second
+    /// Number of datagrams to send each second
     #[arg(long, default_value_t = 100_000)]
     pub rate: u64,
     /// Length of the flood
@@ -275,7 +275,7 @@ pub struct StoreTakeoverArguments {
     pub json: bool,
 }
 
-/// Who is flooded.
+/// The programs that receive a flood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FloodTarget {

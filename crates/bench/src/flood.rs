@@ -21,7 +21,7 @@ const NAME_BYTES: usize = 8;
 /// How often the flood sends what is due.
 const STEP: Duration = Duration::from_millis(2);
 
-/// What a flood did.
+/// The effects that a flood had on the programs.
 #[derive(Debug, Serialize)]
 pub struct FloodReport {
     keyed: bool,
